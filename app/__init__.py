@@ -1,0 +1,1 @@
+"""batchd: the Batch API that a company runs itself."""

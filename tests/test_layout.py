@@ -1,0 +1,85 @@
+"""What setup.cfg says holds against the folders, the code and the locks."""
+
+import re
+from configparser import ConfigParser
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PLUGIN_GROUPS = (
+    "batchd.authorizers",
+    "batchd.operation_sources",
+    "batchd.operations",
+    "batchd.storages",
+)
+
+
+def setup_cfg() -> ConfigParser:
+    parser = ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def lines(value: str) -> list[str]:
+    return [line for line in value.splitlines() if line and not line.startswith("#")]
+
+
+def locked(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
+
+
+def test_every_package_is_listed() -> None:
+    folders = {path.parent.relative_to(ROOT / "app") for path in ROOT.glob("app/**/__init__.py")}
+    packages = {".".join(["batchd", *folder.parts]) for folder in folders}
+    assert set(lines(setup_cfg()["options"]["packages"])) == packages | {"batchd.migrations"}
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    folders = {path.parent for path in ROOT.glob("app/**/*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
+
+
+def test_the_migrations_come_with_the_package() -> None:
+    names = {path.name for path in files("batchd.migrations").iterdir()}
+    assert {path.name for path in ROOT.glob("migrations/*.sql")} <= names
+
+
+@pytest.mark.parametrize(
+    "entry_point",
+    [
+        *entry_points(group="console_scripts", name="batchd"),
+        *(point for group in PLUGIN_GROUPS for point in entry_points(group=group)),
+    ],
+    ids=lambda point: f"{point.group}:{point.name}",
+)
+def test_every_entry_point_leads_somewhere(entry_point: EntryPoint) -> None:
+    assert callable(entry_point.load())
+
+
+@pytest.mark.parametrize(
+    ("lock", "requirements"),
+    [
+        ("run.lock", lines(setup_cfg()["options"]["install_requires"])),
+        ("dev.lock", lines("\n".join(setup_cfg()["options.extras_require"].values()))),
+        ("build.lock", lines((ROOT / "requirements/build.in").read_text(encoding="utf-8"))),
+    ],
+    ids=["run", "dev", "build"],
+)
+def test_the_locks_fit_setup_cfg(lock: str, requirements: list[str]) -> None:
+    pins = locked(lock)
+    for requirement in map(Requirement, requirements):
+        assert pins[requirement.name] in requirement.specifier, "run `make lock`"
+
+
+def test_the_tests_run_on_the_versions_of_the_image() -> None:
+    assert locked("run.lock").items() <= locked("dev.lock").items()
+
+
+@pytest.mark.parametrize("lock", ["build.lock", "run.lock", "dev.lock"])
+def test_the_locks_name_no_address(lock: str) -> None:
+    assert "://" not in (ROOT / "requirements" / lock).read_text(encoding="utf-8")
