@@ -1,0 +1,139 @@
+"""A batch, its fourteen statuses and the changes between them that are legal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from batchd.domain.ids import AccountId, BatchId, Handler, UserId
+
+
+class Status(StrEnum):
+    NEW = "new"
+    COPYING = "copying"
+    COPIED = "copied"
+    HASH_MISMATCH = "hash_mismatch"
+    VALIDATING = "validating"
+    VALIDATION_FAILED = "validation_failed"
+    PROCESSING = "processing"
+    PROCESSED = "processed"
+    WRITING_RESULTS = "writing_results"
+    COMPLETED = "completed"
+    CANCEL = "cancel"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    DELETING = "deleting"
+
+
+TRANSITIONS: Mapping[Status, frozenset[Status]] = {
+    Status.NEW: frozenset({Status.COPYING, Status.CANCEL}),
+    Status.COPYING: frozenset({Status.COPIED, Status.HASH_MISMATCH, Status.CANCEL}),
+    Status.COPIED: frozenset({Status.VALIDATING, Status.CANCEL}),
+    Status.VALIDATING: frozenset({Status.PROCESSING, Status.VALIDATION_FAILED, Status.CANCEL}),
+    Status.PROCESSING: frozenset({Status.PROCESSED, Status.CANCEL}),
+    Status.PROCESSED: frozenset({Status.WRITING_RESULTS}),
+    Status.WRITING_RESULTS: frozenset({Status.COMPLETED}),
+    Status.CANCEL: frozenset({Status.CANCELLING}),
+    Status.CANCELLING: frozenset({Status.CANCELLED}),
+    Status.HASH_MISMATCH: frozenset({Status.DELETING}),
+    Status.VALIDATION_FAILED: frozenset({Status.DELETING}),
+    Status.COMPLETED: frozenset({Status.DELETING}),
+    Status.CANCELLED: frozenset({Status.DELETING}),
+    Status.DELETING: frozenset(),
+}
+"""From a status to those it may change to. The one place that says so."""
+
+END_STATUSES = frozenset(
+    {Status.HASH_MISMATCH, Status.VALIDATION_FAILED, Status.COMPLETED, Status.CANCELLED}
+)
+CANCEL_STATUSES = frozenset({Status.CANCEL, Status.CANCELLING, Status.CANCELLED})
+OPEN_STATUSES = frozenset(Status) - END_STATUSES - {Status.DELETING}
+
+
+def sources_of(target: Status) -> frozenset[Status]:
+    """Return the statuses from which a batch may become `target`."""
+    return frozenset(status for status, targets in TRANSITIONS.items() if target in targets)
+
+
+MAX_SAMPLE_LINES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusErrors:
+    """The failed lines with one status code."""
+
+    count: int
+    lines: tuple[int, ...]
+    """The line numbers of the first MAX_SAMPLE_LINES of them."""
+
+    def plus(self, later: "StatusErrors") -> "StatusErrors":
+        """Add those of lines further on in the file."""
+        return StatusErrors(
+            count=self.count + later.count, lines=(self.lines + later.lines)[:MAX_SAMPLE_LINES]
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What became of the lines so far."""
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    errors: Mapping[int, StatusErrors] = field(default_factory=dict)
+    """By status code."""
+
+    @property
+    def done(self) -> int:
+        return self.succeeded + self.failed + self.cancelled
+
+    def plus(self, later: "Tally") -> "Tally":
+        """Add the tally of lines further on in the file."""
+        errors = dict(self.errors)
+        for status, found in later.errors.items():
+            errors[status] = errors[status].plus(found) if status in errors else found
+        return Tally(
+            succeeded=self.succeeded + later.succeeded,
+            failed=self.failed + later.failed,
+            cancelled=self.cancelled + later.cancelled,
+            errors=errors,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsFile:
+    size: int
+    """Bytes."""
+    lines: int
+    sha256: str
+
+
+DOWNLOAD_STATUSES = frozenset({Status.COMPLETED, Status.CANCELLED, Status.VALIDATION_FAILED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    batch: BatchId
+    account: AccountId
+    user: UserId
+    """Who made it: its lines run with the role this user has when they run."""
+    handler: Handler
+    operation: str
+    status: Status
+    created_ts: datetime
+    updated_ts: datetime
+    hash: str | None
+    """SHA-256 the creator expects of the uploaded file, 64 lower-case hexadecimal digits."""
+    batch_dict: bytes | None
+    """The creator's own attributes as JSON text."""
+    attempt: int
+    """Raised whenever a worker takes up a stage: who holds an older one has been replaced."""
+    input_key: str | None
+    """The copy that is checked and run; None before it is made and when it is no longer needed."""
+    input_problem: str | None
+    """Why the copy can't be run as a whole: a code of the validation report."""
+    lines: int | None
+    """How many lines will run; None until they are validated."""
+    download_key: str | None
+    """The results, or the validation report."""
+    results: ResultsFile | None

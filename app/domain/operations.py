@@ -1,0 +1,139 @@
+"""What can be run in batches: the port that an operation plugin implements."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from batchd.domain.callers import Caller
+from batchd.domain.errors import BatchdError
+from batchd.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one call: strings as HTTP brings them, or JSON values as a batch line does."""
+
+    path: Mapping[str, object] = field(default_factory=dict)
+    query: Mapping[str, object] = field(default_factory=dict)
+    body: Mapping[str, object] | bytes | BatchdError | None = None
+    """From HTTP: the bytes, not looked at yet, or why they were not taken."""
+    idempotency_key: str | None = None
+    """HTTP only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a line can't be run."""
+
+    code: str
+    pointer: str
+    """JSON Pointer (RFC 6901) into the line; empty for the line as a whole."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a direct call would have answered."""
+
+    status: int
+    body: bytes
+    """JSON text in UTF-8, without line breaks."""
+
+    success: bool | None = None
+    """Whether it is one, where the operation has a rule of its own; None: the status tells."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status < 400 if self.success is None else self.success
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One line, ready to run."""
+
+    caller: Caller
+    """The batch's creator, in the role that it has now."""
+    parts: Parts
+    key: str
+    """The same on every attempt at this line, and of no other line: an idempotency key."""
+
+
+class Operation(Protocol):
+    """An operation that can be run in batches, named like its permission."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        """Return what a direct call with these parts would be refused for; no side effects."""
+        ...
+
+    async def run(self, call: Call) -> Answer:
+        """Make the call. An exception becomes a failed line with status 500.
+
+        After ProcessingTimeout the call is made again: raise it only if nothing was done.
+        """
+        ...
+
+
+class OperationSource(Protocol):
+    """Operations that may change while the process runs, also while lines of theirs do."""
+
+    def find(self, name: str) -> Operation | None: ...
+
+    def names(self) -> Iterable[str]: ...
+
+
+def error_answer(error: BatchdError, trace: str) -> Answer:
+    """Return how the contract presents a failure."""
+    body = {"subcode": error.subcode, "trace": trace, "description": error.description}
+    return Answer(status=error.status, body=msgspec.json.encode(body))
+
+
+class Api(Protocol):
+    """batchd's own API without HTTP, for the operations that run it in batches."""
+
+    def check(self, operation: str, parts: Parts) -> Sequence[Problem]:
+        """Return what the operation's endpoint would refuse these parts for."""
+        ...
+
+    async def call(self, operation: str, caller: Caller, parts: Parts) -> Answer:
+        """Answer as the endpoint would: a failure of the contract is an answer too.
+
+        Only ProcessingTimeout is raised: nothing was done, and the call may be made again.
+        """
+        ...
+
+
+class FleetRate(Protocol):
+    """Bounds calls to somewhere else, those of all workers together."""
+
+    async def acquire(self, name: str, per_s: float) -> None:
+        """Wait until one more call may be made, of `per_s` a second that have this name.
+
+        While the database is away it waits on: nothing bounds the others meanwhile.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationContext:
+    """What the factory of an operation, or of a source of operations, gets."""
+
+    settings: Settings
+    api: Api
+    rate: FleetRate
+    taken: Callable[[str], bool]
+    """Whether a source must not use this name: it is that of another operation or permission."""
+
+
+OperationFactory: TypeAlias = Callable[[OperationContext], AbstractAsyncContextManager[Operation]]
+"""What an entry point of the group `batchd.operations` names."""
+
+OperationSourceFactory: TypeAlias = Callable[
+    [OperationContext], AbstractAsyncContextManager[OperationSource]
+]
+"""What an entry point of the group `batchd.operation_sources` names."""

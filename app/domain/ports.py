@@ -1,0 +1,115 @@
+"""What batchd needs from outside, as Protocols: time, ids, permission and storage."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from batchd.domain.callers import Caller
+
+
+class NotStartable(Exception):
+    """Raised by a plugin's factory that can't do its work: nothing starts, and this is why."""
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+        ...
+
+
+class Ids(Protocol):
+    def new(self) -> UUID:
+        """Return an id never given before; later ones sort after earlier ones (UUIDv7)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """The question an authorizer answers: may this caller perform this operation?"""
+
+    caller: Caller
+    operation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    allowed: bool
+    revision: str
+    """Names the state of the policy that made the decision."""
+    rule: str | None
+    """The rule that decided, for people; None where no rule matched."""
+
+
+class Authorizer(Protocol):
+    """Decides by a policy. No matching rule is a denial."""
+
+    async def decide(self, access: Access) -> Decision: ...
+
+
+class ObjectMissing(Exception):
+    """There is no object under this key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedUrl:
+    """A URL that needs no other credential."""
+
+    url: str
+    validity_ts: datetime
+    """When the storage stops accepting it, to the second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectInfo:
+    size: int
+    """Bytes."""
+
+
+class ObjectWriter(Protocol):
+    async def write(self, data: bytes) -> None:
+        """Append; memory stays bounded however much is written."""
+        ...
+
+
+class Storage(Protocol):
+    """Objects under keys. Every call raises ProcessingTimeout when the storage does not answer."""
+
+    async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
+        """Return a URL that takes one object by HTTP PUT."""
+        ...
+
+    async def presign_download(self, key: str, *, validity_s: int, filename: str) -> SignedUrl:
+        """Return a URL that gives the object by HTTP GET, to be saved as `filename`."""
+        ...
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """Return the object's facts; None if there is none."""
+        ...
+
+    def read(
+        self, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Stream the object, or `length` bytes from `offset`, in pieces of at most 1 MiB.
+
+        Raises ObjectMissing on entering.
+        """
+        ...
+
+    def write(self, key: str) -> AbstractAsyncContextManager[ObjectWriter]:
+        """Write an object piece by piece: it appears whole on leaving, not at all on an error."""
+        ...
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; those that do not exist are no error."""
+        ...
+
+    def list_keys(self, prefix: str) -> AsyncIterator[str]:
+        """Walk the keys that begin with `prefix`."""
+        ...
+
+    async def check(self) -> None:
+        """Raise ProcessingTimeout unless the storage answers and the bucket is there."""
+        ...
