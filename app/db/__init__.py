@@ -1,0 +1,1 @@
+"""The database: SQL, and nothing that knows of HTTP or files."""

@@ -1,0 +1,191 @@
+"""The chunks of a batch: taken under a token and a lease, and settled once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+import asyncpg
+
+from batchd.db import tallies
+from batchd.db.connection import Connection
+from batchd.domain.batches import Tally
+from batchd.domain.ids import BatchId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of the copy that one worker runs."""
+
+    no: int
+    start: int
+    """Bytes before it."""
+    size: int
+    """Bytes."""
+    first_line: int
+    lines: int
+    """Without the blank ones."""
+    token: int = 0
+    """Raised by each taker; what an older one writes is refused."""
+    part_key: str | None = None
+    """Its results; None: not done."""
+    tally: Tally = field(default_factory=Tally)
+    """What became of its lines so far."""
+
+
+def _chunk(row: asyncpg.Record) -> Chunk:
+    return Chunk(
+        no=row["no"],
+        start=row["start"],
+        size=row["size"],
+        first_line=row["first_line"],
+        lines=row["lines"],
+        token=row["token"],
+        part_key=row["part_key"],
+        tally=tallies.decode(row),
+    )
+
+
+_COLUMNS = """
+no, start, size, first_line, lines, token, part_key, succeeded, failed, cancelled, errors
+"""
+
+
+async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]) -> None:
+    await connection.copy_records_to_table(
+        "chunks",
+        columns=["batch", "no", "start", "size", "first_line", "lines"],
+        records=[(batch, c.no, c.start, c.size, c.first_line, c.lines) for c in chunks],
+    )
+
+
+# Whoever takes it last has it: the one before may be dead; if it is not, its writes are refused.
+_TAKE = f"""
+UPDATE chunks SET token = token + 1, leased_until = now() + make_interval(secs => $3),
+    succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
+WHERE batch = $1 AND no = $2 AND part_key IS NULL
+AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
+RETURNING {_COLUMNS}
+"""
+
+
+async def take(connection: Connection, batch: BatchId, no: int, *, lease_s: float) -> Chunk | None:
+    """Take the chunk; None if it is done or its batch is not being processed (any more)."""
+    row = await connection.fetchrow(_TAKE, batch, no, lease_s)
+    return None if row is None else _chunk(row)
+
+
+# One statement tells progress, keeps the lease, and learns whether to go on.
+_PULSE = """
+UPDATE chunks SET leased_until = now() + make_interval(secs => $4),
+    succeeded = $5, failed = $6, cancelled = $7, errors = $8
+WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
+RETURNING 1
+"""
+
+
+async def pulse(
+    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, tally: Tally
+) -> bool:
+    """Return whether to go on: not so when another worker has it or the batch is cancelled."""
+    going_on = await connection.fetchval(
+        _PULSE,
+        batch,
+        chunk.no,
+        chunk.token,
+        lease_s,
+        tally.succeeded,
+        tally.failed,
+        tally.cancelled,
+        tallies.encode_errors(tally.errors),
+    )
+    return going_on is not None
+
+
+_SETTLE = """
+UPDATE chunks SET part_key = $4, leased_until = NULL,
+    succeeded = $5, failed = $6, cancelled = $7, errors = $8
+WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+RETURNING 1
+"""
+
+
+async def settle(
+    connection: Connection, batch: BatchId, chunk: Chunk, *, part_key: str, tally: Tally
+) -> bool:
+    """Record the chunk's results; False if they are not wanted: another worker has taken it."""
+    settled = await connection.fetchval(
+        _SETTLE,
+        batch,
+        chunk.no,
+        chunk.token,
+        part_key,
+        tally.succeeded,
+        tally.failed,
+        tally.cancelled,
+        tallies.encode_errors(tally.errors),
+    )
+    return settled is not None
+
+
+_ANY_TODO = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"
+
+
+async def any_todo(connection: Connection, batch: BatchId) -> bool:
+    found: bool = await connection.fetchval(_ANY_TODO, batch)
+    return found
+
+
+_ANY_RUNNING = """
+SELECT EXISTS (
+    SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL AND leased_until > now()
+)
+"""
+
+
+async def any_running(connection: Connection, batch: BatchId) -> bool:
+    """Return whether a worker is believed to be at one of the chunks."""
+    found: bool = await connection.fetchval(_ANY_RUNNING, batch)
+    return found
+
+
+_SHUT_OUT = "UPDATE chunks SET token = token + 1 WHERE batch = $1 AND part_key IS NULL"
+
+
+async def shut_out(connection: Connection, batch: BatchId) -> None:
+    """Refuse from now on what workers write that were taken for dead."""
+    await connection.execute(_SHUT_OUT, batch)
+
+
+_ALL = f"SELECT {_COLUMNS} FROM chunks WHERE batch = $1 ORDER BY no"
+
+
+async def find_all(connection: Connection, batch: BatchId) -> list[Chunk]:
+    """Return the chunks in the order of the file: some hundred bytes for each thousand lines."""
+    return [_chunk(row) for row in await connection.fetch(_ALL, batch)]
+
+
+_COUNTS = """
+SELECT coalesce(sum(succeeded), 0)::int AS succeeded, coalesce(sum(failed), 0)::int AS failed,
+    coalesce(sum(cancelled), 0)::int AS cancelled, '{}' AS errors
+FROM chunks WHERE batch = $1
+"""
+
+# Most chunks have none. In the order of the file: the first sample lines are the smallest.
+_ERRORS = """
+SELECT 0 AS succeeded, 0 AS failed, 0 AS cancelled, errors FROM chunks
+WHERE batch = $1 AND errors <> '{}' ORDER BY no
+"""
+
+
+async def find_tally(connection: Connection, batch: BatchId) -> Tally:
+    """Add up what became of the lines so far."""
+    rows = [*await connection.fetch(_COUNTS, batch), *await connection.fetch(_ERRORS, batch)]
+    return reduce(Tally.plus, map(tallies.decode, rows), Tally())
+
+
+_DELETE = "DELETE FROM chunks WHERE batch = $1"
+
+
+async def delete(connection: Connection, batch: BatchId) -> None:
+    await connection.execute(_DELETE, batch)

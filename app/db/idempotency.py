@@ -1,0 +1,44 @@
+"""Idempotency keys: what create_batch made when it was called under a key."""
+
+from datetime import datetime
+
+from batchd.db.connection import Connection
+from batchd.domain.ids import AccountId, BatchId
+
+# Two calls at once: the second waits here for the first to end, then finds its row.
+_CLAIM = """
+INSERT INTO idempotency_keys (account, key, request_hash, batch, created_ts)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING 1
+"""
+
+
+async def claim(
+    connection: Connection,
+    account: AccountId,
+    key: str,
+    *,
+    request_hash: bytes,
+    batch: BatchId,
+    now: datetime,
+) -> bool:
+    """Record what will be made under the key; False if something has been made already."""
+    claimed = await connection.fetchval(_CLAIM, account, key, request_hash, batch, now)
+    return claimed is not None
+
+
+_FIND = "SELECT request_hash, batch FROM idempotency_keys WHERE account = $1 AND key = $2"
+
+
+async def find(
+    connection: Connection, account: AccountId, key: str
+) -> tuple[bytes, BatchId] | None:
+    row = await connection.fetchrow(_FIND, account, key)
+    return None if row is None else (row["request_hash"], row["batch"])
+
+
+_PRUNE = "DELETE FROM idempotency_keys WHERE created_ts < $1"
+
+
+async def prune(connection: Connection, *, before: datetime) -> None:
+    await connection.execute(_PRUNE, before)

@@ -1,0 +1,133 @@
+"""Users and their secrets. Secrets are known here by their hash only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from batchd.db.connection import Connection
+from batchd.domain.callers import Caller
+from batchd.domain.ids import AccountId, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    account: AccountId
+    user: UserId
+    role: str
+    name: str
+    created_ts: datetime
+    disabled_ts: datetime | None
+
+
+_INSERT = """
+INSERT INTO users (user_id, account, role, name, created_ts) VALUES ($1, $2, $3, $4, $5)
+"""
+
+
+async def insert(connection: Connection, user: User) -> None:
+    await connection.execute(
+        _INSERT, user.user, user.account, user.role, user.name, user.created_ts
+    )
+
+
+_INSERT_SECRET = """
+INSERT INTO secrets (hash, user_id, created_ts, validity_ts) VALUES ($1, $2, $3, $4)
+"""
+
+
+async def insert_secret(
+    connection: Connection,
+    user: UserId,
+    secret_hash: bytes,
+    *,
+    now: datetime,
+    validity_ts: datetime | None,
+) -> None:
+    await connection.execute(_INSERT_SECRET, secret_hash, user, now, validity_ts)
+
+
+# Earlier ends stay as they are: rotating must not bring an expired secret back to life.
+_END_SECRETS = """
+UPDATE secrets SET validity_ts = $2 WHERE user_id = $1 AND (validity_ts IS NULL OR validity_ts > $2)
+"""
+
+
+async def end_secrets(connection: Connection, user: UserId, *, at: datetime) -> None:
+    """Let the user's secrets stop working at that time."""
+    await connection.execute(_END_SECRETS, user, at)
+
+
+def _caller(row: asyncpg.Record) -> Caller:
+    return Caller(account=row["account"], user=row["user_id"], role=row["role"])
+
+
+_BY_SECRET = """
+SELECT u.account, u.user_id, u.role FROM secrets s JOIN users u USING (user_id)
+WHERE s.hash = $1 AND (s.validity_ts IS NULL OR s.validity_ts > $2) AND u.disabled_ts IS NULL
+"""
+
+
+async def find_by_secret(
+    connection: Connection, secret_hash: bytes, *, now: datetime
+) -> Caller | None:
+    row = await connection.fetchrow(_BY_SECRET, secret_hash, now)
+    return None if row is None else _caller(row)
+
+
+_CALLER = "SELECT account, user_id, role FROM users WHERE user_id = $1 AND disabled_ts IS NULL"
+
+
+async def find_caller(connection: Connection, user: UserId) -> Caller | None:
+    """Return who this user is now; None if there is no such user or it is disabled."""
+    row = await connection.fetchrow(_CALLER, user)
+    return None if row is None else _caller(row)
+
+
+_COLUMNS = "user_id, account, role, name, created_ts, disabled_ts"
+
+
+def _user(row: asyncpg.Record) -> User:
+    return User(
+        account=row["account"],
+        user=row["user_id"],
+        role=row["role"],
+        name=row["name"],
+        created_ts=row["created_ts"],
+        disabled_ts=row["disabled_ts"],
+    )
+
+
+_FIND = f"SELECT {_COLUMNS} FROM users WHERE user_id = $1"
+
+
+async def find(connection: Connection, user: UserId) -> User | None:
+    row = await connection.fetchrow(_FIND, user)
+    return None if row is None else _user(row)
+
+
+_LIST = f"""
+SELECT {_COLUMNS} FROM users WHERE $1::uuid IS NULL OR account = $1 ORDER BY created_ts, user_id
+"""
+
+
+async def find_all(connection: Connection, account: AccountId | None) -> Sequence[User]:
+    """Return the users of an account, or of all of them, oldest first."""
+    return [_user(row) for row in await connection.fetch(_LIST, account)]
+
+
+_DISABLE = "UPDATE users SET disabled_ts = coalesce(disabled_ts, $2) WHERE user_id = $1 RETURNING 1"
+
+
+async def disable(connection: Connection, user: UserId, *, now: datetime) -> bool:
+    """Return whether there is such a user."""
+    return await connection.fetchval(_DISABLE, user, now) is not None
+
+
+_SET_ROLE = "UPDATE users SET role = $2 WHERE user_id = $1 RETURNING 1"
+
+
+async def set_role(connection: Connection, user: UserId, role: str) -> bool:
+    """Return whether there is such a user."""
+    return await connection.fetchval(_SET_ROLE, user, role) is not None

@@ -1,0 +1,1 @@
+"""The database: its schema, and how its queries are answered."""

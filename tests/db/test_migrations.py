@@ -1,0 +1,116 @@
+"""The migrations: up, down and up again, and none that could hold up the requests of others."""
+
+import asyncio
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from batchd.db.migrations import (
+    SchemaTooOld,
+    check_schema,
+    migrate,
+    migrations_folder,
+    needed_versions,
+)
+from batchd.devstack.postgres_cluster import CLEAN, program
+
+MIGRATIONS = sorted(migrations_folder().glob("*.sql"))
+DBMATE = str(Path(sys.executable).parent / "dbmate")
+
+
+async def run(*command: str | Path, **env: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command),
+        env={**CLEAN, **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
+
+
+async def dbmate(url: str, command: str, folder: Path) -> None:
+    options = ("--migrations-dir", folder, "--no-dump-schema", "--env-file", "")
+    await run(DBMATE, *options, command, DATABASE_URL=f"{url}?sslmode=disable")
+
+
+async def schema_of(url: str) -> str:
+    """Return the schema as SQL, without the table that dbmate keeps for itself."""
+    # The key would be another one each time.
+    options = ("--schema-only", "--exclude-table=schema_migrations", "--restrict-key=same")
+    return await run(program("pg_dump"), *options, f"--dbname={url}")
+
+
+def directions(migration: Path) -> dict[str, str]:
+    """Return what the migration does, without comments, by the line that begins each direction."""
+    parts = re.split(r"^(-- migrate:.*)\n", migration.read_text(), flags=re.MULTILINE)
+    assert parts[0] == ""
+    texts = (re.sub(r"--.*", "", text) for text in parts[2::2])
+    return dict(zip(parts[1::2], texts, strict=True))
+
+
+async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
+    empty_database_url: str, tmp_path: Path
+) -> None:
+    url = empty_database_url
+    stairs = [await schema_of(url)]
+    for migration in MIGRATIONS:
+        shutil.copy(migration, tmp_path)
+        await dbmate(url, "up", tmp_path)
+        stairs.append(await schema_of(url))
+    assert len(set(stairs)) == len(MIGRATIONS) + 1
+
+    for expected in stairs[-2::-1]:
+        await dbmate(url, "rollback", migrations_folder())
+        assert await schema_of(url) == expected
+
+    await migrate(url)
+    assert await schema_of(url) == stairs[-1]
+
+
+async def test_the_schema_is_checked_against_the_migrations(
+    database_url: str, empty_database_url: str
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    await check_schema(connection)
+    await connection.close()
+
+    connection = await asyncpg.connect(empty_database_url)
+    with pytest.raises(SchemaTooOld) as refusal:
+        await check_schema(connection)
+    await connection.close()
+    assert all(version in str(refusal.value) for version in needed_versions())
+
+
+async def test_a_schema_of_a_later_version_is_fine(database_url: str) -> None:
+    """So that the processes of this version go on while those of the next one are started."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("INSERT INTO schema_migrations VALUES ('99990101000000')")
+    await check_schema(connection)
+    await connection.close()
+
+
+@pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda path: path.stem)
+def test_a_migration_neither_waits_for_long_nor_runs_for_long(migration: Path) -> None:
+    both = directions(migration)
+
+    # Without options: outside of a transaction, SET LOCAL would be without effect.
+    assert list(both) == ["-- migrate:up", "-- migrate:down"]
+    for statements in both.values():
+        first, second, *rest = (one.strip() for one in statements.split(";"))
+        assert re.fullmatch(r"SET LOCAL lock_timeout = '[1-9]s'", first)
+        assert re.fullmatch(r"SET LOCAL statement_timeout = '[1-9]\d?s'", second)
+        assert any(rest)
+
+
+def test_migrations_have_an_order() -> None:
+    versions = [migration.name.split("_")[0] for migration in MIGRATIONS]
+
+    assert all(re.fullmatch(r"\d{14}", version) for version in versions)
+    assert len(set(versions)) == len(versions)
+    assert needed_versions() == set(versions)
