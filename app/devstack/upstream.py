@@ -1,0 +1,60 @@
+"""The example's upstream, a child like the others: somebody else's API, to be put in batches."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from batchd.devstack.failures import StackFailed
+from batchd.devstack.guard import Guard
+from batchd.devstack.ports import HOST, hold_port
+from batchd.devstack.processes import run_child
+
+URL_VARIABLE = "EXAMPLE_UPSTREAM_URL"
+"""What the example's operations.toml refers to."""
+POLL_S = 0.05
+READY_S = 30.0
+
+
+def examples_folder() -> Path:
+    """Return the examples of the checkout that we run from; an installed copy has none."""
+    return Path(__file__).resolve().parents[2] / "examples"
+
+
+def example_operations() -> Path | None:
+    """Return the example's operations.toml, which needs the upstream to run."""
+    path = examples_folder() / "operations.toml"
+    return path if path.is_file() else None
+
+
+@asynccontextmanager
+async def run_upstream(guard: Guard, log: Path, env: Mapping[str, str]) -> AsyncIterator[str]:
+    """Serve examples/upstream.py on a free port; give its URL. Raises StackFailed."""
+    with hold_port(0) as port:
+        program = examples_folder() / "upstream.py"
+        command: list[str | Path] = [sys.executable, "-P", program, "--port", str(port)]
+        url = f"http://{HOST}:{port}"
+        async with (
+            run_child("upstream", command, log=log, env=env) as child,
+            guard.watching(child.name, child.process.wait, log),
+        ):
+            await _until_ready(url)
+            yield url
+
+
+async def _until_ready(url: str) -> None:
+    try:
+        async with asyncio.timeout(READY_S), aiohttp.ClientSession(url) as session:
+            while True:
+                try:
+                    async with session.get("/count") as response:
+                        if response.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        raise StackFailed(f"The example's upstream is not ready after {READY_S:g} s.") from None

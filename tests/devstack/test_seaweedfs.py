@@ -1,0 +1,175 @@
+"""The embedded S3 server: what a start promises, and what is left after its end."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from batchd.devstack.failures import StackFailed
+from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
+from batchd.devstack.weed_ports import sockets
+from batchd.domain.ports import ObjectInfo, Storage
+from batchd.plugins.s3_storage import s3_storage
+from batchd.settings import read_settings
+from tests.support.waiting import gone, until
+
+LISTENERS = 10
+"""Five parts, each with a port for HTTP and one for gRPC."""
+
+STARTER = """
+import asyncio, sys
+from pathlib import Path
+from batchd.devstack.seaweedfs import run_seaweedfs
+
+async def main():
+    async with run_seaweedfs(Path(sys.argv[1])) as server:
+        print(server.pid, server.endpoint, flush=True)
+        await server.wait()
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def storage_of(server: SeaweedFS) -> AsyncIterator[Storage]:
+    settings = read_settings(
+        database_url="postgresql://unused",
+        s3_endpoint=server.endpoint,
+        s3_bucket=server.bucket,
+        s3_access_key=server.access_key,
+        s3_secret_key=server.secret_key,
+    )
+    async with s3_storage(settings) as storage:
+        yield storage
+
+
+async def write(server: SeaweedFS, key: str, data: bytes) -> None:
+    async with storage_of(server) as storage, storage.write(key) as writer:
+        await writer.write(data)
+
+
+async def read(server: SeaweedFS, key: str) -> bytes:
+    async with storage_of(server) as storage, storage.read(key) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+def listeners(pid: int) -> list[str]:
+    connections = psutil.Process(pid).net_connections(kind="inet")
+    return [each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN]
+
+
+def left_outside(data_dir: Path) -> list[Path]:
+    """Return the files that this folder's server has left elsewhere."""
+    ports = json.loads((data_dir / "ports.json").read_text())
+    return [path for path in sockets(ports.values()) if path.exists()]
+
+
+async def test_second_start_finds_the_objects_the_keys_and_the_address_of_the_first(
+    tmp_path: Path,
+) -> None:
+    data_dir = tmp_path / "a folder with spaces" / "ünd more"
+    async with run_seaweedfs(data_dir, bucket="first") as first:
+        await write(first, "a/b", b"kept")
+    async with run_seaweedfs(data_dir, bucket="first") as second:
+        assert await read(second, "a/b") == b"kept"
+    assert (second.endpoint, second.access_key, second.secret_key) == (
+        first.endpoint,
+        first.access_key,
+        first.secret_key,
+    )
+
+
+async def test_objects_outlive_a_change_of_ports(tmp_path: Path) -> None:
+    async with run_seaweedfs(tmp_path) as first:
+        await write(first, "large", b"x" * 20_000_000)
+    (tmp_path / "ports.json").unlink()
+    async with run_seaweedfs(tmp_path) as second:
+        assert second.endpoint != first.endpoint
+        assert len(await read(second, "large")) == 20_000_000
+        await write(second, "more", b"new")
+        async with storage_of(second) as storage:
+            assert await storage.stat("more") == ObjectInfo(size=3)
+
+
+async def test_servers_run_side_by_side(tmp_path: Path) -> None:
+    async with (
+        run_seaweedfs(tmp_path / "one") as one,
+        run_seaweedfs(tmp_path / "two") as two,
+    ):
+        assert one.endpoint != two.endpoint
+        assert one.secret_key != two.secret_key
+        await write(one, "key", b"one")
+        await write(two, "key", b"two")
+        assert await read(one, "key") == b"one"
+        assert await read(two, "key") == b"two"
+    assert gone(one.pid)
+    assert gone(two.pid)
+    assert left_outside(tmp_path / "one") == left_outside(tmp_path / "two") == []
+
+
+async def test_server_is_for_this_machine_and_this_user_only(tmp_path: Path) -> None:
+    async with run_seaweedfs(tmp_path) as server:
+        until(lambda: len(listeners(server.pid)) == LISTENERS)
+        assert set(listeners(server.pid)) == {"127.0.0.1"}
+        assert "-master.telemetry=false" in psutil.Process(server.pid).cmdline()
+    assert stat.S_IMODE((tmp_path / "s3.json").stat().st_mode) == 0o600
+    assert server.secret_key not in repr(server)
+
+
+async def test_given_port_is_used(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StackFailed, match=f"{port}.*in use"):
+            async with run_seaweedfs(tmp_path, port=port):
+                pytest.fail("it started")
+    async with run_seaweedfs(tmp_path, port=port) as server:
+        assert server.endpoint == f"http://127.0.0.1:{port}"
+
+
+async def test_one_folder_has_one_server(tmp_path: Path) -> None:
+    async with run_seaweedfs(tmp_path):
+        with pytest.raises(StackFailed, match="in use"):
+            async with run_seaweedfs(tmp_path):
+                pytest.fail("it started")
+
+
+async def test_server_that_dies_at_the_start_is_told_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "filerldb2").write_text("where the server wants a folder")
+    with pytest.raises(StackFailed, match=re.compile("did not start.*filerldb2", re.DOTALL)):
+        async with run_seaweedfs(tmp_path):
+            pytest.fail("it started")
+
+
+async def test_killed_server_is_noticed_and_has_lost_nothing(tmp_path: Path) -> None:
+    async with run_seaweedfs(tmp_path) as server:
+        await write(server, "key", b"x" * 20_000_000)
+        os.kill(server.pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            assert await server.wait() == -signal.SIGKILL
+    async with run_seaweedfs(tmp_path) as server:
+        assert await read(server, "key") == b"x" * 20_000_000
+
+
+async def test_server_does_not_outlive_a_killed_starter(tmp_path: Path) -> None:
+    starter = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", STARTER, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert starter.stdout is not None
+    pid, endpoint = (await starter.stdout.readline()).decode().split()
+    starter.kill()
+    await starter.wait()
+    until(lambda: gone(int(pid)), seconds=5)
+    async with run_seaweedfs(tmp_path) as server:
+        assert server.endpoint == endpoint
+        await write(server, "key", b"works")
+    assert left_outside(tmp_path) == []

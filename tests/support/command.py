@@ -1,0 +1,63 @@
+"""The command `batchd`, run to its end as a process of its own."""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from batchd.settings import Settings, to_environment
+from tests.support.dev_process import BATCHD
+
+TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def printed(self) -> list[Any]:
+        """What it printed, one JSON value a line."""
+        assert self.code == 0, self
+        return [json.loads(line) for line in self.output.splitlines()]
+
+
+def environment(settings: Settings | None, **changes: object) -> dict[str, str]:
+    """Return the variables that make a process read these settings, and no other ones."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BATCHD_")}
+    if settings is None:
+        return clean | to_environment(changes)
+    values = {name: getattr(settings, name) for name in settings.model_fields_set} | changes
+    plain = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in values.items()
+    }
+    return clean | to_environment(plain)
+
+
+async def batchd(*arguments: object, env: Mapping[str, str]) -> Ended:
+    """Run the command, in a folder where nothing of ours is found."""
+    process = await asyncio.create_subprocess_exec(
+        *BATCHD,
+        *map(str, arguments),
+        env=env,
+        cwd=os.sep,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return Ended(code=process.returncode, output=output.decode(), errors=errors.decode())

@@ -1,0 +1,54 @@
+"""An operation that the tests hold in their hands: its lines end when they are let."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from batchd.domain.operations import Answer, Call, Parts, Problem
+from tests.support.callers import lines_of
+from tests.support.polling import eventually
+
+
+class Gated:
+    """Answers each line with its path, but not before it is let."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        """Line numbers."""
+        self.ended: list[int] = []
+        self._let = asyncio.Semaphore(0)
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        return ()
+
+    async def run(self, call: Call) -> Answer:
+        number = int(call.key.rpartition(":")[2])
+        self.begun.append(number)
+        await self._let.acquire()
+        self.ended.append(number)
+        return Answer(status=200, body=msgspec.json.encode(call.parts.path))
+
+    def let(self, lines: int) -> None:
+        """Let so many lines end."""
+        for _ in range(lines):
+            self._let.release()
+
+    async def until_begun(self, lines: int) -> None:
+        async def begun() -> int:
+            return len(self.begun)
+
+        await eventually(begun, lambda seen: seen >= lines)
+
+    async def until_ended(self, lines: int) -> None:
+        async def ended() -> int:
+            return len(self.ended)
+
+        await eventually(ended, lambda seen: seen >= lines)
+
+
+def numbered_lines(count: int) -> bytes:
+    """Return a batch file whose lines know their numbers, by id and path."""
+    return lines_of(*({"id": f"n{n}", "path": {"n": n}} for n in range(1, count + 1)))

@@ -1,0 +1,80 @@
+"""HTTP operations without the rest of batchd: declared by a test, on time and chance of its own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from batchd.domain.callers import Caller
+from batchd.domain.ids import AccountId, UserId
+from batchd.domain.operations import Answer, Call, Parts
+from batchd.plugins.http_operations import HttpOperations
+from batchd.plugins.http_operations.client import open_client
+from batchd.plugins.http_operations.operation import Means
+from batchd.plugins.http_operations.retrying import Pacing
+
+NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
+CALLER = Caller(account=AccountId(UUID(int=1)), user=UserId(UUID(int=2)), role="admin")
+
+Declare: TypeAlias = Callable[..., Awaitable[HttpOperations]]
+"""Takes the text of the file, and environment variables by keyword."""
+
+
+@dataclass
+class World:
+    """What the operations are let to see: no time passes, and chance is known."""
+
+    waits_s: list[float] = field(default_factory=list)
+    acquired: list[tuple[str, float]] = field(default_factory=list)
+    chance: float = 0.5
+
+    @property
+    def pacing(self) -> Pacing:
+        return Pacing(sleep=self._sleep, chance=lambda: self.chance, now=lambda: NOW)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits_s.append(seconds)
+
+    async def acquire(self, name: str, per_s: float) -> None:
+        self.acquired.append((name, per_s))
+
+
+def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare]:
+    """Return a function that puts a file in force."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Declare]:
+        async with open_client() as client:
+            means = Means(client=client, rate=world, pacing=world.pacing)
+
+            async def declare(
+                text: str, *, taken: Collection[str] = (), **variables: str
+            ) -> HttpOperations:
+                file = folder / "operations.toml"
+                file.write_text(text)
+                source = HttpOperations(
+                    file,
+                    means,
+                    variables=variables,
+                    taken=taken.__contains__,
+                    look_every_s=0.02,
+                )
+                await source.load()
+                return source
+
+            yield declare
+
+    return opened()
+
+
+def call_of(*, key: str = "b:1", **parts: Mapping[str, Any]) -> Call:
+    return Call(caller=CALLER, parts=Parts(**parts), key=key)  # type: ignore[arg-type]
+
+
+async def run(source: HttpOperations, name: str = "op", **parts: Any) -> Answer:
+    operation = source.find(name)
+    assert operation is not None
+    return await operation.run(call_of(**parts))

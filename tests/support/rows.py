@@ -1,0 +1,40 @@
+"""Batches put straight into the database, where a test needs more than it could make one by one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from batchd.domain.batches import Status
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(milliseconds: int) -> datetime:
+    """Return a moment so long after T0."""
+    return T0 + timedelta(milliseconds=milliseconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    batch: str
+    created_ts: datetime
+    status: Status
+
+
+async def insert_batches(
+    services: Services, owner: ApiCaller, rows: Iterable[tuple[datetime, Status]]
+) -> list[Row]:
+    """Add batches of the owner's account, each with a random id; return them newest first."""
+    user = owner.user.user
+    records = [
+        (uuid4(), user.account, user.user, uuid4(), b"", "get_batch", status, moment, moment)
+        for moment, status in rows
+    ]
+    columns = "batch account user_id handler request_hash operation status created_ts updated_ts"
+    async with services.database.connection() as connection:
+        await connection.copy_records_to_table("batches", columns=columns.split(), records=records)
+    made = [Row(str(record[0]), record[7], record[6]) for record in records]
+    return sorted(made, key=lambda row: (row.created_ts, row.batch), reverse=True)

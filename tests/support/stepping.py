@@ -1,0 +1,37 @@
+"""A batch's life, stage by stage without a worker: it stands still where a test wants it."""
+
+from uuid import UUID
+
+from batchd.db.jobs import Job, Stage
+from batchd.domain.ids import BatchId
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller
+
+TO_COPIED = (Stage.COPY,)
+TO_PROCESSING = (Stage.COPY, Stage.VALIDATE)
+TO_PROCESSED = (*TO_PROCESSING, Stage.CHUNK)
+TO_THE_END = (*TO_PROCESSED, Stage.RESULTS)
+
+
+async def step(services: Services, batch: str, *stages: Stage) -> None:
+    """Do what a worker does in these stages; of the chunks, the first."""
+    for stage in stages:
+        chunk = 0 if stage is Stage.CHUNK else None
+        await services.lifecycle.handle(Job(stage, BatchId(UUID(batch)), chunk))
+
+
+async def ended_batch(services: Services, owner: ApiCaller, lines: bytes, **more: str) -> str:
+    """Return a batch whose lines have been run, or refused."""
+    batch = await owner.create(lines, **more)
+    await step(services, batch, *TO_THE_END)
+    return batch
+
+
+async def cancelled_batch(services: Services, owner: ApiCaller, lines: bytes, *to: Stage) -> str:
+    """Return a batch that was cancelled after these stages."""
+    batch = await owner.create(lines)
+    await step(services, batch, *to)
+    reply = await owner.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    assert reply.status == 200, reply
+    await step(services, batch, Stage.CANCEL)
+    return batch
