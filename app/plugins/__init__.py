@@ -1,0 +1,1 @@
+"""The parts that can be exchanged, loaded by entry point: authorizer, storage, operations."""

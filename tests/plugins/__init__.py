@@ -1,0 +1,1 @@
+"""The plugins against what they talk to."""

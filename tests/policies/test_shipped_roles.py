@@ -1,0 +1,37 @@
+"""What each role that ships with batchd may do."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from batchd.domain.ids import AccountId
+from batchd.plugins.casbin_authorizer import Policy, load_policy
+
+OPERATIONS = {
+    "get_batch": {"reader", "submitter", "operator", "admin"},
+    "get_batches": {"reader", "submitter", "operator", "admin"},
+    "create_upload_url": {"submitter", "admin"},
+    "invalidate_upload_url": {"submitter", "operator", "admin"},
+    "create_batch": {"submitter", "admin"},
+    "update_batch": {"submitter", "operator", "admin"},
+    "delete_batch": {"operator", "admin"},
+    "an_operation_of_a_plugin": {"admin"},
+}
+"""From an operation to the roles that may perform it."""
+ROLES = ("reader", "submitter", "operator", "admin", "a_role_nobody_defined", "*", "")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Policy:
+    return load_policy(Path(__file__).parents[2] / "policies")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_shipped_role_may_do_what_the_table_says(
+    shipped: Policy, role: str, operation: str
+) -> None:
+    decision = shipped.decide(role, AccountId(uuid4()), operation)
+
+    assert decision.allowed == (role in OPERATIONS[operation])
