@@ -1,0 +1,136 @@
+"""Writing an object piece by piece: in one put if it is small, in parts if it is not."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from batchd.plugins.s3_storage.faults import storage_call
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES = 8 * 1024**2
+PARTS_IN_FLIGHT = 2
+PARTS_OF_A_SIZE = 1_000
+ABORT_TIMEOUT_S = 10.0
+
+
+def part_bytes(number: int) -> int:
+    """Return how large part `number`, counted from 1, is: S3 takes 10,000 parts and no more.
+
+    8 MiB up to an object of 8 GiB, then 8 MiB more each thousand parts: 430 GiB fit, and three
+    parts in memory (one filling, two in flight) stay below 240 MiB even there.
+    """
+    return PART_BYTES * (1 + (number - 1) // PARTS_OF_A_SIZE)
+
+
+@asynccontextmanager
+async def writing(client: "S3Client", *, bucket: str, key: str) -> AsyncIterator["PartsWriter"]:
+    """Make the object appear whole on leaving, or not at all on an error or a cancellation."""
+    writer = PartsWriter(client, bucket=bucket, key=key)
+    try:
+        yield writer
+        await writer.finish()
+    except BaseException:
+        await writer.discard()
+        raise
+
+
+class PartsWriter:
+    def __init__(self, client: "S3Client", *, bucket: str, key: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._key = key
+        self._filling = BytesIO()
+        self._upload_id: str | None = None
+        self._number = 1
+        """Of the part being filled."""
+        self._in_flight: list[asyncio.Task[CompletedPartTypeDef]] = []
+        self._done: list[CompletedPartTypeDef] = []
+
+    async def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            room = part_bytes(self._number) - self._filling.tell()
+            rest = rest[self._filling.write(rest[:room]) :]
+            if self._filling.tell() == part_bytes(self._number):
+                await self._send()
+
+    async def finish(self) -> None:
+        if self._upload_id is None:
+            with storage_call("write", self._key):
+                self._filling.seek(0)
+                await self._client.put_object(
+                    Bucket=self._bucket, Key=self._key, Body=self._filling
+                )
+            return
+        if self._filling.tell():
+            await self._send()
+        while self._in_flight:
+            await self._settle()
+        with storage_call("complete", self._key):
+            await self._client.complete_multipart_upload(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=self._upload_id,
+                MultipartUpload={"Parts": self._done},
+            )
+
+    async def discard(self) -> None:
+        """Leave nothing behind, as far as the storage lets us."""
+        for task in self._in_flight:
+            task.cancel()
+        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        if self._upload_id is None:
+            return
+        try:
+            async with asyncio.timeout(ABORT_TIMEOUT_S):
+                await self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=self._key, UploadId=self._upload_id
+                )
+        except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
+            # The error that brought us here matters more; parts are no object anybody sees.
+            logger.warning("storage: parts of %s are left behind: %s", self._key, error)
+
+    async def _send(self) -> None:
+        """Start to send the part that is filled, when fewer than the limit are on their way."""
+        if self._upload_id is None:
+            with storage_call("write", self._key):
+                upload = await self._client.create_multipart_upload(
+                    Bucket=self._bucket, Key=self._key
+                )
+            self._upload_id = upload["UploadId"]
+        if len(self._in_flight) == PARTS_IN_FLIGHT:
+            await self._settle()
+        part, self._filling = self._filling, BytesIO()
+        part.seek(0)
+        self._in_flight.append(
+            asyncio.create_task(self._send_part(self._upload_id, self._number, part))
+        )
+        self._number += 1
+
+    async def _settle(self) -> None:
+        """Wait for the oldest part; it stays listed until it is done, for discard to find."""
+        self._done.append(await self._in_flight[0])
+        del self._in_flight[0]
+
+    async def _send_part(
+        self, upload_id: str, number: int, part: BytesIO
+    ) -> "CompletedPartTypeDef":
+        with storage_call("write", self._key):
+            answer = await self._client.upload_part(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=part,
+            )
+        return {"ETag": answer["ETag"], "PartNumber": number}
