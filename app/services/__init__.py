@@ -1,0 +1,1 @@
+"""What callers and workers can ask for: each service checks the permission first, then acts."""

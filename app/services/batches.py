@@ -1,0 +1,150 @@
+"""Batches as their callers see them: looked at, listed, cancelled and deleted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from batchd.db import batch_pages, chunks, jobs
+from batchd.db import batches as table
+from batchd.db.connection import Connection, Database
+from batchd.db.jobs import Job, Stage
+from batchd.domain.batches import (
+    CANCEL_STATUSES,
+    DOWNLOAD_STATUSES,
+    END_STATUSES,
+    Batch,
+    Status,
+    Tally,
+    sources_of,
+)
+from batchd.domain.callers import Caller
+from batchd.domain.errors import IdempotencyViolation, NotFound, OperationOrderViolation
+from batchd.domain.forms import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
+from batchd.domain.ids import BatchId
+from batchd.domain.ports import Clock, SignedUrl, Storage
+from batchd.services.access import Gate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchView:
+    """A batch with what was asked for along with it."""
+
+    batch: Batch
+    download: SignedUrl | None = None
+    tally: Tally | None = None
+    """Given if `progress` or `errors` was asked for."""
+    expand: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPage:
+    batches: Mapping[BatchId, Status] = field(default_factory=dict)
+    """In the order of the page."""
+    cursor: Cursor | None = None
+    """Where the next page begins; None: this is the last one."""
+    oldest_first: bool = False
+
+
+def not_found(batch: BatchId) -> NotFound:
+    return NotFound(f"There is no batch {batch} in this account.")
+
+
+class Batches:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        gate: Gate,
+        clock: Clock,
+        *,
+        download_validity_s: int,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._gate = gate
+        self._clock = clock
+        self._download_validity_s = download_validity_s
+
+    async def get(self, caller: Caller, form: Form[GetBatch]) -> BatchView:
+        await self._gate.require(caller, "get_batch")
+        wanted = form()
+        tally = None
+        counted = bool(wanted.expand & {"progress", "errors"})
+        # At the end the counts move from the chunks to the batch: whoever looks here before and
+        # there after it would find them nowhere.
+        reading = self._database.snapshot if counted else self._database.connection
+        async with reading() as connection:
+            batch = await table.find(connection, caller.account, wanted.batch)
+            if batch is None:
+                raise not_found(wanted.batch)
+            if counted:
+                if batch.status in END_STATUSES or batch.status is Status.DELETING:
+                    tally = await table.find_final_tally(connection, batch.batch)
+                else:
+                    tally = await chunks.find_tally(connection, batch.batch)
+        download = None
+        if wanted.download and batch.status in DOWNLOAD_STATUSES and batch.download_key is not None:
+            download = await self._storage.presign_download(
+                batch.download_key,
+                validity_s=self._download_validity_s,
+                filename=f"{batch.batch}.jsonl",
+            )
+        return BatchView(batch=batch, download=download, tally=tally, expand=wanted.expand)
+
+    async def get_page(self, caller: Caller, form: Form[GetBatches]) -> BatchPage:
+        """List the account's batches: newest first, or oldest first from a time on."""
+        await self._gate.require(caller, "get_batches")
+        wanted = form()
+        async with self._database.connection() as connection:
+            page, more = await batch_pages.find_page(connection, caller.account, wanted)
+        cursor = None
+        if more:
+            cursor = Cursor(created_ts=page[-1].created_ts, batch=page[-1].batch)
+        return BatchPage(
+            batches={listed.batch: listed.status for listed in page},
+            cursor=cursor,
+            oldest_first=wanted.oldest_first,
+        )
+
+    async def cancel(self, caller: Caller, form: Form[CancelBatch]) -> BatchView:
+        """Ask for the batch to be stopped; the workers see to it."""
+        await self._gate.require(caller, "update_batch")
+        wanted = form().batch
+        async with self._database.transaction() as connection:
+            batch = await table.find_to_change(connection, caller.account, wanted)
+            if batch is None:
+                raise not_found(wanted)
+            if batch.status in CANCEL_STATUSES:
+                raise IdempotencyViolation(f"The batch is '{batch.status}' already.")
+            if batch.status not in sources_of(Status.CANCEL):
+                raise OperationOrderViolation(
+                    f"The batch is '{batch.status}': there is nothing left to cancel."
+                )
+            return await self._change(connection, batch, Status.CANCEL, Stage.CANCEL)
+
+    async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
+        """Have the batch's files and then its row removed."""
+        await self._gate.require(caller, "delete_batch")
+        wanted = form().batch
+        async with self._database.transaction() as connection:
+            batch = await table.find_to_change(connection, caller.account, wanted)
+            if batch is None:
+                raise not_found(wanted)
+            if batch.status not in END_STATUSES:
+                raise OperationOrderViolation(
+                    f"The batch is '{batch.status}'. "
+                    + (
+                        "It is being removed."
+                        if batch.status is Status.DELETING
+                        else "Cancel it first, or wait for its end."
+                    )
+                )
+            return await self._change(connection, batch, Status.DELETING, Stage.DELETE)
+
+    async def _change(
+        self, connection: Connection, batch: Batch, to: Status, stage: Stage
+    ) -> BatchView:
+        """Change the status of a batch that is held, and have a worker go on from there."""
+        changed = await table.move(connection, batch.batch, to, now=self._clock.now())
+        assert changed is not None, "the row is locked and the change was checked"  # noqa: S101
+        await jobs.enqueue(connection, [Job(stage, batch.batch)])
+        return BatchView(batch=changed)

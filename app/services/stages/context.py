@@ -1,0 +1,62 @@
+"""What the stages work with, and how one learns that it has been replaced."""
+
+import time
+from dataclasses import dataclass
+
+from batchd.db import batches
+from batchd.db.connection import Database
+from batchd.domain.batches import Batch
+from batchd.domain.ports import Clock, Storage
+from batchd.services.access import Gate
+from batchd.services.keys import batch_prefix
+from batchd.services.registry import Operations
+from batchd.services.users import Users
+from batchd.settings import Settings
+
+_CHECK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    database: Database
+    storage: Storage
+    gate: Gate
+    users: Users
+    operations: Operations
+    clock: Clock
+    settings: Settings
+
+
+class Superseded(Exception):
+    """The batch has gone on without this worker: it was cancelled, or another worker has it."""
+
+
+class Hold:
+    """An attempt at a stage, as long as it is the valid one."""
+
+    def __init__(self, context: Context, batch: Batch) -> None:
+        self._context = context
+        self._batch = batch
+        self._checked = time.monotonic()
+
+    async def check(self) -> None:
+        """Raise Superseded if the batch has gone on. Asks the database twice a second at most."""
+        if time.monotonic() - self._checked < _CHECK_EVERY_S:
+            return
+        batch = self._batch
+        async with self._context.database.connection() as connection:
+            held = await batches.is_held(
+                connection, batch.batch, status=batch.status, attempt=batch.attempt
+            )
+        if not held:
+            raise Superseded(
+                f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}"
+            )
+        self._checked = time.monotonic()
+
+
+async def tidy(context: Context, batch: Batch, *, keep: str | None) -> None:
+    """Remove the batch's files but one; also what workers left that died on the way."""
+    prefix = batch_prefix(batch)
+    unwanted = [key async for key in context.storage.list_keys(prefix) if key != keep]
+    await context.storage.delete(unwanted)

@@ -1,0 +1,74 @@
+"""new → copying → copied: the upload is taken to where no client can write."""
+
+import hashlib
+
+from batchd.db import batches, jobs
+from batchd.db.jobs import Job, Stage
+from batchd.domain.batches import Batch, Status
+from batchd.domain.ids import BatchId
+from batchd.domain.ports import ObjectMissing
+from batchd.services.keys import copy_key, upload_key
+from batchd.services.stages.context import Context, Hold, Superseded, tidy
+
+
+async def copy(context: Context, batch_id: BatchId) -> None:
+    """Copy the upload and hold the copy against the hash; what runs later is what was hashed."""
+    async with context.database.transaction() as connection:
+        batch = await batches.take(connection, batch_id, Status.COPYING, now=context.clock.now())
+    if batch is None:
+        return
+    sha256, problem = await _copy(context, batch)
+    if problem is None and batch.hash not in {None, sha256}:
+        # Before the status says so: a batch with a mismatch has no copy.
+        await tidy(context, batch, keep=None)
+        async with context.database.transaction() as connection:
+            await batches.move(
+                connection,
+                batch_id,
+                Status.HASH_MISMATCH,
+                now=context.clock.now(),
+                attempt=batch.attempt,
+            )
+    else:
+        await _keep(context, batch, problem)
+    await context.storage.delete([upload_key(batch.account, batch.handler)])
+
+
+async def _copy(context: Context, batch: Batch) -> tuple[str, str | None]:
+    """Return the SHA-256 of the copy, and what is wrong with the upload as a whole."""
+    hold = Hold(context, batch)
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        async with (
+            context.storage.read(upload_key(batch.account, batch.handler)) as pieces,
+            context.storage.write(copy_key(batch)) as writer,
+        ):
+            async for piece in pieces:
+                await hold.check()
+                size += len(piece)
+                if size > context.settings.max_file_bytes:
+                    # It has grown since create_batch looked at it.
+                    return digest.hexdigest(), "quota_violation"
+                digest.update(piece)
+                await writer.write(piece)
+    except ObjectMissing:
+        return digest.hexdigest(), "not_found"
+    return digest.hexdigest(), None
+
+
+async def _keep(context: Context, batch: Batch, problem: str | None) -> None:
+    async with context.database.transaction() as connection:
+        copied = await batches.move(
+            connection,
+            batch.batch,
+            Status.COPIED,
+            now=context.clock.now(),
+            attempt=batch.attempt,
+        )
+        if copied is not None:
+            await batches.set_input(connection, batch.batch, key=copy_key(batch), problem=problem)
+            await jobs.enqueue(connection, [Job(Stage.VALIDATE, batch.batch)])
+    if copied is None:
+        await context.storage.delete([copy_key(batch)])
+        raise Superseded(f"{batch.batch} was cancelled, or copied by another worker")

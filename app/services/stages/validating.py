@@ -1,0 +1,199 @@
+"""copied → validating → processing or validation_failed: every line is checked before any runs."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from itertools import chain
+
+from batchd.db import batches, chunks, jobs
+from batchd.db.jobs import Job, Stage
+from batchd.domain.batches import Batch, Status
+from batchd.domain.ids import BatchId
+from batchd.domain.operations import Operation, Problem
+from batchd.domain.ports import ObjectWriter
+from batchd.services.keys import input_of, report_key, unpacked_key
+from batchd.services.stages.context import Context, Hold, Superseded, tidy
+from batchd.services.stages.duplicates import Ids
+from batchd.services.stages.parsing import BadLine, check
+from batchd.services.stages.planning import Plan
+from batchd.services.stages.reading import CorruptGzip, RawLine, Splitter, sniff, split, unpack
+from batchd.services.stages.report import Report
+
+
+async def validate(context: Context, batch_id: BatchId) -> None:
+    """Check every line and cut the file into chunks, or write the report of what is wrong."""
+    async with context.database.transaction() as connection:
+        batch = await batches.take(connection, batch_id, Status.VALIDATING, now=context.clock.now())
+    if batch is None:
+        return
+    with Ids() as ids, Report() as report:
+        scan = _Scan(context, batch, ids, report)
+        await scan.run()
+        repeated = ids.repeated()
+        first = next(repeated, None)
+        if report.lines or first is not None:
+            everything = report.read(chain([first] if first else [], repeated))
+            await _fail(context, batch, everything)
+        else:
+            await _go_on(context, batch, scan.plan, unpacked=scan.unpacked)
+
+
+class _Stop(Exception):
+    """Nothing after this line is looked at."""
+
+    def __init__(self, line: int, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.line = line
+        self.problem = problem
+
+
+class _Scan:
+    """One walk through the file."""
+
+    def __init__(self, context: Context, batch: Batch, ids: Ids, report: Report) -> None:
+        self._context = context
+        self._batch = batch
+        self._settings = context.settings
+        self._ids = ids
+        self._report = report
+        self._hold = Hold(context, batch)
+        self._size = 0
+        self._line = 0
+        self.plan = Plan(max_lines=self._settings.chunk_lines, max_bytes=self._settings.chunk_bytes)
+        self.unpacked = False
+
+    async def run(self) -> None:
+        """Fill the plan, the ids and the report."""
+        try:
+            operation = self._context.operations.find(self._batch.operation)
+            if operation is None:
+                raise _Stop(1, _no_operation(self._batch.operation))
+            if self._batch.input_problem is not None:
+                raise _Stop(1, _whole_file(self._batch.input_problem))
+            await self._scan(operation)
+        except _Stop as stop:
+            self._report.add(stop.line, None, [stop.problem])
+        except CorruptGzip as error:
+            problem = Problem(
+                code="request_format", pointer="", message=f"The gzip data is damaged: {error}."
+            )
+            self._report.add(self._line + 1, None, [problem])
+
+    async def _scan(self, operation: Operation) -> None:
+        storage = self._context.storage
+        async with AsyncExitStack() as stack:
+            pieces = await stack.enter_async_context(storage.read(input_of(self._batch)))
+            self.unpacked, pieces = await sniff(pieces)
+            if self.unpacked:
+                # Chunks are byte ranges, and compressed bytes have none that could be read alone.
+                writer = await stack.enter_async_context(storage.write(unpacked_key(self._batch)))
+                pieces = _written(unpack(pieces), writer)
+            splitter = Splitter(max_line_bytes=self._settings.max_line_bytes)
+            async for lines in split(self._counted(pieces), splitter):
+                await self._hold.check()
+                for line in lines:
+                    self._line = line.number
+                    self._count(line)
+                    if not line.blank:
+                        self._look_at(line, operation)
+
+    async def _counted(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            self._size += len(piece)
+            if self._size > self._settings.max_file_bytes:
+                raise _Stop(self._line + 1, _whole_file("quota_violation"))
+            yield piece
+
+    def _count(self, line: RawLine) -> None:
+        """Stop at a line too many; blank ones do not run, but there may be no more of them."""
+        blank = line.number - 1 - self.plan.lines
+        at_most = self._settings.max_lines
+        if (blank if line.blank else self.plan.lines) >= at_most:
+            message = (
+                f"A batch has at most {at_most} lines, and as many blank ones. Split the file."
+            )
+            raise _Stop(line.number, Problem(code="quota_violation", pointer="", message=message))
+
+    def _look_at(self, line: RawLine, operation: Operation) -> None:
+        self.plan.add(line)
+        line_id = None
+        try:
+            if line.data is None:
+                raise BadLine([_too_long(line, self._settings.max_line_bytes)])
+            line_id = check(operation, line.data, number=line.number).id
+        except BadLine as bad:
+            line_id = bad.id
+            self._report.add(line.number, bad.id, bad.problems)
+        if line_id is not None:
+            self._ids.add(line.number, line_id)
+
+
+async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        await writer.write(piece)
+        yield piece
+
+
+def _too_long(line: RawLine, at_most: int) -> Problem:
+    message = f"The line has {line.size} bytes; at most {at_most} are taken."
+    return Problem(code="quota_violation", pointer="", message=message)
+
+
+def _no_operation(name: str) -> Problem:
+    message = f"The operation '{name}' can no longer be run in batches."
+    return Problem(code="operation_not_allowed", pointer="", message=message)
+
+
+def _whole_file(code: str) -> Problem:
+    message = {
+        "not_found": "The uploaded file was gone before it could be copied. Upload it again.",
+        "quota_violation": "The file is larger than is taken. Split it.",
+    }[code]
+    return Problem(code=code, pointer="", message=message)
+
+
+async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None:
+    key = report_key(batch)
+    async with context.storage.write(key) as writer:
+        for line in report:
+            await writer.write(line)
+    async with context.database.transaction() as connection:
+        failed = await batches.move(
+            connection,
+            batch.batch,
+            Status.VALIDATION_FAILED,
+            now=context.clock.now(),
+            attempt=batch.attempt,
+        )
+        if failed is not None:
+            await batches.set_download(connection, batch.batch, key)
+            await batches.set_input(connection, batch.batch, key=None)
+    if failed is None:
+        await context.storage.delete([key])
+        raise Superseded(f"{batch.batch} was cancelled, or validated by another worker")
+    await tidy(context, batch, keep=key)
+
+
+async def _go_on(context: Context, batch: Batch, plan: Plan, *, unpacked: bool) -> None:
+    planned = plan.chunks()
+    async with context.database.transaction() as connection:
+        now = context.clock.now()
+        processing = await batches.move(
+            connection, batch.batch, Status.PROCESSING, now=now, attempt=batch.attempt
+        )
+        if processing is not None:
+            await batches.set_lines(connection, batch.batch, plan.lines)
+            if unpacked:
+                await batches.set_input(connection, batch.batch, key=unpacked_key(batch))
+            await chunks.insert(connection, batch.batch, planned)
+            await jobs.enqueue(
+                connection, (Job(Stage.CHUNK, batch.batch, chunk.no) for chunk in planned)
+            )
+            if not planned:
+                # Nothing to run: there will be no last chunk to say that all are done.
+                await batches.move(connection, batch.batch, Status.PROCESSED, now=now)
+                await jobs.enqueue(connection, [Job(Stage.RESULTS, batch.batch)])
+    if processing is None:
+        await context.storage.delete([unpacked_key(batch)])
+        raise Superseded(f"{batch.batch} was cancelled, or validated by another worker")
+    if unpacked and batch.input_key is not None:
+        await context.storage.delete([batch.input_key])

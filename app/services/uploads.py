@@ -1,0 +1,118 @@
+"""Uploads: temporary URLs to put a batch file to."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from batchd.db import uploads as table
+from batchd.db.connection import Database
+from batchd.db.uploads import Upload
+from batchd.domain.callers import Caller
+from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout
+from batchd.domain.forms import Form, InvalidateUpload
+from batchd.domain.ids import Handler
+from batchd.domain.ports import Clock, Ids, Storage
+from batchd.services.access import Gate
+from batchd.services.keys import upload_key
+
+logger = logging.getLogger(__name__)
+
+_CLEANUP_SLICE = 500
+_CLOCK_TOLERANCE = timedelta(hours=1)
+"""The storage ends a URL by its own clock, and an upload that began in time may take a while."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUpload:
+    handler: Handler
+    url: str
+    validity_ts: datetime
+
+
+def not_found(handler: Handler) -> NotFound:
+    return NotFound(
+        f"There is no upload {handler}, or its time is over. Ask for a new URL with POST /cache."
+    )
+
+
+class Uploads:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        gate: Gate,
+        clock: Clock,
+        ids: Ids,
+        *,
+        validity_s: int,
+    ) -> None:
+        self._database = database
+        self._storage = storage
+        self._gate = gate
+        self._clock = clock
+        self._ids = ids
+        self._validity_s = validity_s
+
+    async def create(self, caller: Caller, form: Form[None]) -> NewUpload:
+        """Hand out a URL that takes one file by PUT."""
+        await self._gate.require(caller, "create_upload_url")
+        form()
+        handler = Handler(self._ids.new())
+        signed = await self._storage.presign_upload(
+            upload_key(caller.account, handler), validity_s=self._validity_s
+        )
+        upload = Upload(
+            handler=handler,
+            account=caller.account,
+            user=caller.user,
+            created_ts=self._clock.now(),
+            validity_ts=signed.validity_ts,
+            invalidated_ts=None,
+            batch=None,
+        )
+        async with self._database.connection() as connection:
+            await table.insert(connection, upload)
+        return NewUpload(handler=handler, url=signed.url, validity_ts=signed.validity_ts)
+
+    async def invalidate(self, caller: Caller, form: Form[InvalidateUpload]) -> Handler:
+        """Make the handler useless for new batches, and remove a file that no batch took.
+
+        A file that a batch took stays as long as that batch needs it.
+        """
+        await self._gate.require(caller, "invalidate_upload_url")
+        handler = form().handler
+        now = self._clock.now()
+        async with self._database.transaction() as connection:
+            upload = await table.find_to_use(connection, caller.account, handler)
+            if upload is None:
+                raise not_found(handler)
+            if upload.invalidated_ts is not None:
+                raise IdempotencyViolation(f"The upload {handler} has been invalidated already.")
+            if upload.batch is None and now >= upload.validity_ts:
+                raise not_found(handler)
+            await table.invalidate(connection, handler, now=now)
+        if upload.batch is None:
+            await self._remove_soon(upload)
+        return handler
+
+    async def _remove_soon(self, upload: Upload) -> None:
+        """Remove the file; if the storage is away, `remove_expired` will."""
+        try:
+            await self._storage.delete([upload_key(upload.account, upload.handler)])
+        except ProcessingTimeout:
+            logger.warning("the file of upload %s stays until it expires", upload.handler)
+
+    async def remove_expired(self) -> int:
+        """Remove the files and rows of uploads whose time is over; return how many."""
+        async with self._database.connection() as connection:
+            expired = await table.find_expired(
+                connection, before=self._clock.now() - _CLOCK_TOLERANCE, limit=_CLEANUP_SLICE
+            )
+        if expired:
+            # Files first: a row without a file is found again, a file without a row is not.
+            await self._storage.delete(
+                upload_key(upload.account, upload.handler) for upload in expired
+            )
+            async with self._database.connection() as connection:
+                await table.delete(connection, [upload.handler for upload in expired])
+        return len(expired)

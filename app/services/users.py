@@ -1,0 +1,129 @@
+"""Users and their secrets: made at the command line, recognised at every call."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from batchd.db import users as table
+from batchd.db.connection import Database
+from batchd.db.users import User
+from batchd.domain.callers import Caller
+from batchd.domain.errors import NotFound, Unauthorized
+from batchd.domain.ids import AccountId, UserId
+from batchd.domain.ports import Clock, Ids
+
+SECRET_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSecret:
+    """The only time that a secret is seen."""
+
+    user: User
+    secret: str
+    validity_ts: datetime | None
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(SECRET_LENGTH * 3 // 4)
+
+
+def _hash(secret: str) -> bytes:
+    # A header may bring bytes that are no text: they are no secret either, but must not break this.
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
+
+
+class Users:
+    """For the command line, whose user holds the database's keys: no permission is asked here."""
+
+    def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+
+    async def create(
+        self,
+        *,
+        account: AccountId | None,
+        role: str,
+        name: str,
+        validity_ts: datetime | None = None,
+    ) -> NewSecret:
+        """Make a user, of a new account if none is given."""
+        now = self._clock.now()
+        user = User(
+            account=account or AccountId(self._ids.new()),
+            user=UserId(self._ids.new()),
+            role=role,
+            name=name,
+            created_ts=now,
+            disabled_ts=None,
+        )
+        secret = _new_secret()
+        async with self._database.transaction() as connection:
+            await table.insert(connection, user)
+            await table.insert_secret(
+                connection, user.user, _hash(secret), now=now, validity_ts=validity_ts
+            )
+        return NewSecret(user=user, secret=secret, validity_ts=validity_ts)
+
+    async def find_all(self, account: AccountId | None = None) -> Sequence[User]:
+        async with self._database.connection() as connection:
+            return await table.find_all(connection, account)
+
+    async def rotate(
+        self,
+        user: UserId,
+        *,
+        old_until: datetime | None = None,
+        validity_ts: datetime | None = None,
+    ) -> NewSecret:
+        """Give a new secret; the old ones work until `old_until`, or stop now. Raises NotFound."""
+        now = self._clock.now()
+        secret = _new_secret()
+        async with self._database.transaction() as connection:
+            found = await table.find(connection, user)
+            if found is None:
+                raise NotFound(f"There is no user {user}.")
+            await table.end_secrets(connection, user, at=old_until or now)
+            await table.insert_secret(
+                connection, user, _hash(secret), now=now, validity_ts=validity_ts
+            )
+        return NewSecret(user=found, secret=secret, validity_ts=validity_ts)
+
+    async def disable(self, user: UserId) -> None:
+        """Refuse this user from now on; the lines of its batches fail. Raises NotFound."""
+        async with self._database.transaction() as connection:
+            if not await table.disable(connection, user, now=self._clock.now()):
+                raise NotFound(f"There is no user {user}.")
+
+    async def set_role(self, user: UserId, role: str) -> None:
+        """Give another role; running batches notice within a second. Raises NotFound."""
+        async with self._database.transaction() as connection:
+            if not await table.set_role(connection, user, role):
+                raise NotFound(f"There is no user {user}.")
+
+    async def authenticate(self, secret: str | None) -> Caller:
+        """Return who holds the secret. Raises Unauthorized, the same for every reason."""
+        caller = None
+        if secret is not None and len(secret) == SECRET_LENGTH:
+            async with self._database.connection() as connection:
+                caller = await table.find_by_secret(
+                    connection, _hash(secret), now=self._clock.now()
+                )
+        if caller is None:
+            raise Unauthorized(
+                "No valid user secret. Send it as 'Authorization: <secret>'; "
+                "if it has expired, ask for a new one."
+            )
+        return caller
+
+    async def current(self, user: UserId) -> Caller:
+        """Return who this user is now, for work done in its name. Raises Unauthorized."""
+        async with self._database.connection() as connection:
+            caller = await table.find_caller(connection, user)
+        if caller is None:
+            raise Unauthorized("The user that made the batch has been disabled.")
+        return caller

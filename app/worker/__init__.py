@@ -1,0 +1,1 @@
+"""The fleet's process: takes jobs from the queue and runs the stages of batches."""

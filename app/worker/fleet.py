@@ -1,0 +1,50 @@
+"""One worker: runs jobs from the queue, sweeps, and gives back what it has at the end."""
+
+import asyncio
+import logging
+import random
+
+from batchd.db.jobs import Stage
+from batchd.db.queue import Queue
+from batchd.services.container import Services
+from batchd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_CHUNKS = frozenset({Stage.CHUNK})
+_OTHERS = frozenset(Stage) - _CHUNKS
+
+
+async def work(settings: Settings, services: Services, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; then jobs that run go back to the queue at once."""
+    # Two queues: a copy of many gigabytes must not hold a place in which lines could run.
+    queues = [
+        Queue(
+            services.database,
+            services.lifecycle.handle,
+            stages=stages,
+            slots=settings.worker_slots,
+            lease_s=settings.lease_s,
+        )
+        for stages in (_CHUNKS, _OTHERS)
+    ]
+    logger.info("working")
+    async with asyncio.TaskGroup() as group:
+        for queue in queues:
+            group.create_task(queue.run())
+        sweeper = group.create_task(_sweep(services, every_s=settings.sweep_s))
+        await stop.wait()
+        logger.info("stopping")
+        sweeper.cancel()
+        for queue in queues:
+            queue.stop()
+
+
+async def _sweep(services: Services, *, every_s: float) -> None:
+    while True:
+        # Not all at the same time; one sweeps for all.
+        await asyncio.sleep(every_s * random.uniform(0.5, 1.0))  # noqa: S311
+        try:
+            await services.lifecycle.sweep()
+        except Exception as error:  # noqa: BLE001  # the next round may go better
+            logger.warning("the sweep failed: %r", error)

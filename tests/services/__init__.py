@@ -1,0 +1,1 @@
+"""The services, without HTTP where that is not the point."""

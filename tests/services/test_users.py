@@ -1,0 +1,227 @@
+"""Users and their secrets: when one is taken, and that nothing but its hash is kept."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from batchd.bootstrap import TimeOrderedIds
+from batchd.db.connection import open_database
+from batchd.domain.callers import Caller
+from batchd.domain.errors import NotFound, Unauthorized
+from batchd.domain.ids import AccountId, UserId
+from batchd.services.container import Services
+from batchd.services.users import SECRET_LENGTH, NewSecret, Users
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, Reply
+from tests.support.clock import MovableClock
+from tests.support.fixtures import MakeCaller
+from tests.support.refusals import assert_refused
+
+UNKNOWN = "x" * SECRET_LENGTH
+
+
+@pytest.fixture
+async def users(settings: Settings, clock: MovableClock) -> AsyncIterator[Users]:
+    async with open_database(settings) as database:
+        yield Users(database, clock, TimeOrderedIds())
+
+
+async def works(users: Users, secret: str) -> bool:
+    try:
+        await users.authenticate(secret)
+    except Unauthorized:
+        return False
+    return True
+
+
+async def new_user(users: Users, role: str = "reader", **more: object) -> NewSecret:
+    return await users.create(account=None, role=role, name="Ada", **more)  # type: ignore[arg-type]
+
+
+async def who_am_i(caller: ApiCaller, header: str) -> Reply:
+    return await caller.get("/whoami", headers={"Authorization": header})
+
+
+async def test_a_new_user_is_recognised_by_its_secret(users: Users) -> None:
+    account = AccountId(uuid4())
+    new = await users.create(account=account, role="reader", name="Ada")
+
+    assert len(new.secret) == SECRET_LENGTH == 64
+    assert new.secret.isascii()
+    assert await users.authenticate(new.secret) == Caller(
+        account=account, user=new.user.user, role="reader"
+    )
+    assert await users.find_all(account) == [new.user]
+
+
+async def test_a_user_without_an_account_gets_one_of_its_own(users: Users) -> None:
+    first, second = await new_user(users), await new_user(users)
+
+    assert first.user.account != second.user.account
+    assert first.secret != second.secret
+    assert await users.find_all(first.user.account) == [first.user]
+    assert await users.find_all() == [first.user, second.user]
+    assert await users.find_all(AccountId(uuid4())) == []
+
+
+async def test_the_plain_header_and_bearer_are_both_taken(caller: ApiCaller) -> None:
+    user = caller.user.user
+    expected = {"account": str(user.account), "user": str(user.user), "role": "admin"}
+
+    for header in (caller.user.secret, f"Bearer {caller.user.secret}"):
+        reply = await who_am_i(caller, header)
+        assert (reply.status, reply.body) == (200, expected)
+
+
+async def test_every_wrong_secret_gets_the_same_answer(
+    caller: ApiCaller, make_caller: MakeCaller, services: Services, clock: MovableClock
+) -> None:
+    secret = caller.user.secret
+    expired = await services.users.create(
+        account=None, role="admin", name="", validity_ts=clock.now() - timedelta(seconds=1)
+    )
+    disabled = await make_caller()
+    await services.users.disable(disabled.user.user.user)
+    headers = ["", UNKNOWN, "Bearer", "Bearer ", f"Basic {secret}", secret[:-1], f"{secret}x"]
+    headers += [secret.swapcase(), f"{secret} {secret}", "\u00e4" * 64, "\udcff" * 64]
+
+    descriptions = {
+        assert_refused(await who_am_i(caller, header), 401, 401000)
+        for header in (*headers, expired.secret, disabled.user.secret)
+    }
+    async with caller.session.get(f"{caller.url}/whoami") as response:
+        descriptions.add((await response.json())["description"])
+
+    assert len(descriptions) == 1
+
+
+async def test_a_secret_stops_working_at_its_end(users: Users, clock: MovableClock) -> None:
+    new = await new_user(users, validity_ts=clock.now() + timedelta(seconds=60))
+    endless = await new_user(users)
+
+    assert await works(users, new.secret)
+    clock.move(61)
+    assert not await works(users, new.secret)
+    assert await works(users, endless.secret)
+
+
+async def test_rotating_ends_the_old_secret_at_once(users: Users) -> None:
+    old = await new_user(users)
+    new = await users.rotate(old.user.user)
+
+    assert new.user == old.user
+    assert not await works(users, old.secret)
+    assert await works(users, new.secret)
+
+
+async def test_rotating_may_let_the_old_secret_work_for_a_while(
+    users: Users, clock: MovableClock
+) -> None:
+    old = await new_user(users)
+    new = await users.rotate(old.user.user, old_until=clock.now() + timedelta(seconds=60))
+
+    assert await works(users, old.secret)
+    assert await works(users, new.secret)
+    clock.move(61)
+    assert not await works(users, old.secret)
+    assert await works(users, new.secret)
+
+
+async def test_rotating_brings_no_secret_back_to_life(users: Users, clock: MovableClock) -> None:
+    expired = await new_user(users, validity_ts=clock.now() + timedelta(seconds=10))
+    clock.move(11)
+    await users.rotate(expired.user.user, old_until=clock.now() + timedelta(days=1))
+    ending = await new_user(users, validity_ts=clock.now() + timedelta(seconds=10))
+    await users.rotate(ending.user.user, old_until=clock.now() + timedelta(days=1))
+
+    assert not await works(users, expired.secret)
+    assert await works(users, ending.secret)
+    clock.move(11)
+    assert not await works(users, ending.secret)
+
+
+async def test_a_rotated_secret_may_have_an_end_too(users: Users, clock: MovableClock) -> None:
+    old = await new_user(users)
+    new = await users.rotate(old.user.user, validity_ts=clock.now() + timedelta(seconds=10))
+
+    assert await works(users, new.secret)
+    clock.move(11)
+    assert not await works(users, new.secret)
+
+
+async def test_a_disabled_user_is_refused_at_once(caller: ApiCaller, users: Users) -> None:
+    user = caller.user.user.user
+    new = await users.rotate(user)
+    assert (await who_am_i(caller, new.secret)).status == 200
+
+    await users.disable(user)
+
+    assert_refused(await who_am_i(caller, new.secret), 401, 401000)
+    with pytest.raises(Unauthorized):
+        await users.current(user)
+
+
+async def test_a_user_stays_disabled_since_the_first_time(
+    users: Users, clock: MovableClock
+) -> None:
+    user = (await new_user(users)).user.user
+    await users.disable(user)
+    since = (await users.find_all())[0].disabled_ts
+    clock.move(60)
+    await users.disable(user)
+    again = await users.rotate(user)
+
+    assert (await users.find_all())[0].disabled_ts == since
+    assert since is not None
+    assert not await works(users, again.secret)
+
+
+async def test_a_new_role_counts_at_once(make_caller: MakeCaller, users: Users) -> None:
+    caller = await make_caller("nobody")
+    user = caller.user.user.user
+    assert_refused(await caller.get("/batches"), 403, 403535)
+
+    await users.set_role(user, "reader")
+
+    assert (await caller.get("/batches")).status == 200
+    assert (await caller.get("/whoami")).body["role"] == "reader"
+    assert (await users.current(user)).role == "reader"
+
+
+async def test_an_unknown_user_can_not_be_changed(users: Users) -> None:
+    nobody = UserId(UUID(int=0))
+    for change in (users.rotate(nobody), users.disable(nobody), users.set_role(nobody, "admin")):
+        with pytest.raises(NotFound, match=str(nobody)):
+            await change
+    with pytest.raises(Unauthorized):
+        await users.current(nobody)
+
+
+async def test_only_a_hash_of_a_secret_is_stored(services: Services) -> None:
+    new = await services.users.create(account=None, role="admin", name="Ada")
+    rotated = await services.users.rotate(new.user.user)
+
+    rows = await whole_database(services)
+
+    assert str(new.user.user) in rows
+    for secret in (new.secret, rotated.secret):
+        assert secret not in rows
+        assert secret.encode().hex() not in rows
+
+
+async def whole_database(services: Services) -> str:
+    """Return every row of every table as text, binary columns in hexadecimal digits."""
+    async with services.database.connection() as connection:
+        tables = await connection.fetch(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
+        )
+        names = {row["table_name"] for row in tables}
+        assert {"users", "secrets"} <= names
+        rows = [
+            row["text"]
+            for name in sorted(names)
+            for row in await connection.fetch(f'SELECT t::text AS text FROM "{name}" AS t')
+        ]
+    return "\n".join(rows)

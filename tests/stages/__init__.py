@@ -1,0 +1,1 @@
+"""The stages of a batch, each piece of them by itself."""

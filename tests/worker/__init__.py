@@ -1,0 +1,1 @@
+"""Batches taken through their lives by real workers."""

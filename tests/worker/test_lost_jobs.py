@@ -1,0 +1,92 @@
+"""Work whose job was lost is found again: what there is to do stands in batches and chunks."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from batchd.db.jobs import Stage
+from batchd.services.container import Services
+from batchd.services.stages import running
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.gated import Gated, numbered_lines
+from tests.support.polling import eventually
+from tests.support.stepping import TO_PROCESSING, step
+
+RunWorker = Callable[[], AbstractAsyncContextManager[None]]
+
+LINES = 5
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"sweep_s": 0.2, "worker_slots": 2, "chunk_lines": LINES})
+
+
+async def forget_jobs(services: Services) -> None:
+    async with services.database.connection() as connection:
+        await connection.execute("DELETE FROM pgqueuer")
+
+
+async def test_batch_whose_job_was_lost_is_found(
+    caller: ApiCaller, services: Services, worker: RunWorker
+) -> None:
+    new = await caller.create(b"")
+    copied = await caller.create(b"")
+    await step(services, copied, Stage.COPY)
+    cancelled = await caller.create(b"")
+    await caller.call("PATCH", f"/batches/{cancelled}", json={"status": "cancel"})
+    await forget_jobs(services)
+    async with worker():
+        assert await caller.end(new) == "completed"
+        assert await caller.end(copied) == "completed"
+        assert await caller.end(cancelled) == "cancelled"
+
+
+async def test_chunks_whose_jobs_were_lost_while_others_ran_are_found(
+    caller: ApiCaller, services: Services, worker: RunWorker, gated: Gated
+) -> None:
+    async with worker():
+        batch = await caller.create(numbered_lines(4 * LINES), "gated")
+        await gated.until_begun(2 * LINES)
+        await forget_jobs(services)
+        # Those that ran are taken again: their jobs are gone, and they could be dead.
+        gated.let(10 * LINES)
+        assert await caller.end(batch) == "completed"
+        results = await caller.download(batch)
+    assert [line["line"] for line in results] == list(range(1, 4 * LINES + 1))
+    assert {line["outcome"] for line in results} == {"succeeded"}
+
+
+async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_for(
+    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object) -> None:
+        raise ConnectionAbortedError
+
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(services, batch, *TO_PROCESSING)
+    gated.let(LINES)
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "note_processed", die)
+        with pytest.raises(ConnectionAbortedError):
+            await step(services, batch, Stage.CHUNK)
+    assert await caller.status(batch) == "processing"
+    await services.lifecycle.sweep()
+    assert await caller.status(batch) == "processed"
+
+
+async def test_deleted_batch_whose_job_was_lost_goes(
+    caller: ApiCaller, services: Services, worker: RunWorker
+) -> None:
+    async def status() -> int:
+        return (await caller.get(f"/batches/{batch}")).status
+
+    async with worker():
+        batch = await caller.create(b"")
+        assert await caller.end(batch) == "completed"
+    await caller.call("DELETE", f"/batches/{batch}")
+    await forget_jobs(services)
+    async with worker():
+        await eventually(status, (404).__eq__)

@@ -1,0 +1,116 @@
+"""However a job ends, it is done or it goes back to the queue."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import uuid4
+
+import pytest
+from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.domain import models
+
+from batchd.db import jobs
+from batchd.db.jobs import Job, Stage
+from batchd.db.queue import Queue, TryLater
+from batchd.domain.ids import BatchId
+from batchd.services.container import Services
+
+Handle = Callable[[Job], Awaitable[None]]
+
+
+@pytest.fixture
+def job() -> Job:
+    return Job(Stage.COPY, BatchId(uuid4()))
+
+
+@pytest.fixture
+async def queued(services: Services, job: Job) -> None:
+    async with services.database.transaction() as connection:
+        await jobs.enqueue(connection, [job])
+
+
+def queue_of(services: Services, handle: Handle) -> Queue:
+    return Queue(services.database, handle, stages=[Stage.COPY], slots=2, lease_s=3.0)
+
+
+async def left(services: Services) -> list[tuple[str, str]]:
+    """Return the jobs that are in the queue: whose, and whether waiting or taken."""
+    async with services.database.connection() as connection:
+        rows = await connection.fetch("SELECT dedupe_key, status FROM pgqueuer")
+    return [(row["dedupe_key"], row["status"]) for row in rows]
+
+
+@pytest.mark.usefixtures("queued")
+async def test_job_that_is_done_leaves_the_queue(services: Services, job: Job) -> None:
+    done = asyncio.Event()
+
+    async def handle(taken: Job) -> None:
+        assert taken == job
+        done.set()
+
+    queue = queue_of(services, handle)
+    running = asyncio.create_task(queue.run())
+    async with asyncio.timeout(10):
+        await done.wait()
+    queue.stop()
+    await running
+    assert await left(services) == []
+
+
+@pytest.mark.usefixtures("queued")
+@pytest.mark.parametrize("failure", [TryLater(0.0), ValueError("a defect")], ids=type)
+async def test_job_that_failed_is_tried_again(
+    services: Services, job: Job, failure: Exception
+) -> None:
+    tries: list[Job] = []
+    succeeded = asyncio.Event()
+
+    async def handle(taken: Job) -> None:
+        tries.append(taken)
+        if len(tries) == 1:
+            raise failure
+        succeeded.set()
+
+    queue = queue_of(services, handle)
+    running = asyncio.create_task(queue.run())
+    async with asyncio.timeout(10):
+        await succeeded.wait()
+    queue.stop()
+    await running
+    assert tries == [job, job]
+
+
+@pytest.mark.usefixtures("queued")
+async def test_job_that_runs_at_the_stop_goes_back(services: Services, job: Job) -> None:
+    async def handle(_: Job) -> None:
+        queue.stop()
+        await asyncio.Event().wait()
+
+    queue = queue_of(services, handle)
+    async with asyncio.timeout(10):
+        await queue.run()
+    assert await left(services) == [(job.key, "queued")]
+
+
+@pytest.mark.usefixtures("queued")
+async def test_job_taken_in_the_very_moment_of_the_stop_goes_back_unseen(
+    services: Services, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dequeue = Queries.dequeue
+
+    async def dequeue_and_stop(queries: Queries, **options: object) -> Sequence[models.Job]:
+        taken: Sequence[models.Job] = await dequeue(queries, **options)  # type: ignore[arg-type]
+        if taken:
+            queue.stop()
+        return taken
+
+    seen: list[Job] = []
+
+    async def handle(taken: Job) -> None:
+        seen.append(taken)
+
+    monkeypatch.setattr(Queries, "dequeue", dequeue_and_stop)
+    queue = queue_of(services, handle)
+    async with asyncio.timeout(10):
+        await queue.run()
+    assert await left(services) == [(job.key, "queued")]
+    assert seen == []
