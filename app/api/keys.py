@@ -1,0 +1,10 @@
+"""Where the application keeps what its handlers need."""
+
+from aiohttp import web
+
+from batchd.api.rate import RateLimit
+from batchd.services.container import Services
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+RATE_LIMIT: web.AppKey[RateLimit] = web.AppKey("rate_limit", RateLimit)
+OPENAPI: web.AppKey[bytes] = web.AppKey("openapi", bytes)

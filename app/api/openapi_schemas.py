@@ -1,0 +1,44 @@
+"""The schemas of the OpenAPI document: made from the types that parse and encode."""
+
+from collections.abc import Iterable
+from inspect import cleandoc
+from typing import Any, TypeAlias
+
+import msgspec
+
+from batchd.domain.batches import Status
+from batchd.endpoints.requests import PATTERN_END
+
+Json: TypeAlias = dict[str, Any]
+StructType: TypeAlias = type[msgspec.Struct]
+
+
+def schemas_of(types: Iterable[StructType]) -> Json:
+    """Return the schemas of the types, and of all that they consist of, by name."""
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        if "description" in schema:
+            schema["description"] = cleandoc(schema["description"])
+    if Status.__name__ in schemas:
+        # In the order of a batch's life; msgspec sorts by the alphabet.
+        schemas[Status.__name__]["enum"] = [status.value for status in Status]
+    return {name: _portable(schema) for name, schema in schemas.items()}
+
+
+def reference(kind: StructType) -> Json:
+    """Return what stands for the schema of a type."""
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+def json_body(schema: Json) -> Json:
+    """Return the `content` of a request or an answer."""
+    return {"application/json": {"schema": schema}}
+
+
+def _portable(schema: Any) -> Any:
+    """Leave out of the patterns what only Python needs; some dialects do not know it."""
+    if isinstance(schema, dict):
+        return {name: _portable(item) for name, item in schema.items()}
+    if isinstance(schema, list):
+        return [_portable(item) for item in schema]
+    return schema.removesuffix(PATTERN_END) if isinstance(schema, str) else schema

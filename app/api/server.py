@@ -1,0 +1,75 @@
+"""The server below the application: what goes wrong before a request exists is JSON as well.
+
+aiohttp answers malformed HTTP in plain text, outside of all middlewares. Some seams used here are
+not public; tests/api/test_malformed_requests.py holds them against the version in use.
+"""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from batchd.api import failures
+from batchd.domain.errors import RequestFormat
+
+_Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _Protocol(web.RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Present malformed HTTP like any other failure; the connection is closed after it."""
+        error = exc if isinstance(exc, Exception) else RuntimeError(message)
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            error = RequestFormat("This is not a well-formed HTTP request.")
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: it can only be broken off") from exc
+        response = failures.answer(
+            error, failures.new_trace(), method=request.method, path=request.path
+        )
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what broke the connection, unless it was a damaged body: that has been answered."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """An AppRunner whose server presents every failure in the one form."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(
+            _guarded(server.request_handler),
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            loop=server._loop,  # noqa: SLF001
+            **server._kwargs,  # noqa: SLF001
+        )
+
+
+def _guarded(handle: _Handle) -> _Handle:
+    """Present what aiohttp raises around the middlewares, such as 417 for an unknown Expect."""
+
+    async def guarded(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except web.HTTPException as error:
+            return failures.answer(
+                error, failures.new_trace(), method=request.method, path=request.path
+            )
+
+    return guarded

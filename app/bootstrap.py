@@ -1,0 +1,142 @@
+"""The composition root: the only place that builds things."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from batchd.db.connection import open_database
+from batchd.db.migrations import check_schema
+from batchd.domain.operations import OperationContext, OperationFactory
+from batchd.domain.ports import Clock, Ids
+from batchd.endpoints.local import LocalApi
+from batchd.endpoints.table import BY_NAME
+from batchd.services.access import Gate
+from batchd.services.batches import Batches
+from batchd.services.container import ApiServices, Services
+from batchd.services.creation import Creation
+from batchd.services.health import Health
+from batchd.services.lifecycle import Lifecycle
+from batchd.services.rates import Rates
+from batchd.services.registry import Operations
+from batchd.services.stages.context import Context
+from batchd.services.uploads import Uploads
+from batchd.services.users import Users
+from batchd.settings import Settings
+
+
+class UnknownPlugin(Exception):
+    """A setting names a plugin that is not installed."""
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        """Return the time to the millisecond, as it is stored."""
+        now = datetime.now(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class TimeOrderedIds:
+    def new(self) -> UUID:
+        """Return a UUIDv7 (RFC 9562): later ones sort after earlier ones."""
+        return uuid7()
+
+
+def _plugin(group: str, name: str) -> EntryPoint:
+    found = entry_points(group=group)
+    for entry_point in found:
+        if entry_point.name == name:
+            return entry_point
+    known = ", ".join(sorted(entry_point.name for entry_point in found)) or "none"
+    raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {known}")
+
+
+def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+    factory: Callable[[Any], AbstractAsyncContextManager[Any]] = _plugin(group, name).load()
+    return factory
+
+
+@asynccontextmanager
+async def open_users(settings: Settings) -> AsyncIterator[Users]:
+    """Build what the administration of users needs, and no more."""
+    async with open_database(settings) as database:
+        async with database.connection() as connection:
+            await check_schema(connection)
+        yield Users(database, SystemClock(), TimeOrderedIds())
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+    operations: Iterable[OperationFactory] = (),
+) -> AsyncIterator[Services]:
+    """Build everything, and take it apart at the end.
+
+    `operations` can be run in batches besides those that are installed as plugins.
+    Raises ProcessingTimeout, SchemaTooOld, UnknownPlugin, or what a plugin refuses to start for.
+    """
+    clock = clock or SystemClock()
+    ids = ids or TimeOrderedIds()
+    async with AsyncExitStack() as stack:
+        authorizer = await stack.enter_async_context(
+            _load("batchd.authorizers", settings.authorizer)(settings)
+        )
+        database = await stack.enter_async_context(open_database(settings))
+        async with database.connection() as connection:
+            await check_schema(connection)
+        storage = await stack.enter_async_context(
+            _load("batchd.storages", settings.storage)(settings)
+        )
+        gate = Gate(authorizer)
+        registry = Operations(reserved=BY_NAME)
+        users = Users(database, clock, ids)
+        uploads = Uploads(
+            database, storage, gate, clock, ids, validity_s=settings.upload_validity_s
+        )
+        api = ApiServices(
+            batches=Batches(
+                database, storage, gate, clock, download_validity_s=settings.download_validity_s
+            ),
+            creation=Creation(
+                database,
+                storage,
+                gate,
+                registry,
+                clock,
+                ids,
+                max_file_bytes=settings.max_file_bytes,
+                max_open_batches=settings.max_open_batches,
+            ),
+            uploads=uploads,
+        )
+        context = OperationContext(
+            settings=settings, api=LocalApi(api), rate=Rates(database), taken=registry.taken
+        )
+        installed = (plugin.load() for plugin in entry_points(group="batchd.operations"))
+        for factory in (*installed, *operations):
+            registry.add(await stack.enter_async_context(factory(context)))
+        for plugin in entry_points(group="batchd.operation_sources"):
+            registry.add_source(await stack.enter_async_context(plugin.load()(context)))
+        stages = Context(
+            database=database,
+            storage=storage,
+            gate=gate,
+            users=users,
+            operations=registry,
+            clock=clock,
+            settings=settings,
+        )
+        yield Services(
+            database=database,
+            users=users,
+            api=api,
+            lifecycle=Lifecycle(stages, uploads),
+            health=Health(database, storage, authorizer),
+        )

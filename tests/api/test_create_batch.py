@@ -1,0 +1,252 @@
+"""create_batch: what it takes, what it refuses, and what a batch then is."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.clock import MovableClock
+from tests.support.creating import LINES, SHA256, body_of, create, listed
+from tests.support.fixtures import MakeCaller
+from tests.support.refusals import assert_refused
+
+MAKER = """
+p, maker, *, create_batch, allow
+p, maker, *, create_upload_url, allow
+"""
+"""May make batches, but not run get_batch in them."""
+NOBODY = str(uuid4())
+Worker = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """Return settings with one more role, and with what a test changes."""
+    policies = shutil.copytree(settings.policies, tmp_path / "policies")
+    (policies / "maker.csv").write_text(MAKER)
+    return settings.model_copy(update={"policies": policies, **getattr(request, "param", {})})
+
+
+def with_settings(**changes: object) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("settings", [changes], indirect=True, ids=["limited"])
+
+
+async def test_the_answer_is_the_batch_as_get_batch_shows_it(
+    caller: ApiCaller, clock: MovableClock
+) -> None:
+    before = clock.now().timestamp()
+    reply = await create(caller, await body_of(caller))
+
+    assert reply.status == 201
+    assert set(reply.body) == {"batch", "created_ts", "status", "updated_ts"}
+    assert reply.body["status"] == "new"
+    assert before <= reply.body["created_ts"] <= clock.now().timestamp()
+    assert reply.body["updated_ts"] == reply.body["created_ts"]
+    assert reply.body == (await caller.get(f"/batches/{reply.body['batch']}")).body
+
+
+async def test_later_batches_have_later_ids(caller: ApiCaller) -> None:
+    bodies = [await body_of(caller) for _ in range(5)]
+    batches = [(await create(caller, body)).body["batch"] for body in bodies]
+
+    assert batches == sorted(batches)
+    assert {batch[14] for batch in batches} == {"7"}
+
+
+async def test_a_batch_runs_the_file_whose_hash_was_given(
+    caller: ApiCaller, worker: Worker
+) -> None:
+    reply = await create(caller, await body_of(caller, hash=SHA256))
+    batch = reply.body["batch"]
+
+    assert reply.body["hash"] == SHA256
+    async with worker():
+        assert await caller.end(batch) == "completed"
+    assert (await caller.get(f"/batches/{batch}")).body["hash"] == SHA256
+    (line,) = await caller.download(batch)
+    assert (line["line"], line["outcome"], line["status"]) == (1, "failed", 404)
+
+
+async def test_a_hash_has_64_lower_case_hexadecimal_digits(caller: ApiCaller) -> None:
+    body = await body_of(caller)
+    for given in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, None, ["a" * 64]):
+        assert_refused(await create(caller, {**body, "hash": given}), 400, 400589)
+    assert await listed(caller) == set()
+
+
+async def test_a_batch_dict_is_given_back_as_it_was_given(caller: ApiCaller) -> None:
+    notes = {
+        "z_comes_first": [1, 1.5, -0.0, 1e-7, True, None, {"Nested Keys": "may be anything"}],
+        "a": 'ünïcödé \U0001f642 \u2028 \x00 " \\ /',
+        "large": 2**63,
+        "deep": json.loads("[" * 60 + "]" * 60),
+        "_": {},
+    }
+    reply = await create(caller, await body_of(caller, batch_dict=notes))
+    assert reply.status == 201, reply
+
+    shown = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
+
+    assert json.dumps(shown.body["batch_dict"]) == json.dumps(notes)
+
+
+async def test_an_empty_batch_dict_is_not_none(caller: ApiCaller) -> None:
+    with_one = (await create(caller, await body_of(caller, batch_dict={}))).body["batch"]
+    without = (await create(caller, await body_of(caller))).body["batch"]
+
+    for batch, expected in ((with_one, {}), (without, None)):
+        shown = await caller.get(f"/batches/{batch}?expand=batch_dict")
+        assert shown.body["batch_dict"] == expected
+
+
+async def test_the_keys_of_a_batch_dict_have_their_form(caller: ApiCaller) -> None:
+    for key in ("a", "_", "a0_", "z" * 64, "_9"):
+        assert (await create(caller, await body_of(caller, batch_dict={key: 1}))).status == 201
+    body = await body_of(caller)
+    for key in ("", "A", "aB", "0a", "a" * 65, "a-b", "a b", "é", "a\n", "$"):
+        assert_refused(await create(caller, {**body, "batch_dict": {"a": 1, key: 1}}), 400, 400589)
+    others: list[object] = [None, [], "{}", 1, True]
+    for no_object in others:
+        assert_refused(await create(caller, {**body, "batch_dict": no_object}), 400, 400589)
+
+
+async def test_no_batch_dict_breaks_the_service(caller: ApiCaller) -> None:
+    """What JSON allows and a database or an encoder might not take is stored or refused."""
+    body = json.dumps(await body_of(caller))[:-1]
+    deep = ["[" * n + "]" * n for n in (500, 900, 990, 1000, 1010, 5000, 32_000)]
+    for value in (*deep, '"\\ud800"', "1e400", "-1e400", "1" * 400, '"\\u0000"', "0.1e-400"):
+        reply = await caller.call(
+            "POST", "/batches", data=f'{body}, "batch_dict": {{"a": {value}}}}}'
+        )
+        assert reply.status in {201, 400}, (value[:20], reply)
+        if reply.status == 201:
+            shown = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
+            assert shown.status == 200, value[:20]
+            body = json.dumps(await body_of(caller))[:-1]
+
+
+async def test_a_malformed_body_is_refused(caller: ApiCaller) -> None:
+    body = await body_of(caller)
+    for changed in (
+        {"operation": "get_batch"},
+        {"handler": body["handler"]},
+        {**body, "handler": "latest"},
+        {**body, "handler": f"{body['handler']}\n"},
+        {**body, "handler": None},
+        {**body, "operation": ""},
+        {**body, "operation": "x" * 65},
+        {**body, "operation": ["get_batch"]},
+        {**body, "priority": 1},
+        {},
+        [],
+        [body],
+        "body",
+    ):
+        assert_refused(await create(caller, changed), 400, 400589)
+    assert_refused(await caller.call("POST", "/batches", data="null"), 400, 400589)
+    assert await listed(caller) == set()
+    assert (await create(caller, body)).status == 201
+
+
+async def test_an_operation_that_is_none_for_batches_is_refused(caller: ApiCaller) -> None:
+    body = await body_of(caller)
+    for operation in ("no_such", "create_batch", "get_batches", "GET_BATCH", "get_batch "):
+        assert_refused(await create(caller, {**body, "operation": operation}), 400, 400897)
+
+
+async def test_an_unknown_handler_is_not_found(caller: ApiCaller, make_caller: MakeCaller) -> None:
+    other = await make_caller()
+    unknown = {"handler": NOBODY, "operation": "get_batch"}
+
+    assert_refused(await create(caller, unknown), 404, 404653)
+    assert_refused(await create(caller, await body_of(other)), 404, 404653)
+
+
+async def test_a_colleague_may_use_the_upload(caller: ApiCaller, make_caller: MakeCaller) -> None:
+    colleague = await make_caller("submitter", account=caller.user.user.account)
+
+    reply = await create(colleague, await body_of(caller))
+
+    assert reply.status == 201
+    assert await listed(caller) == {reply.body["batch"]}
+
+
+async def test_an_expired_handler_is_not_found(caller: ApiCaller, clock: MovableClock) -> None:
+    in_time, too_late = await body_of(caller), await body_of(caller)
+
+    clock.move(3540)
+    assert (await create(caller, in_time)).status == 201
+    clock.move(61)
+    assert_refused(await create(caller, too_late), 404, 404653)
+    assert_refused(await create(caller, {**too_late, "hash": SHA256}), 404, 404653)
+
+
+async def test_an_invalidated_handler_is_not_found(caller: ApiCaller) -> None:
+    body = await body_of(caller)
+    assert (await caller.call("DELETE", f"/cache/{body['handler']}")).status == 200
+
+    assert_refused(await create(caller, body), 404, 404653)
+
+
+async def test_the_file_comes_before_the_batch(caller: ApiCaller) -> None:
+    upload = (await caller.call("POST", "/cache")).body
+    body = {"handler": upload["handler"], "operation": "get_batch"}
+
+    assert_refused(await create(caller, body), 400, 400592)
+    async with caller.session.put(upload["url"], data=LINES) as response:
+        assert response.status == 200
+    assert (await create(caller, body)).status == 201
+
+
+async def test_the_role_needs_create_batch_and_the_operation(
+    caller: ApiCaller, make_caller: MakeCaller
+) -> None:
+    account = caller.user.user.account
+    body = await body_of(caller)
+    for role in ("maker", "reader", "operator", "nobody"):
+        colleague = await make_caller(role, account=account)
+        assert_refused(await create(colleague, body), 403, 403535)
+    assert await listed(caller) == set()
+    assert (await create(await make_caller("submitter", account=account), body)).status == 201
+
+
+async def test_without_create_batch_nothing_else_is_told(make_caller: MakeCaller) -> None:
+    """A role that may not is refused the same, whatever it sends."""
+    reader = await make_caller("reader")
+    for body in ({}, {"handler": NOBODY, "operation": "no_such"}, "nonsense"):
+        assert_refused(await create(reader, body), 403, 403535)
+
+
+@with_settings(max_file_bytes=len(LINES))
+async def test_a_file_too_large_is_refused(caller: ApiCaller) -> None:
+    too_large = await caller.upload(LINES + b"\n")
+
+    reply = await create(caller, {"handler": too_large, "operation": "get_batch"})
+
+    assert_refused(reply, 400, 400141)
+    assert (await create(caller, await body_of(caller))).status == 201
+
+
+@with_settings(max_open_batches=2)
+async def test_an_account_has_only_so_many_open_batches(
+    caller: ApiCaller, make_caller: MakeCaller, worker: Worker
+) -> None:
+    colleague = await make_caller(account=caller.user.user.account)
+    bodies = [await body_of(caller) for _ in range(3)]
+    first = (await create(caller, bodies[0])).body["batch"]
+    assert (await create(caller, bodies[1])).status == 201
+
+    assert_refused(await create(caller, bodies[2]), 400, 400141)
+    assert_refused(await create(colleague, bodies[2]), 400, 400141)
+    stranger = await make_caller()
+    assert (await create(stranger, await body_of(stranger))).status == 201
+    assert (await create(caller, bodies[0])).body["batch"] == first
+    async with worker():
+        await caller.end(first)
+    assert (await create(caller, bodies[2])).status == 201

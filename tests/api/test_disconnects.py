@@ -1,0 +1,129 @@
+"""The client goes away in the middle of a change: it is made whole, or not at all."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.polling import eventually
+from tests.support.raw_http import raw_connection, request
+
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+MADE = """
+SELECT (SELECT count(*) FROM batches) AS batches, (SELECT count(*) FROM pgqueuer) AS jobs,
+    (SELECT count(*) FROM idempotency_keys) AS keys,
+    (SELECT count(*) FROM uploads WHERE batch IS NOT NULL) AS uploads_taken
+"""
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+NOTHING = {"batches": 0, "jobs": 0, "keys": 0, "uploads_taken": 0}
+ONE = dict.fromkeys(NOTHING, 1)
+
+
+async def made(services: Services) -> dict[str, int]:
+    async with services.database.connection() as connection:
+        row = await connection.fetchrow(MADE)
+    assert row is not None
+    return dict(row)
+
+
+async def waiting(services: Services) -> int:
+    """Return how many statements wait for a lock."""
+    async with services.database.connection() as connection:
+        count: int = await connection.fetchval(WAITING)
+    return count
+
+
+@asynccontextmanager
+async def held(database_url: str, row: str) -> AsyncIterator[None]:
+    """Hold a row, so that who changes it waits."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SELECT FROM {row} FOR UPDATE")
+            yield
+    finally:
+        await connection.close()
+
+
+def bytes_of(caller: ApiCaller, first: bytes, body: dict[str, str]) -> bytes:
+    data = json.dumps(body).encode()
+    headers = [f"Authorization: {caller.user.secret}".encode(), b"Idempotency-Key: k"]
+    return request(first, *headers, b"Content-Length: %d" % len(data), body=data)
+
+
+async def whole(url: str, data: bytes) -> Reply:
+    async with raw_connection(url) as connection:
+        await connection.send(data)
+        return await connection.read_reply()
+
+
+async def leave_while_waiting(url: str, data: bytes, services: Services) -> None:
+    """Send it all, and go away once the database waits; return when it does no more."""
+    async with raw_connection(url) as connection:
+        await connection.send(data)
+        await eventually(lambda: waiting(services), lambda count: count == 1)
+        connection.break_off()
+        await eventually(lambda: waiting(services), lambda count: count == 0, within_s=3.0)
+
+
+@pytest.fixture
+async def post(caller: ApiCaller) -> bytes:
+    """Return a call that would make a batch."""
+    body = {"handler": await caller.upload(LINES), "operation": "get_batch"}
+    return bytes_of(caller, b"POST /batches HTTP/1.1", body)
+
+
+async def test_half_a_call_makes_nothing(api_url: str, services: Services, post: bytes) -> None:
+    for cut in (10, 60, len(post) - 40, len(post) - 1):
+        async with raw_connection(api_url) as connection:
+            await connection.send(post[:cut])
+            connection.break_off()
+
+    assert (await whole(api_url, post)).status == 201
+    assert await made(services) == ONE
+
+
+async def test_a_batch_is_not_half_made_for_a_client_that_left(
+    api_url: str, database_url: str, services: Services, post: bytes
+) -> None:
+    async with held(database_url, "uploads"):
+        await leave_while_waiting(api_url, post, services)
+    assert await made(services) == NOTHING
+
+    first, second = await whole(api_url, post), await whole(api_url, post)
+    assert (first.status, second.status) == (201, 201)
+    assert first.body == second.body
+    assert await made(services) == ONE
+
+
+async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next_call(
+    api_url: str, services: Services, post: bytes
+) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(post)
+        await eventually(lambda: made(services), ONE.__eq__)
+        connection.break_off()
+
+    assert (await whole(api_url, post)).status == 201
+    assert await made(services) == ONE
+
+
+async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
+    caller: ApiCaller, api_url: str, database_url: str, services: Services
+) -> None:
+    batch = await caller.create(LINES)
+    before = await made(services)
+    patch = bytes_of(caller, f"PATCH /batches/{batch} HTTP/1.1".encode(), {"status": "cancel"})
+    async with held(database_url, "batches"):
+        await leave_while_waiting(api_url, patch, services)
+    assert await caller.status(batch) == "new"
+    assert await made(services) == before
+
+    assert (await whole(api_url, patch)).body["status"] == "cancel"

@@ -1,0 +1,205 @@
+"""get_batch with `download`: the words for yes and no, when there is a URL, and what it gives."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from batchd.db.jobs import Stage
+from batchd.domain.batches import DOWNLOAD_STATUSES, Status
+from batchd.services.container import Services
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, lines_of
+from tests.support.refusals import assert_refused
+from tests.support.rows import at, insert_batches
+from tests.support.stepping import TO_PROCESSED, TO_PROCESSING, cancelled_batch, ended_batch, step
+
+ALWAYS = {"batch", "created_ts", "status", "updated_ts"}
+NOWHERE = "00000000-0000-7000-8000-000000000000"
+LINE = lines_of({"path": {"batch": NOWHERE}})
+LINES = lines_of({"id": "a", "path": {"batch": NOWHERE}}) + LINE
+NOT_BOOLEANS = ["TRUE", "FALSE", "tRue", "yes", "no", "on", "t", "", "2", "-1", "00", "01", "1.0"]
+NOT_BOOLEANS += ["null", "None", " true", "true ", "true,true", "\u0661", "\uff11", "true\x00"]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"download_validity_s": 1234})
+
+
+async def seen(caller: ApiCaller, batch: str, query: str = "?download=true") -> Any:
+    reply = await caller.get(f"/batches/{batch}{query}")
+    assert reply.status == 200, reply
+    return reply.body
+
+
+async def test_six_words_are_booleans(caller: ApiCaller, services: Services) -> None:
+    batch = await ended_batch(services, caller, LINES)
+
+    for word in ("true", "True", "1"):
+        assert (await seen(caller, batch, f"?download={word}")).keys() == ALWAYS | {"download"}
+    for word in ("false", "False", "0"):
+        assert (await seen(caller, batch, f"?download={word}")).keys() == ALWAYS
+    assert (await seen(caller, batch, "")).keys() == ALWAYS
+
+
+async def test_any_other_word_is_refused(caller: ApiCaller, services: Services) -> None:
+    batch = await ended_batch(services, caller, LINES)
+
+    for word in NOT_BOOLEANS:
+        reply = await caller.get(f"/batches/{batch}", params={"download": word})
+        assert "download" in assert_refused(reply, 400, 400589), word
+    for query in (
+        "download",
+        "download=true&download=true",
+        "download=0&download=1",
+        "download[]=1",
+    ):
+        assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
+
+
+async def test_there_is_nothing_to_download_before_the_end(
+    caller: ApiCaller, services: Services
+) -> None:
+    others = sorted(set(Status) - DOWNLOAD_STATUSES)
+    rows = await insert_batches(services, caller, [(at(n), s) for n, s in enumerate(others)])
+
+    assert len(rows) == 11
+    for row in rows:
+        assert (await seen(caller, row.batch)).keys() == ALWAYS, row.status
+
+
+async def test_a_batch_on_its_way_never_shows_a_download(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await caller.create(LINES)
+    for stage in TO_PROCESSED:
+        assert (await seen(caller, batch)).keys() == ALWAYS
+        await step(services, batch, stage)
+    assert (await seen(caller, batch)).keys() == ALWAYS
+    await step(services, batch, Stage.RESULTS)
+    assert (await seen(caller, batch)).keys() == ALWAYS | {"download"}
+
+
+async def test_a_completed_batch_has_its_results(caller: ApiCaller, services: Services) -> None:
+    batch = await ended_batch(services, caller, LINES)
+
+    first, second = await caller.download(batch)
+    assert first["body"]["subcode"] == 404653
+    first.pop("body")
+    second.pop("body")
+    assert first == {"line": 1, "id": "a", "outcome": "failed", "status": 404}
+    assert second == {"line": 2, "outcome": "failed", "status": 404}
+
+
+async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await cancelled_batch(services, caller, LINE * 150, *TO_PROCESSED)
+
+    assert (await seen(caller, batch))["status"] == "cancelled"
+    outcomes = [line["outcome"] for line in await caller.download(batch)]
+    assert outcomes == ["failed"] * 100 + ["cancelled"] * 50
+
+
+async def test_a_batch_cancelled_before_a_line_ran_says_so_of_each_line(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await cancelled_batch(services, caller, LINES, *TO_PROCESSING)
+
+    assert await caller.download(batch) == [
+        {"line": 1, "id": "a", "outcome": "cancelled"},
+        {"line": 2, "outcome": "cancelled"},
+    ]
+
+
+async def test_a_batch_cancelled_before_it_was_checked_has_nothing(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await cancelled_batch(services, caller, LINES)
+
+    body = await seen(caller, batch)
+    assert (body["status"], body.keys()) == ("cancelled", ALWAYS)
+
+
+async def test_a_batch_that_failed_validation_has_the_report(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await ended_batch(services, caller, LINES + b"{}\n")
+
+    assert (await seen(caller, batch))["status"] == "validation_failed"
+    assert (await seen(caller, batch, "")).keys() == ALWAYS
+    (line,) = await caller.download(batch)
+    assert (line["line"], line["outcome"]) == (3, "invalid")
+
+
+async def test_a_batch_whose_hash_is_another_has_nothing(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await ended_batch(services, caller, LINES, hash="0" * 64)
+
+    body = await seen(caller, batch)
+    assert (body["status"], body.keys()) == ("hash_mismatch", ALWAYS | {"hash"})
+
+
+async def test_a_batch_that_is_being_removed_has_nothing_any_more(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await ended_batch(services, caller, LINES)
+    await caller.call("DELETE", f"/batches/{batch}")
+
+    body = await seen(caller, batch)
+    assert (body["status"], body.keys()) == ("deleting", ALWAYS)
+
+
+async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
+    caller: ApiCaller, services: Services
+) -> None:
+    for lines in (LINES, b"no json\n"):
+        batch = await ended_batch(services, caller, lines)
+        url = (await seen(caller, batch))["download"]["url"]
+        async with caller.session.get(url) as response:
+            assert response.status == 200
+            assert "Authorization" not in response.request_info.headers
+            disposition = response.headers["Content-Disposition"]
+        assert disposition == f'attachment; filename="{batch}.jsonl"'
+
+
+async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
+    caller: ApiCaller, services: Services, settings: Settings
+) -> None:
+    batch = await ended_batch(services, caller, LINES)
+    url = (await seen(caller, batch))["download"]["url"]
+
+    assert caller.user.secret not in url
+    assert settings.s3_secret_key is not None
+    assert settings.s3_secret_key.get_secret_value() not in url
+
+
+async def test_the_validity_is_the_moment_that_the_storage_enforces(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await ended_batch(services, caller, LINES)
+    before = int(time.time())
+    download = (await seen(caller, batch))["download"]
+
+    assert download.keys() == {"validity_ts", "url"}
+    query = parse_qs(urlsplit(download["url"]).query)
+    signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    end = signed + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+    assert isinstance(download["validity_ts"], float)
+    assert download["validity_ts"] == end.timestamp()
+    assert before + 1234 <= download["validity_ts"] <= time.time() + 1234
+
+
+async def test_a_reader_of_the_account_may_download_as_well(
+    caller: ApiCaller, services: Services
+) -> None:
+    batch = await ended_batch(services, caller, LINES)
+    account = caller.user.user.account
+    user = await services.users.create(account=account, role="reader", name="")
+    reader = ApiCaller(caller.session, caller.url, user)
+
+    assert await reader.download(batch) == await caller.download(batch)

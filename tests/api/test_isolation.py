@@ -1,0 +1,169 @@
+"""Two accounts: what belongs to the one does not exist for the other."""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+import pytest
+
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.fixtures import MakeCaller
+from tests.support.refusals import assert_refused
+from tests.support.stepping import TO_PROCESSING, TO_THE_END, ended_batch, step
+
+NOWHERE = "00000000-0000-7000-8000-000000000000"
+LINES = lines_of({"path": {"batch": NOWHERE}})
+CANCEL = {"status": "cancel"}
+
+
+@pytest.fixture
+async def other(make_caller: MakeCaller) -> ApiCaller:
+    """Return an admin of another account."""
+    return await make_caller()
+
+
+def assert_same_refusals(theirs: Sequence[Reply], nobodys: Sequence[Reply], *ids: str) -> None:
+    """Of two rows of 404s, each pair must be equal but for the ids asked for, time and trace."""
+    for their, no in zip(theirs, nobodys, strict=True):
+        assert shown(their, *ids) == shown(no, *ids)
+
+
+def shown(reply: Reply, *ids: str) -> object:
+    text = assert_refused(reply, 404, 404653)
+    for name in ids:
+        text = text.replace(name, "…")
+    headers = {k: v for k, v in reply.headers.items() if k.lower() not in {"x-request-id", "date"}}
+    return text, headers
+
+
+async def ask_for_batch(caller: ApiCaller, batch: str) -> list[Reply]:
+    path = f"/batches/{batch}"
+    return [
+        await caller.get(path),
+        await caller.get(f"{path}?download=true"),
+        await caller.get(f"{path}?expand=operation,batch_dict,progress,errors,results"),
+        await caller.get(path, headers={"If-None-Match": "*"}),
+        await caller.call("PATCH", path, json=CANCEL),
+        await caller.call("DELETE", path),
+    ]
+
+
+async def ask_for_upload(caller: ApiCaller, handler: str) -> list[Reply]:
+    body = {"handler": handler, "operation": "get_batch"}
+    headers = {"Idempotency-Key": "k"}
+    return [
+        await caller.call("POST", "/batches", json=body),
+        await caller.call("POST", "/batches", json={**body, "batch_dict": {"a": 1}}),
+        await caller.call("POST", "/batches", json=body, headers=headers),
+        await caller.call("DELETE", f"/cache/{handler}"),
+    ]
+
+
+async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
+    caller: ApiCaller, other: ApiCaller, services: Services
+) -> None:
+    new = await caller.create(LINES)
+    running = await caller.create(LINES)
+    await step(services, running, *TO_PROCESSING)
+    completed = await ended_batch(services, caller, LINES)
+    refused = await ended_batch(services, caller, b"x")
+    batches = [new, running, completed, refused]
+    before = [(await caller.get(f"/batches/{batch}")).body for batch in batches]
+    nobodys = str(uuid4())
+    as_if_none = await ask_for_batch(other, nobodys)
+
+    for batch in batches:
+        assert_same_refusals(await ask_for_batch(other, batch), as_if_none, batch, nobodys)
+    assert [(await caller.get(f"/batches/{batch}")).body for batch in batches] == before
+
+
+async def test_an_upload_of_another_account_does_not_exist_used_or_not(
+    caller: ApiCaller, other: ApiCaller
+) -> None:
+    empty = (await caller.call("POST", "/cache")).body["handler"]
+    full, used, invalid = [await caller.upload(LINES) for _ in range(3)]
+    body = {"handler": used, "operation": "get_batch"}
+    batch = (await caller.call("POST", "/batches", json=body)).body
+    await caller.call("DELETE", f"/cache/{invalid}")
+    nobodys = str(uuid4())
+    as_if_none = await ask_for_upload(other, nobodys)
+
+    for handler in (empty, full, used, invalid):
+        assert_same_refusals(await ask_for_upload(other, handler), as_if_none, handler, nobodys)
+    assert (await other.get("/batches")).body == {"batches": {}}
+    assert (await caller.call("POST", "/batches", json=body)).body == batch
+    taken = await caller.call("POST", "/batches", json={**body, "handler": full})
+    assert taken.status == 201
+
+
+async def test_each_account_lists_its_own_batches(caller: ApiCaller, other: ApiCaller) -> None:
+    mine = {await caller.create(LINES) for _ in range(2)}
+    theirs = {await other.create(LINES) for _ in range(2)}
+
+    for query in ("", "?status=new", "?ge=0", "?limit=1000"):
+        assert (await caller.get(f"/batches{query}")).body["batches"].keys() == mine
+        assert (await other.get(f"/batches{query}")).body["batches"].keys() == theirs
+
+
+async def test_colleagues_share_their_batches_and_uploads(
+    caller: ApiCaller, make_caller: MakeCaller
+) -> None:
+    colleague = await make_caller(account=caller.user.user.account)
+    handler = await caller.upload(LINES)
+    body = {"handler": handler, "operation": "get_batch"}
+    made = (await colleague.call("POST", "/batches", json=body)).body
+
+    assert (await caller.get(f"/batches/{made['batch']}")).body == made
+    assert (await caller.call("POST", "/batches", json=body)).body == made
+    reply = await caller.call("PATCH", f"/batches/{made['batch']}", json=CANCEL)
+    assert reply.body["status"] == "cancel"
+
+
+async def test_an_idempotency_key_means_something_in_its_account_only(
+    caller: ApiCaller, other: ApiCaller
+) -> None:
+    headers = {"Idempotency-Key": "the same for both"}
+    made = []
+    for who in (caller, other):
+        body = {"handler": await who.upload(LINES), "operation": "get_batch"}
+        reply = await who.call("POST", "/batches", json=body, headers=headers)
+        assert reply.status == 201
+        made.append(reply.body["batch"])
+        again = await who.call("POST", "/batches", json=body, headers=headers)
+        assert again.body["batch"] == made[-1]
+        second = {"handler": await who.upload(LINES), "operation": "get_batch"}
+        reply = await who.call("POST", "/batches", json=second, headers=headers)
+        assert_refused(reply, 400, 400358)
+
+    assert len(set(made)) == 2
+
+
+async def test_the_lines_of_a_batch_see_no_more_than_their_account(
+    caller: ApiCaller, other: ApiCaller, services: Services
+) -> None:
+    theirs = await caller.create(LINES)
+    handler = await caller.upload(LINES)
+    for operation, parts in (
+        ("get_batch", {"path": {"batch": theirs}, "query": {"download": True}}),
+        ("update_batch", {"path": {"batch": theirs}, "body": CANCEL}),
+        ("delete_batch", {"path": {"batch": theirs}}),
+        ("invalidate_upload_url", {"path": {"handler": handler}}),
+    ):
+        batch = await other.create(lines_of(parts), operation)
+        await step(services, batch, *TO_THE_END)
+        (line,) = await other.download(batch)
+        assert (line["status"], line["body"]["subcode"]) == (404, 404653), operation
+
+    assert await caller.status(theirs) == "new"
+    body = {"handler": handler, "operation": "get_batch"}
+    assert (await caller.call("POST", "/batches", json=body)).status == 201
+
+
+async def test_nobody_tells_the_account_of_another(caller: ApiCaller, other: ApiCaller) -> None:
+    accounts = {(await who.get("/whoami")).body["account"] for who in (caller, other)}
+
+    assert accounts == {str(caller.user.user.account), str(other.user.user.account)}
+    for header in ("X-Account", "Account", "X-User"):
+        headers = {header: str(caller.user.user.account)}
+        reply = await other.get("/whoami", headers=headers)
+        assert reply.body["account"] == str(other.user.user.account)

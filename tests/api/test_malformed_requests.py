@@ -1,0 +1,219 @@
+"""What is hardly HTTP any more, sent by the byte: answered by the contract, never by a 5xx."""
+
+import gzip
+import json
+import logging
+import random
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.raw_http import raw_connection, request
+from tests.support.refusals import assert_refused
+
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+WHO = b"GET /whoami HTTP/1.1"
+POST = b"POST /batches HTTP/1.1"
+UNREADABLE = {
+    "not_http": b"hello there\r\n\r\n",
+    "binary": b"\x00\x01\x02\xff\r\n\r\n",
+    "tls_hello": bytes.fromhex("16030100c8010000c40303") + bytes(100),
+    "http_2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "unknown_version": request(b"GET /whoami HTTP/3.0"),
+    "unknown_method": request(b"BREW /whoami HTTP/1.1"),
+    "bad_method": request(b"G@T /whoami HTTP/1.1"),
+    "no_slash": request(b"GET whoami HTTP/1.1"),
+    "bad_address": request(b"GET http://[::1/whoami HTTP/1.1"),
+    "bytes_in_path": request(b"GET /batches/\xff\xfe HTTP/1.1"),
+    "bytes_in_query": request(b"GET /batches?status=\xff HTTP/1.1"),
+    "nul_in_path": request(b"GET /batches/\x00 HTTP/1.1"),
+    "line_too_long": request(b"GET /" + b"a" * 9000 + b" HTTP/1.1"),
+    "query_too_long": request(b"GET /batches?cursor=" + b"a" * 9000 + b" HTTP/1.1"),
+    "header_too_long": request(WHO, b"X: " + b"a" * 9000),
+    "too_many_headers": request(WHO, *(b"X%d: 1" % n for n in range(2000))),
+    "headers_too_large": request(WHO, *(b"X%d: %b" % (n, b"a" * 1000) for n in range(300))),
+    "no_colon": request(WHO, b"nothing"),
+    "space_in_header_name": request(WHO, b"X Y: 1"),
+    "no_header_name": request(WHO, b": 1"),
+    "nul_in_header": request(WHO, b"X: a\x00b"),
+    "control_in_header": request(WHO, b"Authorization: a\x01b"),
+    "folded_header": request(WHO, b" folded: 1"),
+    "bare_line_feeds": b"GET /whoami HTTP/1.1\nHost: localhost\n\n",
+    "no_host": b"GET /whoami HTTP/1.1\r\n\r\n",
+    "two_hosts": request(WHO, b"Host: other"),
+    "length_is_no_number": request(POST, b"Content-Length: many", body=b"{}"),
+    "length_is_negative": request(POST, b"Content-Length: -2", body=b"{}"),
+    "length_with_a_sign": request(POST, b"Content-Length: +2", body=b"{}"),
+    "length_beyond_all_limits": request(POST, b"Content-Length: " + b"9" * 30, body=b"{}"),
+    "two_lengths": request(POST, b"Content-Length: 2", b"Content-Length: 3", body=b"{}"),
+    "length_and_chunks": request(POST, b"Content-Length: 2", b"Transfer-Encoding: chunked"),
+    "unknown_transfer": request(POST, b"Transfer-Encoding: x", body=b"{}"),
+    "bad_chunk": request(POST, b"Transfer-Encoding: chunked", body=b"zz\r\n{}\r\n0\r\n\r\n"),
+}
+PERCENTS = b"% %z %zz %ff %00 %ed%a0%80 %2f %0d%0aX:1 %C3%28 {}".split()
+
+
+@pytest.fixture
+def authorization(caller: ApiCaller) -> bytes:
+    return f"Authorization: {caller.user.secret}".encode()
+
+
+@pytest.fixture(autouse=True)
+def no_defects(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a client sends is an error in our log."""
+    yield
+    records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+    assert [r.getMessage() for r in records if r.levelno >= logging.WARNING] == []
+
+
+async def answer_to(url: str, data: bytes) -> Reply:
+    async with raw_connection(url) as connection:
+        await connection.send(data)
+        return await connection.read_reply()
+
+
+async def test_what_can_not_be_read_is_refused_and_the_connection_closed(api_url: str) -> None:
+    for name, data in UNREADABLE.items():
+        async with raw_connection(api_url) as connection:
+            await connection.send(data)
+            reply = await connection.read_reply()
+            assert_refused(reply, 400, 400589)
+            assert await connection.is_closed(), name
+
+
+async def test_traces_of_unreadable_requests_are_in_the_log(
+    api_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "batchd")
+    trace = (await answer_to(api_url, UNREADABLE["not_http"])).body["trace"]
+
+    assert [vars(r)["subcode"] for r in caplog.records if vars(r).get("trace") == trace] == [400589]
+
+
+async def test_an_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
+    reply = await answer_to(api_url, request(WHO, authorization, b"Expect: miracles"))
+    assert_refused(reply, 400, 400589)
+
+    async with raw_connection(api_url) as connection:
+        expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
+        await connection.send(request(POST, *expecting))
+        assert (await connection.read_reply()).status == 100
+        await connection.send(b"{}")
+        assert_refused(await connection.read_reply(), 400, 400589)
+
+
+async def test_bytes_that_are_no_text_are_no_secret(api_url: str) -> None:
+    for secret in (
+        b"\xff" * 64,
+        "ä".encode() * 32,
+        b"\xed\xa0\x80" * 64,
+        b"Bearer \xff",
+        b"",
+        b" ",
+    ):
+        reply = await answer_to(api_url, request(WHO, b"Authorization: " + secret))
+        assert_refused(reply, 401, 401000)
+
+
+async def test_bytes_that_are_no_text_are_no_key(
+    caller: ApiCaller, api_url: str, authorization: bytes
+) -> None:
+    body = json.dumps({"handler": await caller.upload(LINES), "operation": "get_batch"}).encode()
+    for key in (b"\xff\xfe", "ä".encode(), b"", b"x" * 256):
+        headers = [authorization, b"Idempotency-Key: " + key, b"Content-Length: %d" % len(body)]
+        reply = await answer_to(api_url, request(POST, *headers, body=body))
+        assert "Idempotency-Key" in assert_refused(reply, 400, 400589)
+
+
+async def test_broken_percent_encoding_is_refused_where_it_stands(
+    api_url: str, authorization: bytes
+) -> None:
+    async with raw_connection(api_url) as connection:
+
+        async def get(path: bytes) -> Reply:
+            await connection.send(request(b"GET " + path + b" HTTP/1.1", authorization))
+            return await connection.read_reply()
+
+        for text in PERCENTS:
+            assert_refused(await get(b"/batches/" + text), 400, 400589)
+            for parameter in (b"limit", b"cursor", b"ge", b"status", b"x"):
+                assert_refused(await get(b"/batches?" + parameter + b"=" + text), 400, 400589)
+            assert_refused(await get(b"/batches?" + text + b"=1"), 400, 400589)
+            assert_refused(await get(b"/" + text), 404, 404653)
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
+    api_url: str, authorization: bytes
+) -> None:
+    packed = gzip.compress(b"{" * 1000)
+    damaged = packed[:20] + b"\x00" * 10 + packed[30:]
+    for encoding, body in ((b"gzip", b"{}"), (b"deflate", b"\xff"), (b"gzip", damaged)):
+        headers = [b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(body)]
+        reply = await answer_to(api_url, request(POST, authorization, *headers, body=body))
+        assert_refused(reply, 400, 400589)
+        reply = await answer_to(api_url, request(WHO, authorization, *headers, body=body))
+        assert reply.status in {200, 400}
+
+
+async def test_a_body_that_unpacks_to_too_much_is_too_large(
+    api_url: str, authorization: bytes
+) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    headers = [b"Content-Encoding: gzip", b"Content-Length: %d" % len(bomb)]
+
+    reply = await answer_to(api_url, request(POST, authorization, *headers, body=bomb))
+    assert_refused(reply, 400, 400141)
+
+
+async def test_chunks_that_break_off_are_refused(api_url: str, authorization: bytes) -> None:
+    async with raw_connection(api_url) as connection:
+        begin = request(POST, authorization, b"Transfer-Encoding: chunked", body=b"1\r\n{\r\n")
+        await connection.send(begin)
+        await connection.send(b"zz\r\n")
+        assert_refused(await connection.read_reply(), 400, 400589)
+
+
+async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
+    caller: ApiCaller, api_url: str, authorization: bytes
+) -> None:
+    chance = random.Random(1)
+    good = request(b"GET /batches?limit=10 HTTP/1.1", authorization, b"If-None-Match: *")
+    end = b"\r\n" * 4
+    statuses = set()
+    for _ in range(400):
+        data = bytearray(good)
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        reply = await answer_to(api_url, bytes(data) + end)
+        statuses.add(reply.status)
+        if reply.status not in {200, 304}:
+            assert_refused(reply, reply.status, reply.body["subcode"])
+    assert {200, 304, 400, 401, 404} <= statuses <= {200, 304, 400, 401, 404, 405}
+
+
+async def test_the_connection_outlives_ordinary_failures(
+    api_url: str, authorization: bytes
+) -> None:
+    large = b"x" * 70_000
+    length = b"Content-Length: %d"
+    other = str(uuid4()).encode()
+    calls = [
+        (request(b"GET /nowhere HTTP/1.1"), 404, 404653),
+        (request(WHO), 401, 401000),
+        (request(b"PUT /whoami HTTP/1.1", authorization), 405, 400897),
+        (request(b"GET /batches/x HTTP/1.1", authorization), 400, 400589),
+        (request(b"GET /batches/" + other + b" HTTP/1.1", authorization), 404, 404653),
+        (request(POST, authorization, length % 1, body=b"{"), 400, 400415),
+        (request(POST, authorization, length % 1, body=b"\xff"), 400, 400314),
+        (request(POST, authorization, length % len(large), body=large), 400, 400141),
+        (request(POST, length % len(large), body=large), 401, 401000),
+        (request(WHO, authorization, b"Expect: miracles"), 400, 400589),
+    ]
+    async with raw_connection(api_url) as connection:
+        for data, status, subcode in calls:
+            await connection.send(data)
+            assert_refused(await connection.read_reply(), status, subcode)
+        await connection.send(request(WHO, authorization))
+        assert (await connection.read_reply()).status == 200

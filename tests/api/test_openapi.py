@@ -1,0 +1,132 @@
+"""The OpenAPI document: valid, and the same as the routes, the errors and the answers."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import jsonschema_rs
+import schemathesis
+
+from batchd.api.openapi import document
+from batchd.api.routes import ROUTES
+from batchd.domain.batches import Status
+from batchd.endpoints.requests import EXPANDABLE
+from batchd.endpoints.table import ENDPOINTS
+from tests.support.callers import ApiCaller, lines_of
+from tests.support.openapi import nodes, operations, validator
+
+DOCUMENT: dict[str, Any] = document()
+ERRORS_OF_THE_CONTRACT = {
+    (400, 400141),
+    (400, 400314),
+    (400, 400358),
+    (400, 400415),
+    (400, 400589),
+    (400, 400592),
+    (400, 400897),
+    (401, 401000),
+    (403, 403535),
+    (404, 404653),
+    (405, 400897),
+    (429, 400141),
+    (500, 500000),
+    (503, 503159),
+}
+
+
+def lookup(reference: str) -> Any:
+    found: Any = DOCUMENT
+    for name in reference.removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = lookup(node["$ref"]) if "$ref" in node else node
+    return found
+
+
+def errors_in(response: dict[str, Any]) -> set[int]:
+    schema = response["content"]["application/json"]["schema"]
+    subcodes = schema["allOf"][1]["properties"]["subcode"]["enum"]
+    assert all(str(subcode) in response["description"] for subcode in subcodes)
+    return set(subcodes)
+
+
+def test_it_is_a_valid_openapi_document() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_its_schemas_are_valid_json_schemas() -> None:
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema_rs.meta.validate(schema)
+
+
+def test_its_references_lead_somewhere() -> None:
+    references = {node["$ref"] for node in nodes(DOCUMENT) if "$ref" in node}
+    assert all(lookup(reference) for reference in references)
+
+
+def test_it_lists_every_route_and_nothing_else() -> None:
+    documented = [(method, path) for method, path, _ in operations(DOCUMENT)]
+    assert sorted(documented) == sorted((method, path) for method, path, _ in ROUTES)
+
+
+def test_its_operations_have_the_names_of_the_permissions() -> None:
+    names = {(method, path): said["operationId"] for method, path, said in operations(DOCUMENT)}
+    assert {names[endpoint.method, endpoint.path] for endpoint in ENDPOINTS} == {
+        endpoint.name for endpoint in ENDPOINTS
+    }
+    assert len(set(names.values())) == len(names)
+
+
+def test_every_operation_but_those_of_the_process_needs_a_secret() -> None:
+    open_to_all = {path for _, path, said in operations(DOCUMENT) if said.get("security") == []}
+    assert open_to_all == {"/healthz", "/readyz", "/openapi.json"}
+    for _, path, said in operations(DOCUMENT):
+        assert ("401" in said["responses"]) == (path not in open_to_all)
+
+
+def test_it_has_every_error_of_the_contract_and_no_other() -> None:
+    responses = [
+        (status, resolved(response))
+        for _, _, said in operations(DOCUMENT)
+        for status, response in said["responses"].items()
+        if status >= "400"
+    ]
+    # The router's answer to a method that no operation has.
+    responses.append(("405", DOCUMENT["components"]["responses"]["MethodNotAllowed"]))
+    found = {(int(status), subcode) for status, said in responses for subcode in errors_in(said)}
+    assert found == ERRORS_OF_THE_CONTRACT
+
+
+def test_every_answer_names_its_trace() -> None:
+    for _, _, said in operations(DOCUMENT):
+        for response in said["responses"].values():
+            assert "X-Request-Id" in resolved(response)["headers"]
+
+
+def test_statuses_are_in_the_order_of_life() -> None:
+    assert DOCUMENT["components"]["schemas"]["Status"]["enum"] == [*map(str, Status)]
+
+
+async def test_it_is_served(caller: ApiCaller) -> None:
+    assert (await caller.get("/openapi.json")).body == DOCUMENT
+
+
+async def test_a_batch_with_everything_asked_for_fits_its_schema(
+    caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
+) -> None:
+    nobody = {"path": {"batch": "00000000-0000-7000-8000-000000000000"}}
+    lines = lines_of(nobody, nobody)
+    async with worker():
+        batch = await caller.create(
+            lines, hash=hashlib.sha256(lines).hexdigest(), batch_dict={"order": [17]}
+        )
+        assert await caller.end(batch) == "completed"
+    reply = await caller.get(f"/batches/{batch}?download=true&expand={','.join(EXPANDABLE)}")
+    validator("BatchAnswer").validate(reply.body)
+    everything = DOCUMENT["components"]["schemas"]["BatchAnswer"]["properties"]
+    assert reply.body.keys() == everything.keys()
+    assert reply.body["errors"]["404"] == {"count": 2, "lines": [1, 2]}

@@ -1,0 +1,198 @@
+"""Of all that is wrong with a call, the first check that fails is told: 401, 403, 400, 404, 400."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from batchd.endpoints.table import ENDPOINTS
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.fixtures import MakeCaller
+from tests.support.refusals import assert_refused
+from tests.support.stepping import ended_batch
+
+BATCHES, CACHE = "/batches", "/cache"
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+CANCEL = {"status": "cancel"}
+BATCH = {"handler": str(uuid4()), "operation": "get_batch"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """A call of an operation with a form that is wrong, and one for something that is not there."""
+
+    method: str
+    malformed: tuple[str, Any]
+    """Path and body."""
+    missing: tuple[str, Any] | None = None
+
+    async def make(self, caller: ApiCaller, call: tuple[str, Any]) -> Reply:
+        path, body = call
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        return await caller.call(self.method, path, data=data)
+
+
+CALLS = {
+    "get_batch": Wrong(
+        method="GET",
+        malformed=(f"{BATCHES}/{uuid4()}?download=x", None),
+        missing=(f"{BATCHES}/{uuid4()}", None),
+    ),
+    "get_batches": Wrong(method="GET", malformed=(f"{BATCHES}?limit=0", None)),
+    "create_batch": Wrong(
+        method="POST",
+        malformed=(BATCHES, {**BATCH, "hash": "x"}),
+        missing=(BATCHES, BATCH),
+    ),
+    "update_batch": Wrong(
+        method="PATCH",
+        malformed=(f"{BATCHES}/{uuid4()}", {"status": "x"}),
+        missing=(f"{BATCHES}/{uuid4()}", CANCEL),
+    ),
+    "delete_batch": Wrong(
+        method="DELETE",
+        malformed=(f"{BATCHES}/{uuid4()}?x=1", None),
+        missing=(f"{BATCHES}/{uuid4()}", None),
+    ),
+    "create_upload_url": Wrong(method="POST", malformed=(f"{CACHE}?x=1", None)),
+    "invalidate_upload_url": Wrong(
+        method="DELETE",
+        malformed=(f"{CACHE}/{uuid4()}?x=1", None),
+        missing=(f"{CACHE}/{uuid4()}", None),
+    ),
+    "who_am_i": Wrong(method="GET", malformed=("/whoami?x=1", None)),
+}
+
+
+def without_secret(caller: ApiCaller) -> ApiCaller:
+    return dataclasses.replace(caller, user=dataclasses.replace(caller.user, secret="0" * 64))
+
+
+def test_every_operation_is_tried() -> None:
+    assert list(CALLS) == [endpoint.name for endpoint in ENDPOINTS]
+
+
+async def test_who_calls_is_asked_first(caller: ApiCaller) -> None:
+    stranger = without_secret(caller)
+
+    for wrong in CALLS.values():
+        for call in (wrong.malformed, wrong.missing):
+            if call is not None:
+                assert_refused(await wrong.make(stranger, call), 401, 401000)
+
+
+async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
+    make_caller: MakeCaller,
+) -> None:
+    nobody = await make_caller("nobody")
+
+    for name, wrong in CALLS.items():
+        for call in (wrong.malformed, wrong.missing):
+            if call is not None and name != "who_am_i":
+                assert name in assert_refused(await wrong.make(nobody, call), 403, 403535)
+    assert (await nobody.get("/whoami")).body["role"] == "nobody"
+
+
+async def test_the_form_is_looked_at_before_what_it_is_about(caller: ApiCaller) -> None:
+    for wrong in CALLS.values():
+        assert_refused(await wrong.make(caller, wrong.malformed), 400, 400589)
+
+
+async def test_what_is_well_formed_but_not_there_is_not_found(caller: ApiCaller) -> None:
+    for wrong in CALLS.values():
+        if wrong.missing is not None:
+            assert_refused(await wrong.make(caller, wrong.missing), 404, 404653)
+
+
+@pytest.mark.parametrize(
+    ("body", "subcode"),
+    [(b"{", 400415), (b"\xff", 400314), (b"x" * 65_537, 400141), (b"", 400415)],
+    ids=["not_json", "not_utf_8", "too_large", "none"],
+)
+async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
+    caller: ApiCaller, make_caller: MakeCaller, body: bytes, subcode: int
+) -> None:
+    nobody = await make_caller("nobody")
+    for name in ("create_batch", "update_batch"):
+        wrong = CALLS[name]
+        call = (wrong.malformed[0], body)
+        assert_refused(await wrong.make(without_secret(caller), call), 401, 401000)
+        assert_refused(await wrong.make(nobody, call), 403, 403535)
+        assert_refused(await wrong.make(caller, call), 400, subcode)
+
+
+async def test_the_state_is_looked_at_last(caller: ApiCaller, services: Services) -> None:
+    ended, new = await ended_batch(services, caller, LINES), await caller.create(LINES)
+
+    path = f"{BATCHES}/{ended}"
+    malformed = await caller.call("PATCH", path, json={"status": "x"})
+    assert_refused(malformed, 400, 400589)
+    assert_refused(await caller.call("PATCH", path, json=CANCEL), 400, 400592)
+    assert_refused(await caller.call("DELETE", f"{BATCHES}/{new}?x=1"), 400, 400589)
+    assert_refused(await caller.call("DELETE", f"{BATCHES}/{new}"), 400, 400592)
+
+
+async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> None:
+    empty = (await caller.call("POST", CACHE)).body["handler"]
+    gone = (await caller.call("POST", CACHE)).body["handler"]
+    await caller.call("DELETE", f"{CACHE}/{gone}")
+
+    body = {**BATCH, "handler": empty}
+    assert_refused(await caller.call("POST", BATCHES, json={**body, "x": 1}), 400, 400589)
+    assert_refused(await caller.call("POST", BATCHES, json=body), 400, 400592)
+    assert_refused(await caller.call("DELETE", f"{CACHE}/{gone}?x=1"), 400, 400589)
+    assert_refused(await caller.call("DELETE", f"{CACHE}/{gone}"), 400, 400358)
+
+
+async def test_a_role_that_may_not_change_is_not_told_what_there_is(
+    caller: ApiCaller, make_caller: MakeCaller, services: Services
+) -> None:
+    reader = await make_caller("reader", account=caller.user.user.account)
+    batch = await ended_batch(services, caller, LINES)
+    handler = await caller.upload(LINES)
+    answers = [
+        [
+            await reader.call("PATCH", f"{BATCHES}/{one}", json=CANCEL),
+            await reader.call("DELETE", f"{BATCHES}/{one}"),
+            await reader.call("DELETE", f"{CACHE}/{upload}"),
+            await reader.call("POST", BATCHES, json={**BATCH, "handler": upload}),
+        ]
+        for one, upload in ((batch, handler), (str(uuid4()), str(uuid4())), ("x", "x"))
+    ]
+
+    for there, not_there, malformed in zip(*answers, strict=True):
+        description = assert_refused(there, 403, 403535)
+        assert assert_refused(not_there, 403, 403535) == description
+        assert assert_refused(malformed, 403, 403535) == description
+
+
+async def test_the_permission_of_the_batched_operation_comes_before_the_upload(
+    make_caller: MakeCaller,
+) -> None:
+    submitter = await make_caller("submitter")
+    missing = {**BATCH, "operation": "delete_batch"}
+
+    description = assert_refused(await submitter.call("POST", BATCHES, json=missing), 403, 403535)
+    assert "delete_batch" in description
+    malformed = {**missing, "handler": "x"}
+    assert_refused(await submitter.call("POST", BATCHES, json=malformed), 400, 400589)
+    unknown = {**missing, "operation": "x"}
+    assert_refused(await submitter.call("POST", BATCHES, json=unknown), 400, 400897)
+
+
+async def test_an_unknown_upload_is_told_before_a_key_that_was_used(caller: ApiCaller) -> None:
+    first = {**BATCH, "handler": await caller.upload(LINES)}
+    headers = {"Idempotency-Key": "once"}
+    made = await caller.call("POST", BATCHES, json=first, headers=headers)
+    assert made.status == 201
+
+    unknown = await caller.call("POST", BATCHES, json=BATCH, headers=headers)
+    assert_refused(unknown, 404, 404653)
+    other = {**BATCH, "handler": await caller.upload(LINES)}
+    assert_refused(await caller.call("POST", BATCHES, json=other, headers=headers), 400, 400358)
+    again = await caller.call("POST", BATCHES, json=first, headers=headers)
+    assert (again.status, again.body) == (201, made.body)

@@ -1,0 +1,194 @@
+"""The database or the storage is away: 503, soon, with a time to come again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+from batchd.devstack.postgres import Postgres
+from batchd.devstack.seaweedfs import SeaweedFS
+from batchd.services.container import Services
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.polling import eventually
+from tests.support.refusals import assert_refused
+from tests.support.relay import Relay, relay_to
+from tests.support.stepping import ended_batch
+
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+TIMEOUT_S = 0.5
+CANCEL = {"status": "cancel"}
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Relay]:
+    """Stand between the API and its database."""
+    async with relay_to(database_url) as relay:
+        yield relay
+
+
+@pytest.fixture
+async def storage(s3: SeaweedFS) -> AsyncIterator[Relay]:
+    """Stand between the API and its storage."""
+    async with relay_to(s3.endpoint) as relay:
+        yield relay
+
+
+@pytest.fixture
+def settings(settings: Settings, database: Relay, storage: Relay) -> Settings:
+    return settings.model_copy(
+        update={
+            "database_url": SecretStr(database.url),
+            "database_timeout_s": TIMEOUT_S,
+            "s3_endpoint": storage.url,
+        }
+    )
+
+
+def assert_away(reply: Reply) -> None:
+    assert_refused(reply, 503, 503159)
+    assert 1 <= int(reply.headers["Retry-After"]) <= 60
+
+
+async def every_operation(caller: ApiCaller) -> list[Reply]:
+    """Call each operation in a form that would pass."""
+    body = {"handler": str(uuid4()), "operation": "get_batch"}
+    return [
+        await caller.get(f"/batches/{uuid4()}"),
+        await caller.get("/batches"),
+        await caller.call("POST", "/batches", json=body),
+        await caller.call("PATCH", f"/batches/{uuid4()}", json=CANCEL),
+        await caller.call("DELETE", f"/batches/{uuid4()}"),
+        await caller.call("POST", "/cache"),
+        await caller.call("DELETE", f"/cache/{uuid4()}"),
+        await caller.get("/whoami"),
+    ]
+
+
+async def who(caller: ApiCaller) -> int:
+    return (await caller.get("/whoami")).status
+
+
+async def test_a_database_that_is_gone_is_told_by_every_operation(
+    caller: ApiCaller, database: Relay
+) -> None:
+    await database.cut()
+
+    for reply in await every_operation(caller):
+        assert_away(reply)
+    await database.mend()
+    await eventually(lambda: who(caller), lambda status: status == 200)
+    statuses = [reply.status for reply in await every_operation(caller)]
+    assert statuses == [404, 200, 404, 404, 404, 201, 404, 200]
+
+
+async def test_a_database_that_is_silent_is_not_waited_for(
+    caller: ApiCaller, database: Relay
+) -> None:
+    database.silence()
+    begun = time.monotonic()
+
+    for reply in await asyncio.gather(*(caller.get("/whoami") for _ in range(30))):
+        assert_away(reply)
+    assert time.monotonic() - begun < 10 * TIMEOUT_S
+
+
+async def test_a_database_that_takes_no_connections_is_away(
+    caller: ApiCaller, postgres: Postgres, database_url: str
+) -> None:
+    name = database_url.rpartition("/")[2]
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
+        )
+        for _ in range(3):
+            assert_away(await caller.get("/whoami"))
+        await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    finally:
+        await connection.close()
+    await eventually(lambda: who(caller), lambda status: status == 200)
+
+
+@asynccontextmanager
+async def held(database_url: str, batch: str) -> AsyncIterator[None]:
+    """Hold the batch, as another transaction would that does not end."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM batches WHERE batch = $1 FOR UPDATE", batch)
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_a_change_that_must_wait_too_long_is_not_made(
+    caller: ApiCaller, database_url: str
+) -> None:
+    batch = await caller.create(LINES)
+    async with held(database_url, batch):
+        assert_away(await caller.call("PATCH", f"/batches/{batch}", json=CANCEL))
+        assert await caller.status(batch) == "new"
+
+    assert await caller.status(batch) == "new"
+    assert (await caller.call("PATCH", f"/batches/{batch}", json=CANCEL)).status == 200
+
+
+async def test_a_batch_is_not_made_while_the_storage_is_away(
+    caller: ApiCaller, storage: Relay
+) -> None:
+    body = {"handler": await caller.upload(LINES), "operation": "get_batch"}
+    await storage.cut()
+
+    assert_away(await caller.call("POST", "/batches", json=body))
+    assert (await caller.get("/batches")).body == {"batches": {}}
+    await storage.mend()
+    assert (await caller.call("POST", "/batches", json=body)).status == 201
+
+
+async def test_what_needs_no_storage_is_answered_without_it(
+    caller: ApiCaller, services: Services, storage: Relay
+) -> None:
+    batch = await ended_batch(services, caller, LINES)
+    new = await caller.create(LINES)
+    await storage.cut()
+
+    assert (await caller.get(f"/batches/{batch}?download=true")).body["download"]
+    assert (await caller.get("/batches")).body["batches"].keys() == {batch, new}
+    assert (await caller.call("PATCH", f"/batches/{new}", json=CANCEL)).status == 200
+    assert (await caller.call("DELETE", f"/batches/{batch}")).body["status"] == "deleting"
+    assert (await caller.call("POST", "/cache")).status == 201
+
+
+async def test_an_upload_is_useless_although_its_file_could_not_be_removed(
+    caller: ApiCaller, storage: Relay
+) -> None:
+    handler = await caller.upload(LINES)
+    body = {"handler": handler, "operation": "get_batch"}
+    await storage.cut()
+
+    assert (await caller.call("DELETE", f"/cache/{handler}")).status == 200
+    await storage.mend()
+    assert_refused(await caller.call("POST", "/batches", json=body), 404, 404653)
+
+
+async def test_readiness_names_what_is_away(
+    caller: ApiCaller, database: Relay, storage: Relay
+) -> None:
+    assert (await caller.get("/readyz")).status == 200
+    await storage.cut()
+    reply = await caller.get("/readyz")
+    assert_away(reply)
+    assert "storage" in reply.body["description"]
+    assert "database" not in reply.body["description"]
+    await database.cut()
+    reply = await caller.get("/readyz")
+    assert_away(reply)
+    assert "database" in reply.body["description"]
+    assert (await caller.get("/healthz")).status == 200

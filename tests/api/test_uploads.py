@@ -1,0 +1,265 @@
+"""Uploads: the temporary URL, its end, and what becomes of files that no batch needs."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from uuid import UUID, uuid4
+
+import pytest
+
+from batchd.domain.ids import Handler
+from batchd.domain.ports import Storage
+from batchd.plugins.s3_storage import s3_storage
+from batchd.services.container import Services
+from batchd.services.keys import upload_key
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.clock import MovableClock
+from tests.support.creating import LINES, body_of, create
+from tests.support.fixtures import MakeCaller
+from tests.support.polling import eventually
+from tests.support.refusals import assert_refused
+
+HOUR_S = 3600
+LONG_S = 3 * HOUR_S
+"""After so long no upload is of use, nor can one be on its way."""
+Worker = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update=getattr(request, "param", {}))
+
+
+@pytest.fixture
+async def storage(settings: Settings) -> AsyncIterator[Storage]:
+    """Return the storage, to look into."""
+    async with s3_storage(settings) as opened:
+        yield opened
+
+
+async def has_file(storage: Storage, caller: ApiCaller, handler: str) -> bool:
+    key = upload_key(caller.user.user.account, Handler(UUID(handler)))
+    return await storage.stat(key) is not None
+
+
+async def has_row(services: Services, handler: str) -> bool:
+    async with services.database.connection() as connection:
+        query = "SELECT FROM uploads WHERE handler = $1"
+        return await connection.fetchrow(query, UUID(handler)) is not None
+
+
+async def put(caller: ApiCaller, url: str, data: bytes = LINES) -> int:
+    async with caller.session.put(url, data=data) as response:
+        return response.status
+
+
+async def test_an_upload_is_a_url_a_handler_and_an_end(
+    caller: ApiCaller, clock: MovableClock
+) -> None:
+    before = clock.now().timestamp()
+    reply = await caller.call("POST", "/cache")
+    after = clock.now().timestamp()
+
+    assert reply.status == 201
+    assert set(reply.body) == {"url", "handler", "validity_ts"}
+    assert str(UUID(reply.body["handler"])) == reply.body["handler"]
+    assert int(before) + HOUR_S <= reply.body["validity_ts"] <= after + HOUR_S
+
+
+async def test_one_put_without_a_credential_uploads_the_file(
+    caller: ApiCaller, storage: Storage
+) -> None:
+    upload = (await caller.call("POST", "/cache")).body
+    assert not await has_file(storage, caller, upload["handler"])
+
+    assert await put(caller, upload["url"]) == 200
+
+    key = upload_key(caller.user.user.account, Handler(UUID(upload["handler"])))
+    async with storage.read(key) as pieces:
+        assert b"".join([piece async for piece in pieces]) == LINES
+
+
+async def test_the_url_is_for_nothing_else(caller: ApiCaller, storage: Storage) -> None:
+    first, second = [(await caller.call("POST", "/cache")).body for _ in range(2)]
+    assert await put(caller, first["url"]) == 200
+
+    for method in ("GET", "HEAD", "DELETE"):
+        async with caller.session.request(method, first["url"]) as response:
+            assert response.status == 403, method
+    elsewhere = first["url"].replace(first["handler"], second["handler"])
+    assert await put(caller, elsewhere) == 403
+    assert not await has_file(storage, caller, second["handler"])
+
+
+@pytest.mark.parametrize("settings", [{"upload_validity_s": 3}], indirect=True, ids=["3 s"])
+async def test_the_url_stops_working_at_its_end(caller: ApiCaller) -> None:
+    upload = (await caller.call("POST", "/cache")).body
+    looks: list[tuple[float, int]] = []
+
+    async def look() -> int:
+        status = await put(caller, upload["url"])
+        looks.append((time.time(), status))
+        return status
+
+    await eventually(look, lambda status: status == 403, within_s=10)
+
+    assert looks[0][1] == 200
+    assert {status for _, status in looks} == {200, 403}
+    assert looks[-1][0] >= upload["validity_ts"]
+
+
+async def test_an_invalidated_upload_is_useless_and_its_file_gone(
+    caller: ApiCaller, storage: Storage
+) -> None:
+    body = await body_of(caller)
+    handler = str(body["handler"])
+    assert await has_file(storage, caller, handler)
+
+    reply = await caller.call("DELETE", f"/cache/{handler}")
+
+    assert (reply.status, reply.body) == (200, {"handler": handler})
+    assert not await has_file(storage, caller, handler)
+    assert_refused(await create(caller, body), 404, 404653)
+
+
+async def test_an_upload_is_invalidated_once(caller: ApiCaller) -> None:
+    handler = await caller.upload(LINES)
+    assert (await caller.call("DELETE", f"/cache/{handler}")).status == 200
+
+    assert_refused(await caller.call("DELETE", f"/cache/{handler}"), 400, 400358)
+
+
+async def test_an_upload_is_invalidated_before_anything_came(caller: ApiCaller) -> None:
+    handler = (await caller.call("POST", "/cache")).body["handler"]
+
+    assert (await caller.call("DELETE", f"/cache/{handler.upper()}")).body == {"handler": handler}
+
+
+async def test_what_can_not_be_invalidated(
+    caller: ApiCaller, make_caller: MakeCaller, clock: MovableClock, storage: Storage
+) -> None:
+    handler = await caller.upload(LINES)
+    stranger = await make_caller()
+    reader = await make_caller("reader", account=caller.user.user.account)
+
+    assert_refused(await stranger.call("DELETE", f"/cache/{handler}"), 404, 404653)
+    assert_refused(await reader.call("DELETE", f"/cache/{handler}"), 403, 403535)
+    assert_refused(await reader.call("POST", "/cache"), 403, 403535)
+    assert_refused(await caller.call("DELETE", f"/cache/{uuid4()}"), 404, 404653)
+    assert_refused(await caller.call("DELETE", "/cache/latest"), 400, 400589)
+    assert_refused(await caller.call("DELETE", f"/cache/{handler}?now=1"), 400, 400589)
+    assert_refused(await caller.call("POST", "/cache?size=1"), 400, 400589)
+    assert await has_file(storage, caller, handler)
+    clock.move(HOUR_S + 1)
+    assert_refused(await caller.call("DELETE", f"/cache/{handler}"), 404, 404653)
+
+
+async def test_a_batch_still_runs_when_its_upload_is_invalidated(
+    caller: ApiCaller, storage: Storage, worker: Worker
+) -> None:
+    body = await body_of(caller)
+    handler = str(body["handler"])
+    batch = (await create(caller, body)).body["batch"]
+
+    reply = await caller.call("DELETE", f"/cache/{handler}")
+
+    assert (reply.status, reply.body) == (200, {"handler": handler})
+    assert (await create(caller, body)).body["batch"] == batch
+    async with worker():
+        assert await caller.end(batch) == "completed"
+    assert len(await caller.download(batch)) == 1
+    assert not await has_file(storage, caller, handler)
+
+
+async def test_the_upload_is_gone_once_the_batch_has_its_copy(
+    caller: ApiCaller, storage: Storage, worker: Worker
+) -> None:
+    body = await body_of(caller)
+    async with worker():
+        batch = (await create(caller, body)).body["batch"]
+        await caller.end(batch)
+
+    assert not await has_file(storage, caller, str(body["handler"]))
+
+
+async def test_uploads_that_nobody_used_disappear(
+    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage
+) -> None:
+    handlers = [await caller.upload(LINES) for _ in range(3)]
+    handlers.append((await caller.call("POST", "/cache")).body["handler"])
+    clock.move(HOUR_S - 60)
+    await services.lifecycle.sweep()
+    for handler in handlers[:3]:
+        assert await has_file(storage, caller, handler)
+    assert (await create(caller, {"handler": handlers[0], "operation": "get_batch"})).status == 201
+
+    clock.move(LONG_S)
+    await services.lifecycle.sweep()
+
+    for handler in handlers[1:]:
+        assert not await has_file(storage, caller, handler)
+        assert not await has_row(services, handler)
+
+
+async def test_what_was_put_after_the_upload_was_invalidated_disappears(
+    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage
+) -> None:
+    upload = (await caller.call("POST", "/cache")).body
+    await caller.call("DELETE", f"/cache/{upload['handler']}")
+    assert await put(caller, upload["url"]) == 200
+    clock.move(LONG_S)
+
+    await services.lifecycle.sweep()
+
+    assert not await has_file(storage, caller, upload["handler"])
+    assert not await has_row(services, upload["handler"])
+
+
+async def test_what_was_put_after_the_batch_took_its_copy_disappears(
+    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage, worker: Worker
+) -> None:
+    upload = (await caller.call("POST", "/cache")).body
+    handler = upload["handler"]
+    assert await put(caller, upload["url"]) == 200
+    async with worker():
+        made = await create(caller, {"handler": handler, "operation": "get_batch"})
+        await caller.end(made.body["batch"])
+    assert await put(caller, upload["url"], b"another file") == 200
+    assert await has_file(storage, caller, handler)
+    clock.move(LONG_S)
+
+    await services.lifecycle.sweep()
+
+    assert not await has_file(storage, caller, handler)
+    assert not await has_row(services, handler)
+    assert len(await caller.download(made.body["batch"])) == 1
+
+
+@pytest.mark.parametrize("status", ["new", "copying"])
+async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
+    status: str,
+    caller: ApiCaller,
+    services: Services,
+    clock: MovableClock,
+    storage: Storage,
+    worker: Worker,
+) -> None:
+    body = await body_of(caller)
+    handler = str(body["handler"])
+    batch = (await create(caller, body)).body["batch"]
+    async with services.database.connection() as connection:
+        # As a worker leaves it that dies while it copies.
+        await connection.execute(
+            "UPDATE batches SET status = $2 WHERE batch = $1", UUID(batch), status
+        )
+    clock.move(LONG_S)
+
+    await services.lifecycle.sweep()
+
+    assert await has_file(storage, caller, handler)
+    assert await has_row(services, handler)
+    async with worker():
+        assert await caller.end(batch) == "completed"
+    await services.lifecycle.sweep()
+    assert not await has_row(services, handler)
