@@ -1,0 +1,43 @@
+"""A customer's own HTTP API in batches: operations declared in a file, without any Python."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+
+from batchd.domain.operations import Operation, OperationContext, OperationSource
+from batchd.plugins.http_operations.bad_file import BadOperations
+from batchd.plugins.http_operations.client import open_client
+from batchd.plugins.http_operations.operation import Means
+from batchd.plugins.http_operations.retrying import Pacing
+from batchd.plugins.http_operations.source import HttpOperations
+from batchd.settings import environment
+
+__all__ = ["BadOperations", "HttpOperations", "http_operations"]
+
+
+class _NoOperations:
+    def find(self, name: str) -> Operation | None:  # noqa: ARG002  # there is none, of any name
+        return None
+
+    def names(self) -> Iterable[str]:
+        return ()
+
+
+@asynccontextmanager
+async def http_operations(context: OperationContext) -> AsyncIterator[OperationSource]:
+    """Open the operations of the file `settings.operations` and follow it. Raises BadOperations."""
+    file = context.settings.operations
+    if file is None:
+        yield _NoOperations()
+        return
+    async with open_client() as client:
+        means = Means(client=client, rate=context.rate, pacing=Pacing())
+        source = HttpOperations(file, means, variables=environment(), taken=context.taken)
+        await source.load()
+        following = asyncio.create_task(source.follow())
+        try:
+            yield source
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following

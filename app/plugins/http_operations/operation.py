@@ -1,0 +1,121 @@
+"""An operation of the file: each line is one call of the customer's own HTTP API."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import aiohttp
+import msgspec
+
+from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
+from batchd.domain.operations import (
+    Answer,
+    Call,
+    FleetRate,
+    Parts,
+    Problem,
+    error_answer,
+)
+from batchd.plugins.http_operations.answering import body_of
+from batchd.plugins.http_operations.client import Reply, Request, Unanswered, send
+from batchd.plugins.http_operations.declaration import Declaration
+from batchd.plugins.http_operations.parts import problems_of, url_of
+from batchd.plugins.http_operations.retrying import Pacing, delay_s
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What the operations share."""
+
+    client: aiohttp.ClientSession
+    rate: FleetRate
+    pacing: Pacing
+
+
+class HttpOperation:
+    """Made anew when the file changes; `places` stays, so that the bound holds meanwhile."""
+
+    def __init__(
+        self, name: str, declaration: Declaration, means: Means, places: asyncio.Semaphore
+    ) -> None:
+        self.name = name
+        self._declaration = declaration
+        self._means = means
+        self._places = places
+        self._patience = aiohttp.ClientTimeout(total=declaration.timeout_s)
+        self._headers = dict(declaration.headers)
+        if declaration.body and "content-type" not in map(str.lower, declaration.headers):
+            self._headers["Content-Type"] = "application/json"
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        return problems_of(self._declaration, parts)
+
+    async def run(self, call: Call) -> Answer:
+        """Call until there is an answer that is not to be retried, or no attempt is left."""
+        problems = self.check(call.parts)
+        if problems:
+            # Found valid by an older file.
+            text = f"{problems[0].pointer}: {problems[0].message}"
+            return error_answer(RequestFormat(text), uuid4().hex)
+        request = self._request(call)
+        retry, pacing = self._declaration.retry, self._means.pacing
+        attempt = 1
+        outcome = await self._attempt(request)
+        while (wait_s := delay_s(retry, outcome, attempt, pacing)) is not None:
+            await pacing.sleep(wait_s)
+            attempt += 1
+            outcome = await self._attempt(request)
+        return self._answer(outcome, call, attempt)
+
+    def _request(self, call: Call) -> Request:
+        return Request(
+            method=self._declaration.method,
+            url=url_of(self._declaration, call.parts),
+            headers={**self._headers, "Idempotency-Key": call.key},
+            body=msgspec.json.encode(call.parts.body) if self._declaration.body else None,
+        )
+
+    async def _attempt(self, request: Request) -> Reply | Unanswered:
+        # Between attempts the place is free for others, and each attempt counts against the rate.
+        async with self._places:
+            if self._declaration.rate_per_s is not None:
+                await self._means.rate.acquire(self.name, self._declaration.rate_per_s)
+            try:
+                return await send(
+                    self._means.client,
+                    request,
+                    patience=self._patience,
+                    max_bytes=self._declaration.max_answer_bytes,
+                )
+            except Unanswered as unanswered:
+                return unanswered
+
+    def _answer(self, outcome: Reply | Unanswered, call: Call, attempts: int) -> Answer:
+        if isinstance(outcome, Unanswered):
+            text = (
+                f"No answer from the upstream of '{self.name}' "
+                f"in attempt {attempts} of {self._declaration.retry.attempts}: {outcome}."
+            )
+            return self._failure(ProcessingTimeout(text), call, outcome.cause)
+        if outcome.body is None:
+            text = (
+                f"The upstream of '{self.name}' answered {outcome.status}, with a body of more "
+                f"than the {self._declaration.max_answer_bytes} bytes that are taken."
+            )
+            answer = self._failure(QuotaViolation(text), call, "too large")
+            # The call was carried out: its status tells more than that of the failure.
+            return Answer(status=outcome.status, body=answer.body, success=False)
+        return Answer(
+            status=outcome.status,
+            body=body_of(outcome),
+            success=outcome.status in self._declaration.success,
+        )
+
+    def _failure(self, error: BatchdError, call: Call, cause: str) -> Answer:
+        trace = uuid4().hex
+        logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
+        return error_answer(error, trace)

@@ -1,0 +1,78 @@
+"""URL templates: the host is the file's alone; values fill in parts of the path, nothing else."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+)
+_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+_QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
+_STEP = re.compile(r"(?:^|[/\\])\.{1,2}(?:$|[/\\;])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    origin: str
+    """Scheme, host and port."""
+    pieces: tuple[str, ...]
+    """The path: text as it is sent, name, text, name, …, text."""
+    query: str
+    """Sent with every call, before what the line gives."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.pieces[1::2])
+
+    @property
+    def query_names(self) -> frozenset[str]:
+        return frozenset(name for name, _ in parse_qsl(self.query, keep_blank_values=True))
+
+    def path(self, values: Mapping[str, str]) -> str:
+        """Return the path with every value encoded, "/" too."""
+        return "".join(
+            quote(values[piece], safe="") if place % 2 else piece
+            for place, piece in enumerate(self.pieces)
+        )
+
+
+def climbs(path: str) -> bool:
+    """Tell whether a path, or a value for one, has a segment `.` or `..`.
+
+    Percent-encoding does not hide these: there are servers that decode before they resolve them.
+    """
+    return _STEP.search(unquote(path)) is not None
+
+
+def parse_template(text: str) -> Template:
+    """Raise ValueError, which does not tell the text: it may hold values of the environment."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("the URL has characters that must be percent-encoded")
+    parts = urlsplit(text)
+    pieces = tuple(_PARAMETER.split(parts.path or "/"))
+    names = pieces[1::2]
+    rules: dict[str, object] = {
+        "begin with http:// or https://": parts.scheme in {"http", "https"},
+        "have no user or password in it: send them in a header": "@" not in parts.netloc,
+        "have a host, with a port or without, and no parameter in it": _is_host(parts.netloc),
+        "have no fragment": "#" not in text,
+        "have parameters in its path only": "{" not in parts.query,
+        "have a path of URL characters, and parameters written {name}": all(
+            _PATH.fullmatch(piece) for piece in pieces[::2]
+        ),
+        "have a query of URL characters": _QUERY.fullmatch(parts.query),
+        "name each parameter once": len(names) == len(set(names)),
+        "have no segment '.' or '..'": not climbs(parts.path),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise ValueError(f"the URL must {rule}")
+    return Template(origin=f"{parts.scheme}://{parts.netloc}", pieces=pieces, query=parts.query)
+
+
+def _is_host(text: str) -> bool:
+    match = _HOST.fullmatch(text)
+    return match is not None and int(match["port"] or 80) in range(1, 65536)

@@ -1,0 +1,302 @@
+"""The operations file: what is refused and how it is told, and what a change of it does."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from batchd.domain.operations import Parts
+from batchd.plugins.http_operations import BadOperations, HttpOperations
+from batchd.plugins.http_operations.declaration import Declaration, Retry
+from tests.support.http_operations import Declare, run
+from tests.support.polling import eventually
+from tests.support.upstream import Upstream
+
+OP = '[operations.op]\nmethod = "POST"\n'
+URL = 'url = "http://127.0.0.1:9/a/{x}"\n'
+GOOD = OP + URL
+VARIABLES = {"TOKEN": "s3cret", "TWO_LINES": "s3cret\n", "BATCHD_X": "s3cret", "BRACE": "s3cret{a"}
+
+
+def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
+    return "\n".join((OP, f"url = '{url}'", *lines))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "reason"),
+    [
+        # The file
+        ("", "operations", "is missing"),
+        ("[operations]", "operations", "at least 1 item"),
+        ("x = [", "", "not TOML: "),
+        (GOOD + GOOD, "", "not TOML: "),
+        (GOOD + "[defaults]", "defaults", "there is no such key"),
+        # Names
+        (GOOD.replace(".op]", ".Op]"), "operations.Op", "a name has 1 to 64 of a-z"),
+        (GOOD.replace(".op]", ".get_batch]"), "operations.get_batch", "batchd has an operation"),
+        # Keys and kinds of values
+        (OP, "operations.op.url", "is missing"),
+        (URL, "url", "there is no such key"),
+        (GOOD + "retries = 3", "operations.op.retries", "there is no such key"),
+        (GOOD + "retry.attempt = 3", "operations.op.retry.attempt", "there is no such key"),
+        (GOOD + "retry.attempts = 0", "operations.op.retry.attempts", "greater than or equal to 1"),
+        (GOOD + "retry.attempts = '3'", "operations.op.retry.attempts", "valid integer"),
+        (GOOD + "timeout_s = inf", "operations.op.timeout_s", "finite number"),
+        (GOOD + "timeout_s = 0", "operations.op.timeout_s", "greater than 0"),
+        (GOOD + "rate_per_s = -1", "operations.op.rate_per_s", "greater than 0"),
+        (GOOD + "concurrency = true", "operations.op.concurrency", "valid integer"),
+        (GOOD + "query = [1]", "operations.op.query.0", "valid string"),
+        (GOOD.replace("POST", "post"), "operations.op.method", "'GET', 'HEAD', 'POST'"),
+        # Statuses
+        (GOOD + "success = 200", "operations.op.success", "must be a list of statuses"),
+        (GOOD + "success = [99]", "operations.op.success", "99 is no status"),
+        (GOOD + "success = ['1xx']", "operations.op.success", "'1xx' is no status"),
+        (GOOD + "success = ['404-400']", "operations.op.success", "'404-400' is no status"),
+        (GOOD + "success = [true]", "operations.op.success", "True is no status"),
+        (GOOD + "retry.statuses = ['all']", "operations.op.retry.statuses", "'all' is no status"),
+        (GOOD + "success = [503]", "operations.op", "503 is a success and is retried"),
+        # The URL
+        (OP + "url = 3", "operations.op.url", "must be a URL"),
+        (op(url="/a"), "operations.op.url", "begin with http://"),
+        (op(url="file:///etc/passwd"), "operations.op.url", "begin with http://"),
+        (op(url="https:///a"), "operations.op.url", "have a host"),
+        (op(url="https://{host}/a"), "operations.op.url", "have a host"),
+        (op(url="https://a.{x}.example/a"), "operations.op.url", "have a host"),
+        (op(url="https://a.example:{x}/a"), "operations.op.url", "have a host"),
+        (op(url="https://a.example{x}"), "operations.op.url", "have a host"),
+        (op(url="https://a.example:99999/"), "operations.op.url", "have a host"),
+        (op(url="https://[::1/a"), "operations.op.url", ""),
+        (op(url="https://u:p@a.example/"), "operations.op.url", "no user or password"),
+        (op(url="https://a.example/#x"), "operations.op.url", "no fragment"),
+        (op(url="https://a.example/a?b={x}"), "operations.op.url", "parameters in its path only"),
+        (op(url="https://a.example/{x}/{x}"), "operations.op.url", "name each parameter once"),
+        (op(url="https://a.example/{x"), "operations.op.url", "a path of URL characters"),
+        (op(url="https://a.example/{}"), "operations.op.url", "a path of URL characters"),
+        (op(url="https://a.example/a b"), "operations.op.url", "must be percent-encoded"),
+        (op(url="https://ä.example/"), "operations.op.url", "must be percent-encoded"),
+        (op(url="https://a.example/a%2"), "operations.op.url", "a path of URL characters"),
+        (op(url="https://a.example/a/../{x}"), "operations.op.url", "no segment '.' or '..'"),
+        (op(url="https://a.example/%2e%2E/{x}"), "operations.op.url", "no segment '.' or '..'"),
+        (
+            op("query = ['b']", url="https://a.example/?b=1"),
+            "operations.op",
+            "'b' stands in the URL",
+        ),
+        # The environment
+        (op(url="${NOT_THERE}/a"), "operations.op.url", "variable NOT_THERE is not set"),
+        (op(url="${TOKEN/a"), "operations.op.url", "without its '}'"),
+        (op(url="${}/a"), "operations.op.url", "${} is not the name"),
+        (op(url="${TOKEN}/a"), "operations.op.url", "begin with http://"),
+        (op(url="http://${BRACE}/a"), "operations.op.url", "have a host"),
+        (op(url="http://a.example/${BATCHD_X}"), "operations.op.url", "a setting of batchd's own"),
+        # Headers
+        (GOOD + "headers.X = 1", "operations.op.headers.X", "valid string"),
+        (GOOD + "headers.'X Y' = ''", "operations.op.headers.X Y", "not the name of a header"),
+        (GOOD + "headers.Host = 'a'", "operations.op.headers.Host", "not the file's to set"),
+        (
+            GOOD + "headers.idempotency-key = 'a'",
+            "operations.op.headers.idempotency-key",
+            "not the",
+        ),
+        (GOOD + "headers.X = '${TWO_LINES}'", "operations.op.headers.X", "printable ASCII"),
+        (GOOD + "headers.X = '${NOT_THERE}'", "operations.op.headers.X", "NOT_THERE is not set"),
+        (GOOD + "headers.X-Api-Key = 'abc'", "operations.op.headers", "X-Api-Key holds a secret"),
+        (GOOD + "headers = {a = '1', A = '2'}", "operations.op.headers", "given twice"),
+        # The body
+        (GOOD + "body = 3", "operations.op.body", "must be a JSON Schema"),
+        (GOOD + "body = {type = 'objekt'}", "operations.op.body", "not a JSON Schema: /type: "),
+        (GOOD + "body.properties.a.format = 'x'", "operations.op.body", "Unknown format: 'x'"),
+        (GOOD + "body.pattern = '(?!a)'", "operations.op.body", "look-around and back-ref"),
+        (GOOD + "body = {'$ref' = 'http://127.0.0.1:9/s'}", "operations.op.body", "disabled"),
+        (GOOD + "body = {'$ref' = 'file:///etc/passwd'}", "operations.op.body", "disabled"),
+        (GOOD + "body.const = 2026-01-01", "operations.op.body", "not a JSON Schema"),
+        (GOOD + "body = 'no.json'", "operations.op.body", "no.json: No such file"),
+        (GOOD + "body = 'list.json'", "operations.op.body", "list.json: "),
+        (GOOD + "body = 'broken.json'", "operations.op.body", "broken.json: "),
+        (
+            GOOD + "body = 'wrong.json'",
+            "operations.op.body",
+            "wrong.json: not a JSON Schema: /type",
+        ),
+        (GOOD.replace("POST", "GET") + "body = {}", "operations.op", "GET has no body"),
+    ],
+    ids=str,
+)
+async def test_a_bad_file_is_refused_with_key_and_reason(
+    declare: Declare, tmp_path: Path, text: str, key: str, reason: str
+) -> None:
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "wrong.json").write_text('{"type": "objekt"}')
+    with pytest.raises(BadOperations) as refused:
+        await declare(text, taken=["get_batch"], **VARIABLES)
+    found = {fault.key: fault.reason for fault in refused.value.faults}
+    assert key in found, found
+    assert reason in found[key]
+    assert str(refused.value).startswith(f"{tmp_path / 'operations.toml'}: ")
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_every_fault_is_told(declare: Declare) -> None:
+    text = GOOD + "timeout_s = 0\nheaders.X = '${A}'\n" + GOOD.replace(".op]", ".other]") + "x = 1"
+    with pytest.raises(BadOperations) as refused:
+        await declare(text)
+    assert [fault.key for fault in refused.value.faults] == [
+        "operations.op.headers.X",
+        "operations.op.timeout_s",
+        "operations.other.x",
+    ]
+    assert len(str(refused.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+async def test_a_file_that_can_not_be_read_is_refused(
+    declare: Declare, tmp_path: Path, content: bytes | None
+) -> None:
+    source = await declare(GOOD)
+    file = tmp_path / "operations.toml"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(BadOperations, match=r"can't be read: No such file|not UTF-8"):
+        await source.load()
+
+
+def test_the_document_lists_every_key() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([a-z_.]+)` \|", text, re.MULTILINE))
+    own = Declaration.model_fields.keys() - {"retry"}
+    assert listed == own | {f"retry.{name}" for name in Retry.model_fields}
+
+
+async def test_what_is_not_said_has_a_default(declare: Declare) -> None:
+    operation = (await declare(GOOD)).find("op")
+    assert operation is not None
+    declared = operation._declaration
+    assert (declared.timeout_s, declared.concurrency, declared.rate_per_s) == (30, 64, None)
+    assert declared.retry.attempts == 3
+    assert declared.retry.statuses == {429, 502, 503, 504}
+    assert declared.success == set(range(200, 300))
+    assert declared.max_answer_bytes == 65536
+
+
+# Changes
+
+Follow = Callable[[HttpOperations], Awaitable[None]]
+
+
+@asynccontextmanager
+async def following(source: HttpOperations) -> AsyncIterator[None]:
+    task = asyncio.create_task(source.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def names(source: HttpOperations, *expected: str) -> None:
+    """Wait until these are in force."""
+
+    async def look() -> set[str]:
+        return set(source.names())
+
+    await eventually(look, lambda seen: seen == set(expected))
+
+
+async def test_a_change_takes_force_as_a_whole(
+    declare: Declare, upstream: Upstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "operations.toml"
+    text = OP + 'url = "${BASE}/old"\n'
+    source = await declare(text, BASE=upstream.url)
+    async with following(source):
+        new = text.replace("old", "new")
+        file.write_text(new + new.replace(".op]", ".another]"))
+        await names(source, "op", "another")
+        await run(source)
+        # Replaced by another file of the same size, as editors and Kubernetes do.
+        other = tmp_path / "other"
+        other.write_text(file.read_text().replace("another", "renamed"))
+        other.replace(file)
+        await names(source, "op", "renamed")
+        assert source.find("another") is None
+    assert upstream.seen[0].target == "/new"
+
+
+async def test_a_changed_schema_takes_force(declare: Declare, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"required": ["a"]}')
+    source = await declare(GOOD + 'body = "schema.json"')
+
+    async def missing() -> list[str]:
+        operation = source.find("op")
+        assert operation is not None
+        return [found.pointer for found in operation.check(Parts(path={"x": 1}, body={}))]
+
+    assert await missing() == ["/body/a"]
+    async with following(source):
+        schema.write_text('{"required": ["b"]}')
+        await eventually(missing, lambda found: found == ["/body/b"])
+
+
+@pytest.mark.parametrize("bad", ["", "[operations", GOOD.replace("op]", "get_batch]"), None])
+async def test_a_bad_file_changes_nothing_and_is_told_once(
+    declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: str | None
+) -> None:
+    file = tmp_path / "operations.toml"
+    source = await declare(GOOD, taken=["get_batch"])
+    in_force = source.find("op")
+
+    async def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    async with following(source):
+        file.unlink() if bad is None else file.write_text(bad)
+        await eventually(told, bool)
+        assert source.find("op") is in_force
+        # It goes on being looked at: the next good one takes force.
+        file.write_text(GOOD.replace("op]", "mended]"))
+        await names(source, "mended")
+    (message,) = await told()
+    assert message.startswith("the operations stay as they were: ")
+    assert str(file) in message
+
+
+async def test_a_file_that_is_being_written_is_let_rest(
+    declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    file = tmp_path / "operations.toml"
+    whole = GOOD + GOOD.replace(".op]", ".second]")
+    source = await declare(whole)
+    looks = iter([GOOD, whole + "#"])  # half of it would be a good file, too
+
+    async def look() -> object:
+        if text := next(looks, None):
+            file.write_text(text)
+        return await HttpOperations._look(source)
+
+    source._look = look  # type: ignore[method-assign, assignment]
+    async with following(source):
+        await eventually(lambda: _count(caplog), lambda count: count == 2)
+    assert "operations in force: op, second" in caplog.text
+    assert not any(record.getMessage().endswith("force: op") for record in caplog.records)
+
+
+async def _count(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("operations in force" in record.getMessage() for record in caplog.records)
+
+
+async def test_calls_of_before_a_change_count_against_the_same_bound(declare: Declare) -> None:
+    source = await declare(GOOD + "concurrency = 2")
+    before = source.find("op")
+    await source.load()
+    after = source.find("op")
+    assert before is not None
+    assert after is not None
+    assert before is not after
+    assert before._places is after._places

@@ -1,0 +1,107 @@
+"""HTTP operations: which calls are made again, when, and under which key."""
+
+import pytest
+
+from tests.support.http_operations import Declare, World, run
+from tests.support.upstream import Upstream, broken_off, hanging
+
+GET = """
+[operations.op]
+method = "GET"
+url = "${BASE}/a"
+[operations.op.retry]
+"""
+
+
+async def test_a_call_is_made_again_until_it_is_answered_otherwise(
+    declare: Declare, upstream: Upstream, world: World
+) -> None:
+    upstream.statuses([429, 502, 503, 504, 200])
+    source = await declare(GET + "attempts = 9\nbackoff_s = 1", BASE=upstream.url)
+    answer = await run(source, key="b:5")
+    assert (answer.status, answer.succeeded) == (200, True)
+    assert [seen.headers["idempotency-key"] for seen in upstream.seen] == ["b:5"] * 5
+    assert world.waits_s == [0.5, 1.0, 2.0, 4.0]  # half of 1, 2, 4, 8: chance is one half
+
+
+async def test_the_last_answer_is_the_lines(declare: Declare, upstream: Upstream) -> None:
+    upstream.statuses([503, 502, 429, 200])
+    source = await declare(GET + "attempts = 3", BASE=upstream.url)
+    answer = await run(source)
+    assert (answer.status, answer.body) == (429, b'{"status":429}')
+    assert not answer.succeeded
+
+
+async def test_one_attempt_is_no_retry(declare: Declare, upstream: Upstream, world: World) -> None:
+    upstream.statuses([503])
+    source = await declare(GET + "attempts = 1", BASE=upstream.url)
+    assert (await run(source)).status == 503
+    assert (len(upstream.seen), world.waits_s) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status", "calls"),
+    [
+        ("[418]", 418, 2),
+        ("[418]", 503, 1),
+        ('["5xx"]', 500, 2),
+        ('["500-502"]', 503, 1),
+        ("[]", 503, 1),
+    ],
+)
+async def test_the_declaration_says_which_statuses_are_retried(
+    declare: Declare, upstream: Upstream, statuses: str, status: int, calls: int
+) -> None:
+    upstream.statuses([status])
+    source = await declare(GET + f"attempts = 2\nstatuses = {statuses}", BASE=upstream.url)
+    assert (await run(source)).status == status
+    assert len(upstream.seen) == calls
+
+
+@pytest.mark.parametrize("failing", [broken_off, hanging], ids=["broken off", "hanging"])
+@pytest.mark.parametrize(("unanswered", "calls"), [("true", 3), ("false", 1)])
+async def test_the_declaration_says_whether_silence_is_retried(
+    declare: Declare, upstream: Upstream, failing: object, unanswered: str, calls: int
+) -> None:
+    upstream.reply(lambda: failing)  # type: ignore[arg-type, return-value]
+    text = GET.replace("[operations.op.retry]", "timeout_s = 0.05\n[operations.op.retry]")
+    source = await declare(text + f"unanswered = {unanswered}", BASE=upstream.url)
+    assert (await run(source)).status == 503
+    assert len(upstream.seen) == calls
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        ("7", 7.5),
+        ("0", 0.5),
+        ("Sun, 01 Nov 2026 12:00:09 GMT", 9.5),
+        ("Sun, 01 Nov 2026 11:00:00 GMT", 0.5),
+        ("86400", 20.5),
+        ("9" * 40, 20.5),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 20.5),
+        ("soon", 0.5),
+        ("-3", 0.5),
+        ("1.5", 0.5),
+        ("Sun, 99 Nov 2026 12:00:09 GMT", 0.5),
+        ("", 0.5),
+    ],
+)
+async def test_retry_after_is_honoured_up_to_a_bound(
+    declare: Declare, upstream: Upstream, world: World, header: str, wait_s: float
+) -> None:
+    upstream.statuses([429, 429, 429], Retry_After=header)
+    text = GET + "attempts = 2\nbackoff_s = 1\nmax_retry_after_s = 20"
+    await run(await declare(text, BASE=upstream.url))
+    assert world.waits_s == [wait_s]
+
+
+@pytest.mark.parametrize(("chance", "waits_s"), [(0.0, [0, 0, 0]), (1.0, [2, 4, 5])])
+async def test_backoff_doubles_up_to_a_bound_with_full_jitter(
+    declare: Declare, upstream: Upstream, world: World, chance: float, waits_s: list[float]
+) -> None:
+    world.chance = chance
+    upstream.statuses([503])
+    text = GET + "attempts = 4\nbackoff_s = 2\nmax_backoff_s = 5"
+    await run(await declare(text, BASE=upstream.url))
+    assert world.waits_s == waits_s
