@@ -1,0 +1,5 @@
+"""`python -m batchd.cli` is `batchd`."""
+
+from batchd.cli import main
+
+main()

@@ -1,0 +1,14 @@
+"""`batchd migrate`: brings the database's schema up to date."""
+
+from batchd.cli.starting import start
+from batchd.db import migrations
+from batchd.settings import Settings
+
+
+def migrate() -> None:
+    """Apply the migrations that are missing; safe when several do so at once."""
+    start(_migrate)
+
+
+async def _migrate(settings: Settings) -> None:
+    await migrations.migrate(settings.database_url.get_secret_value())

@@ -1,0 +1,130 @@
+"""`batchd users`: who may call, made and changed by whoever holds the database's keys."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from batchd.bootstrap import open_users
+from batchd.cli.starting import start
+from batchd.db.users import User
+from batchd.domain.ids import AccountId, UserId
+from batchd.services.users import NewSecret
+from batchd.settings import Settings
+
+users = typer.Typer(help="Who may call.", no_args_is_help=True)
+
+
+ValidityTs = Annotated[
+    float | None,
+    typer.Option(help="when the secret stops working, seconds since the epoch; never if left out"),
+]
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _shown(user: User) -> dict[str, object]:
+    return {"account": str(user.account), "user": str(user.user), "role": user.role}
+
+
+def _print(value: object) -> None:
+    typer.echo(json.dumps(value))
+
+
+def _print_secret(new: NewSecret) -> None:
+    shown = _shown(new.user) | {"secret": new.secret}
+    if new.validity_ts is not None:
+        shown["validity_ts"] = new.validity_ts.timestamp()
+    _print(shown)
+
+
+@users.command()
+def create(
+    *,
+    role: Annotated[str, typer.Option(help="as the policies name it")],
+    account: Annotated[UUID | None, typer.Option(help="a new one if left out")] = None,
+    name: Annotated[str, typer.Option(help="for people")] = "",
+    validity_ts: ValidityTs = None,
+) -> None:
+    """Make a user and print its secret: the only time that it is seen."""
+
+    async def run(settings: Settings) -> NewSecret:
+        async with open_users(settings) as service:
+            return await service.create(
+                account=None if account is None else AccountId(account),
+                role=role,
+                name=name,
+                validity_ts=_moment(validity_ts),
+            )
+
+    _print_secret(start(run))
+
+
+@users.command("list")
+def list_users(
+    *, account: Annotated[UUID | None, typer.Option(help="all accounts if left out")] = None
+) -> None:
+    """Print the users, one JSON object a line."""
+
+    async def run(settings: Settings) -> list[User]:
+        async with open_users(settings) as service:
+            return list(await service.find_all(None if account is None else AccountId(account)))
+
+    for user in start(run):
+        _print(
+            _shown(user)
+            | {
+                "name": user.name,
+                "created_ts": user.created_ts.timestamp(),
+                "disabled_ts": user.disabled_ts and user.disabled_ts.timestamp(),
+            }
+        )
+
+
+@users.command()
+def rotate(
+    user: UUID,
+    *,
+    old_until: Annotated[
+        float | None,
+        typer.Option(
+            help="let the old secret work until then, seconds since the epoch; else it ends"
+        ),
+    ] = None,
+    validity_ts: ValidityTs = None,
+) -> None:
+    """Give a user a new secret and print it."""
+
+    async def run(settings: Settings) -> NewSecret:
+        async with open_users(settings) as service:
+            return await service.rotate(
+                UserId(user), old_until=_moment(old_until), validity_ts=_moment(validity_ts)
+            )
+
+    _print_secret(start(run))
+
+
+@users.command()
+def disable(user: UUID) -> None:
+    """Refuse a user from now on."""
+
+    async def run(settings: Settings) -> None:
+        async with open_users(settings) as service:
+            await service.disable(UserId(user))
+
+    start(run)
+
+
+@users.command("set-role")
+def set_role(user: UUID, role: str) -> None:
+    """Give a user another role."""
+
+    async def run(settings: Settings) -> None:
+        async with open_users(settings) as service:
+            await service.set_role(UserId(user), role)
+
+    start(run)

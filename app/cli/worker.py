@@ -1,0 +1,16 @@
+"""`batchd worker`: one worker of the fleet."""
+
+from batchd.bootstrap import open_services
+from batchd.cli.starting import Stop, serve
+from batchd.settings import Settings
+from batchd.worker.fleet import work
+
+
+def worker() -> None:
+    """Run batches."""
+    serve(_work)
+
+
+async def _work(settings: Settings, stop: Stop) -> None:
+    async with open_services(settings) as services:
+        await work(settings, services, stop)

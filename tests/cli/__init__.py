@@ -1,0 +1,1 @@
+"""The command `batchd`, as a process of its own."""

@@ -1,0 +1,100 @@
+"""`batchd users`: what it prints, and that it does what it prints."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+
+from batchd.bootstrap import open_users
+from batchd.domain.errors import Unauthorized
+from batchd.services.users import Users
+from batchd.settings import Settings
+from tests.support.command import batchd, environment
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    return environment(settings)
+
+
+@pytest.fixture
+async def users(settings: Settings) -> AsyncIterator[Users]:
+    """Return the service, as the API has it."""
+    async with open_users(settings) as opened:
+        yield opened
+
+
+async def works(users: Users, secret: str) -> bool:
+    try:
+        await users.authenticate(secret)
+    except Unauthorized:
+        return False
+    return True
+
+
+async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: Users) -> None:
+    (made,) = (await batchd("users", "create", "--role=reader", env=env)).printed
+    assert set(made) == {"account", "user", "role", "secret"}
+    assert made["role"] == "reader"
+    caller = await users.authenticate(made["secret"])
+    assert (str(caller.account), str(caller.user)) == (made["account"], made["user"])
+
+    (rotated,) = (await batchd("users", "rotate", made["user"], env=env)).printed
+    assert rotated == made | {"secret": rotated["secret"]}
+    assert not await works(users, made["secret"])
+    assert await works(users, rotated["secret"])
+
+    disabled, changed = await asyncio.gather(
+        batchd("users", "disable", made["user"], env=env),
+        batchd("users", "set-role", made["user"], "operator", env=env),
+    )
+    assert disabled.printed == changed.printed == []
+    assert not await works(users, rotated["secret"])
+
+    listed = await batchd("users", "list", env=env)
+    (shown,) = listed.printed
+    assert (shown["user"], shown["role"]) == (made["user"], "operator")
+    assert shown["created_ts"] <= shown["disabled_ts"] <= time.time()
+    assert made["secret"] not in listed.output
+    assert rotated["secret"] not in listed.output
+
+
+async def test_a_user_is_made_as_the_options_say(env: dict[str, str], users: Users) -> None:
+    account, end = uuid4(), int(time.time()) + 3600
+    await users.create(account=None, role="admin", name="of another account")
+    more = (f"--account={account}", "--name=Ada Lovelace ✓", f"--validity-ts={end}")
+    (made,) = (await batchd("users", "create", "--role=submitter", *more, env=env)).printed
+
+    assert set(made) == {"account", "user", "role", "secret", "validity_ts"}
+    assert (made["account"], made["validity_ts"]) == (str(account), end)
+    rotated, listed = await asyncio.gather(
+        batchd("users", "rotate", made["user"], f"--old-until={end - 60}", env=env),
+        batchd("users", "list", f"--account={account}", env=env),
+    )
+    assert await works(users, made["secret"])
+    assert await works(users, rotated.printed[0]["secret"])
+    (shown,) = listed.printed
+    assert set(shown) == {"account", "user", "role", "name", "created_ts", "disabled_ts"}
+    assert (shown["user"], shown["name"]) == (made["user"], "Ada Lovelace ✓")
+    assert shown["disabled_ts"] is None
+
+
+async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> None:
+    unknown = uuid4()
+    ended = await asyncio.gather(
+        batchd("users", "rotate", unknown, env=env),
+        batchd("users", "disable", unknown, env=env),
+    )
+
+    assert {(one.code, one.output, one.errors) for one in ended} == {
+        (1, "", f"batchd: There is no user {unknown}.\n")
+    }
+
+
+async def test_a_call_in_the_wrong_form_is_explained(env: dict[str, str]) -> None:
+    ended = await batchd("users", "create", "--account=mine", env=env)
+
+    assert (ended.code, ended.output) == (2, "")
+    assert "valid UUID" in ended.errors
