@@ -56,8 +56,10 @@ LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: setup ## bring requirements/*.lock up to setup.cfg; ARGS=--upgrade: to the newest versions
 	$(LOCK) requirements/build.in --output-file requirements/build.lock
 	$(LOCK) setup.cfg --output-file requirements/run.lock
-	$(LOCK) setup.cfg --all-extras --constraints requirements/run.lock \
+	$(LOCK) setup.cfg --extra cedar --extra dev --extra test --constraints requirements/run.lock \
 	  --output-file requirements/dev.lock
+	$(LOCK) setup.cfg --extra bench --constraints requirements/dev.lock \
+	  --output-file requirements/bench.lock
 
 clean: ## remove what the other targets made, but not .batchd, the data of make run
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
