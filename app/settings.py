@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     )
     sweep_s: PositiveFloat = Field(10.0, description="how often lost work is looked for")
 
+    metrics_listen: str | None = Field(
+        None,
+        pattern=r"^.+:\d{1,5}$",
+        description="host:port where a worker serves its metrics; the API does so at /metrics",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="of the log"
     )

@@ -30,7 +30,8 @@ def create_app(settings: Settings, open_services: OpenServices) -> web.Applicati
     app[RATE_LIMIT] = RateLimit(settings.rate_per_s)
     app[OPENAPI] = encode(document())
     app.cleanup_ctx.append(services)
-    for method, path, handler in ROUTES:
+    for route in ROUTES:
         # Whatever stands in a parameter's place, braces too, is a parameter, if a malformed one.
-        app.router.add_route(method, path.replace("}", ":[^/]+}"), handler)
+        path = route.path.replace("}", ":[^/]+}")
+        app.router.add_route(route.method, path, route.handler, name=route.name)
     return app

@@ -1,12 +1,14 @@
 """How failures are presented: one table from whatever went wrong to the contract's answer."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from uuid import uuid4
 
 from aiohttp import web
 
+from batchd.api import meter
 from batchd.domain.errors import (
     BatchdError,
     General,
@@ -85,10 +87,13 @@ def answer(error: Exception, trace: str, *, method: str, path: str) -> web.Respo
 async def present_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every answer its trace, and every failure its form."""
     trace = new_trace()
+    began = time.perf_counter()
     try:
         response = await handler(request)
     except Exception as error:  # noqa: BLE001  # the last resort: nothing may leave in another form
-        return answer(error, trace, method=request.method, path=request.path)
-    response.headers[TRACE_HEADER] = trace
-    response.headers["Server"] = "batchd"
+        response = answer(error, trace, method=request.method, path=request.path)
+    else:
+        response.headers[TRACE_HEADER] = trace
+        response.headers["Server"] = "batchd"
+    meter.record(request, response.status, time.perf_counter() - began)
     return response

@@ -38,6 +38,8 @@ _SECURITY_SCHEMES = {
     },
 }
 
+_TEXT = {"type": "string"}
+
 
 def document() -> dict[str, object]:
     """Return the OpenAPI 3.1 document of the API."""
@@ -117,26 +119,31 @@ def _process_paths() -> Json:
     flags = {"type": "object", "additionalProperties": {"type": "boolean"}}
     return {
         "/healthz": _process_path(
-            "healthz", "See that the process answers", _object(status={"const": "alive"})
+            "healthz", "See that the process answers", json_body(_object(status={"const": "alive"}))
         ),
         "/readyz": _process_path(
             "readyz",
             "See whether a request could be served",
-            _object(status={"const": "ready"}, checks=flags),
+            json_body(_object(status={"const": "ready"}, checks=flags)),
             ProcessingTimeout,
         ),
-        "/openapi.json": _process_path("openapi", "Get this document", {"type": "object"}),
+        "/metrics": _process_path(
+            "metrics", "Get the metrics, for Prometheus", {"text/plain": {"schema": _TEXT}}
+        ),
+        "/openapi.json": _process_path(
+            "openapi", "Get this document", json_body({"type": "object"})
+        ),
     }
 
 
-def _process_path(name: str, summary: str, schema: Json, *errors: ErrorType) -> Json:
+def _process_path(name: str, summary: str, content: Json, *errors: ErrorType) -> Json:
     return {
         "get": {
             "operationId": name,
             "summary": summary,
             "security": [],
             "responses": {
-                "200": success(HTTPStatus.OK, schema),
+                "200": success(HTTPStatus.OK, content),
                 **failures((*errors, General)),
             },
         }

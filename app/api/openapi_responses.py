@@ -26,7 +26,7 @@ ANY_CALL: tuple[ErrorType, ...] = (Unauthorized, TooFast, General, ProcessingTim
 
 def responses_of(endpoint: Endpoint) -> Json:
     """Return every answer of an operation, by status."""
-    response = success(HTTPStatus(endpoint.success), reference(endpoint.answer))
+    response = success(HTTPStatus(endpoint.success), json_body(reference(endpoint.answer)))
     responses = {str(endpoint.success): response}
     if endpoint.success == HTTPStatus.CREATED:
         response["links"] = _links(endpoint.answer)
@@ -39,12 +39,12 @@ def responses_of(endpoint: Endpoint) -> Json:
     return responses | failures((*endpoint.errors, *ANY_CALL))
 
 
-def success(status: HTTPStatus, schema: Json) -> Json:
+def success(status: HTTPStatus, content: Json) -> Json:
     """Return an answer with a body."""
     return {
         "description": status.phrase,
         "headers": _headers(TRACE_HEADER),
-        "content": json_body(schema),
+        "content": content,
     }
 
 

@@ -1,7 +1,10 @@
 """The table of routes: the operations of the API, and what is asked of the process itself."""
 
+from dataclasses import dataclass
+
 from aiohttp import web
 
+from batchd import metrics
 from batchd.api import failures
 from batchd.api.handlers import handler_of
 from batchd.api.keys import OPENAPI, SERVICES
@@ -26,14 +29,35 @@ async def _readyz(request: web.Request) -> web.StreamResponse:
     )
 
 
+async def _metrics(_: web.Request) -> web.StreamResponse:
+    return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
 async def _openapi(request: web.Request) -> web.StreamResponse:
     return web.Response(body=request.app[OPENAPI], content_type="application/json")
 
 
-ROUTES: tuple[tuple[str, str, failures.Handler], ...] = (
-    *((endpoint.method, endpoint.path, handler_of(endpoint)) for endpoint in ENDPOINTS),
-    ("GET", "/healthz", _healthz),
-    ("GET", "/readyz", _readyz),
-    ("GET", "/openapi.json", _openapi),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    name: str
+    """That of the operation, also in the metrics."""
+    method: str = "GET"
+    path: str
+    handler: failures.Handler
+
+
+ROUTES: tuple[Route, ...] = (
+    *(
+        Route(
+            name=endpoint.name,
+            method=endpoint.method,
+            path=endpoint.path,
+            handler=handler_of(endpoint),
+        )
+        for endpoint in ENDPOINTS
+    ),
+    Route(name="healthz", path="/healthz", handler=_healthz),
+    Route(name="readyz", path="/readyz", handler=_readyz),
+    Route(name="metrics", path="/metrics", handler=_metrics),
+    Route(name="openapi", path="/openapi.json", handler=_openapi),
 )
-"""Method, path, handler."""

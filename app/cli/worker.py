@@ -1,5 +1,6 @@
 """`batchd worker`: one worker of the fleet."""
 
+from batchd import metrics
 from batchd.bootstrap import open_services
 from batchd.cli.starting import Stop, serve
 from batchd.settings import Settings
@@ -12,5 +13,7 @@ def worker() -> None:
 
 
 async def _work(settings: Settings, stop: Stop) -> None:
+    if settings.metrics_listen is not None:
+        metrics.serve(settings.metrics_listen)
     async with open_services(settings) as services:
         await work(settings, services, stop)

@@ -94,6 +94,7 @@ async def run_stack(options: StackOptions, guard: Guard) -> AsyncIterator[Stack]
             }
         )
         env |= upstream_task.result()
+        env["PROMETHEUS_MULTIPROC_DIR"] = str(_emptied(data_dir / "metrics"))
         whole_env = {**os.environ, **env}
         workers = await _several(stack, guard, "worker", options.workers, logs, whole_env)
         apis = await _several(stack, guard, "api", options.api_processes, logs, whole_env)
@@ -114,6 +115,14 @@ async def run_stack(options: StackOptions, guard: Guard) -> AsyncIterator[Stack]
             worker=workers,
             env=env,
         )
+
+
+def _emptied(folder: Path) -> Path:
+    """Return the folder where the processes share their metrics, without those of the last time."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.db"):
+        path.unlink()
+    return folder
 
 
 @asynccontextmanager
