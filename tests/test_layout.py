@@ -71,7 +71,7 @@ def test_every_entry_point_leads_somewhere(entry_point: EntryPoint) -> None:
         ),
         ("build.lock", lines((ROOT / "requirements/build.in").read_text(encoding="utf-8"))),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=["run", *setup_cfg()["options.extras_require"], "build"],
 )
 def test_the_locks_fit_setup_cfg(lock: str, requirements: list[str]) -> None:
     pins = locked(lock)
