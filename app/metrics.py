@@ -43,6 +43,9 @@ POLICY_IN_FORCE = Gauge(
     "1: the policy on disk is the one in force; 0: it is not, because it is bad",
     multiprocess_mode="livemin",
 )
+POLICY_LOADS = Counter(
+    "batchd_policy_loads", "States of the policy folder looked at, by outcome", ["outcome"]
+)
 
 
 def exposition() -> bytes:

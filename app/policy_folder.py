@@ -1,0 +1,74 @@
+"""The policy in force: the last good one of a folder that is followed while everything runs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from batchd import metrics
+from batchd.domain.ports import NotStartable
+from batchd.following import Contents, Follower, Wanted, read
+
+logger = logging.getLogger(__name__)
+
+
+class Policy(Protocol):
+    @property
+    def revision(self) -> str: ...
+
+
+P = TypeVar("P", bound=Policy)
+Load = Callable[[Contents], P]
+"""Makes a policy of the files, or raises NotStartable. Runs in a thread, and takes breath."""
+
+
+class PolicyFolder(Generic[P]):
+    """`policy` is replaced in one step; whoever looks twice at it may see two."""
+
+    def __init__(self, folder: Path, load: Load[P], policy: P) -> None:
+        self.policy = policy
+        self.current = True
+        """Whether the folder holds what is in force; False while it holds something bad."""
+        self._folder = folder
+        self._load = load
+        self._tell(current=True)
+
+    def take(self, contents: Contents) -> None:
+        """Put a new state of the folder in force, unless it is bad."""
+        try:
+            policy = self._load(contents)
+        except NotStartable as error:
+            self._tell(current=False)
+            logger.error("policy %s stays in force: %s", self.policy.revision, error)  # noqa: TRY400
+        except Exception:
+            self._tell(current=False)
+            logger.exception("policy %s stays in force", self.policy.revision)
+        else:
+            self.policy = policy
+            self._tell(current=True)
+
+    def _tell(self, *, current: bool) -> None:
+        self.current = current
+        metrics.POLICY_IN_FORCE.set(current)
+        metrics.POLICY_LOADS.labels("in_force" if current else "refused").inc()
+        if current:
+            logger.info(
+                "policy %s in force: %s, from %s", self.policy.revision, self.policy, self._folder
+            )
+
+
+@asynccontextmanager
+async def open_policies(
+    folder: Path, wanted: Wanted, load: Load[P]
+) -> AsyncIterator[PolicyFolder[P]]:
+    """Load the policy and follow its folder. Raises what `load` refuses it for."""
+    contents = await asyncio.to_thread(read, folder, wanted)
+    policies = PolicyFolder(folder, load, await asyncio.to_thread(load, contents))
+    follower = Follower(folder, wanted, policies.take, seen=contents)
+    follower.start()
+    try:
+        yield policies
+    finally:
+        await asyncio.to_thread(follower.stop)
