@@ -1,11 +1,26 @@
-"""The log: one JSON object a line on standard error."""
+"""The log: one JSON object a line on standard error, and the trace of what is being done."""
 
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from uuid import uuid4
+
+AUDIT = "batchd.audit"
+"""The logger of who was let do what, and who was not."""
+
+trace: ContextVar[str | None] = ContextVar("trace", default=None)
+"""Names the request, or the line of a batch, that this task is at."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+
+
+def new_trace() -> str:
+    """Begin something that has a trace of its own."""
+    made = uuid4().hex
+    trace.set(made)
+    return made
 
 
 class JsonFormatter(logging.Formatter):
@@ -30,3 +45,5 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("batchd").setLevel(level)
+    # Written whatever the level: it is no news of the program's, but a record.
+    logging.getLogger(AUDIT).setLevel(logging.INFO)

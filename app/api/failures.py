@@ -4,10 +4,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from uuid import uuid4
 
 from aiohttp import web
 
+from batchd import logs
 from batchd.api import meter
 from batchd.domain.errors import (
     BatchdError,
@@ -30,10 +30,6 @@ _DEFECT = (
     "Tell its operator the trace."
 )
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def new_trace() -> str:
-    return uuid4().hex
 
 
 def from_http(error: web.HTTPException) -> BatchdError:
@@ -86,7 +82,7 @@ def answer(error: Exception, trace: str, *, method: str, path: str) -> web.Respo
 @web.middleware
 async def present_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give every answer its trace, and every failure its form."""
-    trace = new_trace()
+    trace = logs.new_trace()
     began = time.perf_counter()
     try:
         response = await handler(request)

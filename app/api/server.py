@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from batchd import logs
 from batchd.api import failures
 from batchd.domain.errors import RequestFormat
 
@@ -31,7 +32,7 @@ class _Protocol(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it can only be broken off") from exc
         response = failures.answer(
-            error, failures.new_trace(), method=request.method, path=request.path
+            error, logs.new_trace(), method=request.method, path=request.path
         )
         response.force_close()
         return response
@@ -69,7 +70,7 @@ def _guarded(handle: _Handle) -> _Handle:
             return await handle(request)
         except web.HTTPException as error:
             return failures.answer(
-                error, failures.new_trace(), method=request.method, path=request.path
+                error, logs.new_trace(), method=request.method, path=request.path
             )
 
     return guarded

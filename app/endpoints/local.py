@@ -1,8 +1,8 @@
 """The API without HTTP: how batchd's own operations are run in batches."""
 
 from collections.abc import Sequence
-from uuid import uuid4
 
+from batchd import logs
 from batchd.domain.callers import Caller
 from batchd.domain.errors import BatchdError, ProcessingTimeout, RequestFormat
 from batchd.domain.operations import Answer, Parts, Problem, error_answer
@@ -38,5 +38,5 @@ class LocalApi:
         except ProcessingTimeout:
             raise
         except BatchdError as error:
-            return error_answer(error, uuid4().hex)
+            return error_answer(error, logs.trace.get() or logs.new_trace())
         return Answer(status=endpoint.success, body=encode(answer))

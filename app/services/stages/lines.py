@@ -1,10 +1,10 @@
 """One line of the results file, and the running of one line."""
 
 import logging
-from uuid import uuid4
 
 import msgspec
 
+from batchd import logs
 from batchd.domain.batches import MAX_SAMPLE_LINES, StatusErrors, Tally
 from batchd.domain.errors import BatchdError, General
 from batchd.domain.operations import Answer, error_answer
@@ -32,7 +32,7 @@ def encode(number: int, line_id: str | None, answer: Answer | None) -> bytes:
 
 def failure(error: Exception, *, line: str) -> Answer:
     """Return what a direct call that failed like this would have answered; a defect is logged."""
-    trace = uuid4().hex
+    trace = logs.trace.get() or logs.new_trace()
     if not isinstance(error, BatchdError):
         logger.error("line %s failed, trace %s", line, trace, exc_info=error)
         error = General("The line could not be run because of a defect of the service.")
