@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from uuid_utils.compat import uuid7
 from batchd.db.connection import open_database
 from batchd.db.migrations import check_schema
 from batchd.domain.operations import OperationContext, OperationFactory
-from batchd.domain.ports import Clock, Ids
+from batchd.domain.permission import AuthorizerContext
+from batchd.domain.ports import Clock, Ids, NotStartable
 from batchd.endpoints.local import LocalApi
 from batchd.endpoints.table import BY_NAME
 from batchd.services.access import Gate
@@ -60,6 +62,18 @@ def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[
     return factory
 
 
+def operation_names() -> frozenset[str]:
+    """Return the operations that are there as long as a process runs."""
+    installed = entry_points(group="batchd.operations")
+    return frozenset(BY_NAME) | {plugin.name for plugin in installed}
+
+
+def more_operations(declared: Path | None) -> bool:
+    """Return whether others come and go: from the file of HTTP operations, or another source."""
+    sources = {plugin.name for plugin in entry_points(group="batchd.operation_sources")}
+    return declared is not None or bool(sources - {"http"})
+
+
 @asynccontextmanager
 async def open_users(settings: Settings) -> AsyncIterator[Users]:
     """Build what the administration of users needs, and no more."""
@@ -86,7 +100,13 @@ async def open_services(
     ids = ids or TimeOrderedIds()
     async with AsyncExitStack() as stack:
         authorizer = await stack.enter_async_context(
-            _load("batchd.authorizers", settings.authorizer)(settings)
+            _load("batchd.authorizers", settings.authorizer)(
+                AuthorizerContext(
+                    settings=settings,
+                    operations=operation_names(),
+                    more_operations=more_operations(settings.operations),
+                )
+            )
         )
         database = await stack.enter_async_context(open_database(settings))
         async with database.connection() as connection:
@@ -119,8 +139,15 @@ async def open_services(
         context = OperationContext(
             settings=settings, api=LocalApi(api), rate=Rates(database), taken=registry.taken
         )
-        installed = (plugin.load() for plugin in entry_points(group="batchd.operations"))
-        for factory in (*installed, *operations):
+        for plugin in entry_points(group="batchd.operations"):
+            operation = await stack.enter_async_context(plugin.load()(context))
+            if operation.name != plugin.name:
+                # Policies are held against the names of the entry points, before these are open.
+                raise NotStartable(
+                    f"the operation of the entry point '{plugin.name}' is named '{operation.name}'"
+                )
+            registry.add(operation)
+        for factory in operations:
             registry.add(await stack.enter_async_context(factory(context)))
         for plugin in entry_points(group="batchd.operation_sources"):
             registry.add_source(await stack.enter_async_context(plugin.load()(context)))

@@ -117,6 +117,8 @@ def _header(name: str, schema: Json, description: str) -> Json:
 def _process_paths() -> Json:
     """Return what is asked of the process itself; no secret is needed."""
     flags = {"type": "object", "additionalProperties": {"type": "boolean"}}
+    policy = _object(revision={"type": ["string", "null"]}, current={"type": "boolean"})
+    policy["description"] = "Not `current`: the policy on disk is bad, the last good one decides."
     return {
         "/healthz": _process_path(
             "healthz", "See that the process answers", json_body(_object(status={"const": "alive"}))
@@ -124,7 +126,7 @@ def _process_paths() -> Json:
         "/readyz": _process_path(
             "readyz",
             "See whether a request could be served",
-            json_body(_object(status={"const": "ready"}, checks=flags)),
+            json_body(_object(status={"const": "ready"}, checks=flags, policy=policy)),
             ProcessingTimeout,
         ),
         "/metrics": _process_path(

@@ -20,13 +20,13 @@ async def _healthz(_: web.Request) -> web.StreamResponse:
 
 async def _readyz(request: web.Request) -> web.StreamResponse:
     """Say whether a request could be served: 503, with the part that does not answer, if not."""
-    checks = await request.app[SERVICES].health.check()
+    health = request.app[SERVICES].health
+    checks = await health.check()
     silent = [name for name, answers in checks.items() if not answers]
     if silent:
         raise ProcessingTimeout(f"Not ready: {', '.join(silent)}.")
-    return web.Response(
-        body=encode({"status": "ready", "checks": checks}), content_type="application/json"
-    )
+    body = {"status": "ready", "checks": checks, "policy": health.policy}
+    return web.Response(body=encode(body), content_type="application/json")
 
 
 async def _metrics(_: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What batchd needs from outside, as Protocols: time, ids, permission and storage."""
+"""What batchd needs from outside, as Protocols: time, ids and storage."""
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
-
-from batchd.domain.callers import Caller
 
 
 class NotStartable(Exception):
@@ -24,29 +22,6 @@ class Ids(Protocol):
     def new(self) -> UUID:
         """Return an id never given before; later ones sort after earlier ones (UUIDv7)."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """The question an authorizer answers: may this caller perform this operation?"""
-
-    caller: Caller
-    operation: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    allowed: bool
-    revision: str
-    """Names the state of the policy that made the decision."""
-    rule: str | None
-    """The rule that decided, for people; None where no rule matched."""
-
-
-class Authorizer(Protocol):
-    """Decides by a policy. No matching rule is a denial."""
-
-    async def decide(self, access: Access) -> Decision: ...
 
 
 class ObjectMissing(Exception):

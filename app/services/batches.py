@@ -21,7 +21,7 @@ from batchd.domain.errors import IdempotencyViolation, NotFound, OperationOrderV
 from batchd.domain.forms import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, SignedUrl, Storage
-from batchd.services.access import Gate
+from batchd.services.access import Gate, Whose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Batches:
         self._download_validity_s = download_validity_s
 
     async def get(self, caller: Caller, form: Form[GetBatch]) -> BatchView:
-        await self._gate.require(caller, "get_batch")
+        grant = await self._gate.require(caller, "get_batch", form)
         wanted = form()
         tally = None
         counted = bool(wanted.expand & {"progress", "errors"})
@@ -74,7 +74,7 @@ class Batches:
         reading = self._database.snapshot if counted else self._database.connection
         async with reading() as connection:
             batch = await table.find(connection, caller.account, wanted.batch)
-            if batch is None:
+            if batch is None or not grant.reads(caller, batch.user, batch=batch.batch):
                 raise not_found(wanted.batch)
             if counted:
                 if batch.status in END_STATUSES or batch.status is Status.DELETING:
@@ -91,11 +91,17 @@ class Batches:
         return BatchView(batch=batch, download=download, tally=tally, expand=wanted.expand)
 
     async def get_page(self, caller: Caller, form: Form[GetBatches]) -> BatchPage:
-        """List the account's batches: newest first, or oldest first from a time on."""
-        await self._gate.require(caller, "get_batches")
+        """List the batches the caller may see: newest first, or oldest first from a time on."""
+        grant = await self._gate.require(caller, "get_batches", form)
         wanted = form()
         async with self._database.connection() as connection:
-            page, more = await batch_pages.find_page(connection, caller.account, wanted)
+            page, more = await batch_pages.find_page(
+                connection,
+                caller.account,
+                wanted,
+                only=caller.user if grant.whose is Whose.OWN else None,
+                without=caller.user if grant.whose is Whose.OTHERS else None,
+            )
         cursor = None
         if more:
             cursor = Cursor(created_ts=page[-1].created_ts, batch=page[-1].batch)
@@ -107,11 +113,11 @@ class Batches:
 
     async def cancel(self, caller: Caller, form: Form[CancelBatch]) -> BatchView:
         """Ask for the batch to be stopped; the workers see to it."""
-        await self._gate.require(caller, "update_batch")
+        grant = await self._gate.require(caller, "update_batch", form)
         wanted = form().batch
         async with self._database.transaction() as connection:
             batch = await table.find_to_change(connection, caller.account, wanted)
-            if batch is None:
+            if batch is None or not grant.changes(caller, batch.user, batch=wanted):
                 raise not_found(wanted)
             if batch.status in CANCEL_STATUSES:
                 raise IdempotencyViolation(f"The batch is '{batch.status}' already.")
@@ -123,11 +129,11 @@ class Batches:
 
     async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
         """Have the batch's files and then its row removed."""
-        await self._gate.require(caller, "delete_batch")
+        grant = await self._gate.require(caller, "delete_batch", form)
         wanted = form().batch
         async with self._database.transaction() as connection:
             batch = await table.find_to_change(connection, caller.account, wanted)
-            if batch is None:
+            if batch is None or not grant.changes(caller, batch.user, batch=wanted):
                 raise not_found(wanted)
             if batch.status not in END_STATUSES:
                 raise OperationOrderViolation(

@@ -18,8 +18,10 @@ from batchd.domain.errors import (
 )
 from batchd.domain.forms import CreateBatch, Form
 from batchd.domain.ids import BatchId
+from batchd.domain.permission import READS
 from batchd.domain.ports import Clock, Ids, Storage
-from batchd.services.access import Gate
+from batchd.services import audit
+from batchd.services.access import Gate, Grant
 from batchd.services.batches import BatchView
 from batchd.services.keys import upload_key
 from batchd.services.registry import Operations
@@ -57,17 +59,17 @@ class Creation:
 
     async def create(self, caller: Caller, form: Form[CreateBatch]) -> BatchView:
         """Make a batch of an uploaded file, or return the one that the same request made before."""
-        await self._gate.require(caller, "create_batch")
+        making = await self._gate.require(caller, "create_batch", form)
         wanted = form()
         if self._operations.find(wanted.operation) is None:
             raise OperationNotAllowed(
                 f"'{wanted.operation}' can't be run in batches. "
                 f"These can: {', '.join(self._operations)}."
             )
-        await self._gate.require(caller, wanted.operation)
+        running = await self._gate.require(caller, wanted.operation, form)
         request_hash = _request_hash(wanted)
         async with self._database.transaction() as connection:
-            made = await self._find_made(connection, caller, wanted, request_hash)
+            made = await self._find_made(connection, caller, making, wanted, request_hash)
             if made is not None:
                 return BatchView(batch=made)
         # Looked at between two transactions: nothing is locked while the storage is asked.
@@ -76,21 +78,32 @@ class Creation:
             batch = await self._make(
                 connection,
                 caller,
+                making,
                 wanted,
                 request_hash,
                 None if uploaded is None else uploaded.size,
             )
+        for grant in (making, running):
+            if grant.operation not in READS:
+                audit.record(
+                    caller,
+                    grant.operation,
+                    grant.decision,
+                    batch=batch.batch,
+                    handler=wanted.handler,
+                )
         return BatchView(batch=batch)
 
     async def _find_made(
         self,
         connection: Connection,
         caller: Caller,
+        making: Grant,
         wanted: CreateBatch,
         request_hash: bytes,
     ) -> Batch | None:
         found = await table.find_by_handler(connection, caller.account, wanted.handler)
-        if found is None:
+        if found is None or not making.on(caller, found[0].user).allowed:
             # That the key was used for another request is said when it is claimed: 404 comes first.
             return None
         batch, made_by = found
@@ -134,22 +147,25 @@ class Creation:
         self,
         connection: Connection,
         caller: Caller,
+        making: Grant,
         wanted: CreateBatch,
         request_hash: bytes,
         size: int | None,
     ) -> Batch:
         now = self._clock.now()
         upload = await uploads.find_to_use(connection, caller.account, wanted.handler)
+        if upload is None or not making.reads(caller, upload.user, handler=upload.handler):
+            raise upload_not_found(wanted.handler)
         # The upload is held now, so another request for it has either finished or waits.
-        made = await self._find_made(connection, caller, wanted, request_hash)
+        made = await self._find_made(connection, caller, making, wanted, request_hash)
         if made is not None:
             return made
-        if upload is not None and upload.batch is not None:
+        if upload.batch is not None:
             raise IdempotencyViolation(
-                f"The upload {wanted.handler} made a batch that has been deleted. "
+                f"The upload {wanted.handler} made a batch that has been deleted, or is not yours. "
                 "Upload the file again."
             )
-        if upload is None or not upload.usable(now):
+        if not upload.usable(now):
             raise upload_not_found(wanted.handler)
         if size is None:
             raise OperationOrderViolation(

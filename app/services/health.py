@@ -8,7 +8,8 @@ from batchd.db.connection import Database
 from batchd.db.migrations import check_schema
 from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
-from batchd.domain.ports import Access, Authorizer, Storage
+from batchd.domain.permission import Access, Authorizer
+from batchd.domain.ports import Storage
 
 _PATIENCE_S = 3.0
 _NOBODY = Caller(account=AccountId(UUID(int=0)), user=UserId(UUID(int=0)), role="nobody")
@@ -29,6 +30,14 @@ class Health:
         """Ask everything that a request may need; by name, whether it answered."""
         answers = await asyncio.gather(*(self._answers(probe) for probe in self._probes.values()))
         return dict(zip(self._probes, answers, strict=True))
+
+    @property
+    def policy(self) -> Mapping[str, object]:
+        """Which policy decides, and whether it is the one that is kept where policies are kept.
+
+        If not, that one is bad. Work goes on by the last good one: no reason to be not ready.
+        """
+        return {"revision": self._authorizer.revision, "current": self._authorizer.current}
 
     async def _answers(self, probe: Callable[[], Awaitable[None]]) -> bool:
         try:

@@ -55,7 +55,7 @@ class Uploads:
 
     async def create(self, caller: Caller, form: Form[None]) -> NewUpload:
         """Hand out a URL that takes one file by PUT."""
-        await self._gate.require(caller, "create_upload_url")
+        grant = await self._gate.require(caller, "create_upload_url", form)
         form()
         handler = Handler(self._ids.new())
         signed = await self._storage.presign_upload(
@@ -72,6 +72,7 @@ class Uploads:
         )
         async with self._database.connection() as connection:
             await table.insert(connection, upload)
+        grant.changes(caller, upload.user, handler=handler)
         return NewUpload(handler=handler, url=signed.url, validity_ts=signed.validity_ts)
 
     async def invalidate(self, caller: Caller, form: Form[InvalidateUpload]) -> Handler:
@@ -79,12 +80,12 @@ class Uploads:
 
         A file that a batch took stays as long as that batch needs it.
         """
-        await self._gate.require(caller, "invalidate_upload_url")
+        grant = await self._gate.require(caller, "invalidate_upload_url", form)
         handler = form().handler
         now = self._clock.now()
         async with self._database.transaction() as connection:
             upload = await table.find_to_use(connection, caller.account, handler)
-            if upload is None:
+            if upload is None or not grant.changes(caller, upload.user, handler=handler):
                 raise not_found(handler)
             if upload.invalidated_ts is not None:
                 raise IdempotencyViolation(f"The upload {handler} has been invalidated already.")

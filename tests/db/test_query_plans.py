@@ -58,6 +58,16 @@ FROM batches, generate_series(0, 2) AS no
 WHERE status = 'processing' OR (status = 'completed' AND created_ts < $1)
 """
 _OF_STATUS = "SELECT batch FROM batches WHERE status = $1 ORDER BY created_ts"
+# One batch in twenty of the large account is of a user of its own.
+_STRANGER = """
+WITH stranger AS (
+    INSERT INTO users SELECT gen_random_uuid(), gen_random_uuid(), 'admin', '', now()
+    RETURNING user_id
+)
+UPDATE batches SET user_id = stranger.user_id FROM stranger
+WHERE account = $1 AND extract(second FROM created_ts)::int % 20 = 5
+"""
+_STRANGER_OF = "SELECT user_id FROM batches WHERE account = $1 GROUP BY 1 ORDER BY count(*) LIMIT 1"
 _ROW = """
 SELECT batch, created_ts FROM batches WHERE account = $1 ORDER BY created_ts DESC LIMIT 1 OFFSET $2
 """
@@ -69,6 +79,7 @@ async def large_database(postgres: Postgres) -> AsyncIterator[str]:
         connection = await asyncpg.connect(url)
         await connection.execute(_USER)
         await connection.execute(_BATCHES, T0, BATCHES)
+        await connection.execute(_STRANGER, LARGE)
         await connection.execute(_CHUNKS, T0 + timedelta(seconds=BATCHES // 10))
         async with connection.transaction():
             await jobs.enqueue(connection, await queued(connection))
@@ -171,6 +182,50 @@ async def test_a_page_of_some_statuses_reads_a_page_of_each_at_most(
     assert len(page) == 0 if statuses == ABSENT else len(page) > 0
     (plan,) = explaining.plans
     assert_bounded(plan, rows=len(statuses) * (LIMIT + 1), searches=len(statuses))
+
+
+@pytest.mark.parametrize("depth", ["first page", "deep page"])
+@pytest.mark.parametrize("oldest_first", [False, True], ids=["newest first", "oldest first"])
+@pytest.mark.parametrize("statuses", [frozenset[Status](), RARE], ids=["all", "rare"])
+async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
+    explaining: Explaining,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    depth: str,
+    oldest_first: bool,
+    statuses: frozenset[Status],
+) -> None:
+    """Few of the batches of the account are the caller's: the others are not looked at."""
+    page, _ = await batch_pages.find_page(
+        explaining.as_connection,
+        LARGE,
+        GetBatches(
+            limit=LIMIT,
+            cursor=await deep(connection) if depth == "deep page" else None,
+            ge=T0 if oldest_first else None,
+            le=None,
+            statuses=statuses,
+        ),
+        only=await connection.fetchval(_STRANGER_OF, LARGE),
+    )
+
+    assert statuses or len(page) == LIMIT
+    (plan,) = explaining.plans
+    wanted = len(statuses or Status)
+    assert_bounded(plan, rows=wanted * (LIMIT + 1), searches=wanted)
+
+
+async def test_a_page_without_ones_own_reads_those_between(
+    explaining: Explaining, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    stranger = await connection.fetchval(_STRANGER_OF, LARGE)
+    wanted = GetBatches(limit=LIMIT, cursor=None, ge=None, le=None, statuses=frozenset())
+
+    page, more = await batch_pages.find_page(
+        explaining.as_connection, LARGE, wanted, without=stranger
+    )
+
+    assert (len(page), more) == (LIMIT, True)
+    assert_bounded(explaining.plans[0], rows=2 * LIMIT)
 
 
 async def test_a_window_of_time_reads_what_lies_in_it(explaining: Explaining) -> None:

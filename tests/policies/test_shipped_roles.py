@@ -5,8 +5,9 @@ from uuid import uuid4
 
 import pytest
 
+from batchd.bootstrap import operation_names
 from batchd.domain.ids import AccountId
-from batchd.plugins.casbin_authorizer import Policy, load_policy
+from batchd.plugins.casbin_authorizer import Known, Policy, load_policy
 
 OPERATIONS = {
     "get_batch": {"reader", "submitter", "operator", "admin"},
@@ -24,7 +25,8 @@ ROLES = ("reader", "submitter", "operator", "admin", "a_role_nobody_defined", "*
 
 @pytest.fixture(scope="module")
 def shipped() -> Policy:
-    return load_policy(Path(__file__).parents[2] / "policies")
+    known = Known(operations=operation_names(), more=False)
+    return load_policy(Path(__file__).parents[2] / "policies", known)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
+from batchd import logs
 from batchd.db import batches, chunks, jobs
 from batchd.db.chunks import Chunk
 from batchd.db.jobs import Job, Stage
@@ -111,6 +112,7 @@ class _ChunkRun:
         """Let every line fail."""
         error = General("The line could not be run: the workers that tried have died.")
         for place, line in enumerate(self._lines):
+            logs.new_trace()
             self._record(place, parse_valid(line), lines.failure(error, line=self._key(line)))
 
     async def run(self) -> None:
@@ -183,6 +185,7 @@ class _ChunkRun:
 
     async def _run_line(self, line: RawLine, parsed: ParsedLine) -> Answer:
         """Run it as its creator, again if batchd itself was not able to."""
+        logs.new_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._call(line, parsed)
@@ -200,7 +203,7 @@ class _ChunkRun:
             raise OperationNotAllowed(f"'{name}' can no longer be run in batches.")
         if not isinstance(self._caller, Caller):
             raise self._caller or Unauthorized("The creator of the batch is not known.")
-        await self._context.gate.require(self._caller, name)
+        await self._context.gate.require(self._caller, name, lambda: self._batch)
         call = Call(caller=self._caller, parts=parsed.parts, key=self._key(line))
         return await operation.run(call)
 

@@ -1,0 +1,42 @@
+"""The record of who was let do what: each denial, and each permission to change something."""
+
+import logging
+from uuid import UUID
+
+from batchd import logs
+from batchd.domain.callers import Caller
+from batchd.domain.permission import Decision
+
+logger = logging.getLogger(logs.AUDIT)
+
+
+def record(
+    caller: Caller,
+    operation: str,
+    decision: Decision | None,
+    *,
+    batch: UUID | None = None,
+    handler: UUID | None = None,
+) -> None:
+    """Write one record; `decision` is None where the authorizer gave none, which denies.
+
+    `batch` or `handler` is what it was about, if that is known.
+    """
+    verdict = "allow" if decision is not None and decision.allowed else "deny"
+    logger.info(
+        "%s %s",
+        verdict,
+        operation,
+        extra={
+            "trace": logs.trace.get(),
+            "account": caller.account,
+            "user": caller.user,
+            "role": caller.role,
+            "operation": operation,
+            "batch": batch,
+            "handler": handler,
+            "decision": verdict,
+            "revision": None if decision is None else decision.revision,
+            "rule": None if decision is None else decision.rule,
+        },
+    )

@@ -1,0 +1,171 @@
+"""The audit record: each denial and each permission to change something, once."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from batchd import logs
+from batchd.services.container import Services
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, lines_of
+from tests.support.fixtures import MakeCaller
+from tests.support.policies import write_policy
+from tests.support.stepping import TO_THE_END, ended_batch, step
+
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+FIELDS = (
+    "trace",
+    "account",
+    "user",
+    "role",
+    "operation",
+    "batch",
+    "handler",
+    "decision",
+    "revision",
+    "rule",
+)
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    write_policy(
+        folder,
+        "p, admin, *, *, allow",
+        "p, clerk, *, *, allow, own",
+        "p, clerk, *, update_batch, deny",
+    )
+    return settings.model_copy(update={"policies": folder})
+
+
+@pytest.fixture
+def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
+    """Return what is recorded from now on, in a list that grows."""
+    found: list[dict[str, Any]] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append({name: vars(record)[name] for name in FIELDS})
+
+    logger = logging.getLogger(logs.AUDIT)
+    caplog.set_level(logging.INFO, logger=logs.AUDIT)
+    collector = Collector()
+    logger.addHandler(collector)
+    yield found
+    logger.removeHandler(collector)
+
+
+async def test_denial_is_recorded_with_everything_that_led_to_it(
+    make_caller: MakeCaller, services: Services, records: list[dict[str, Any]]
+) -> None:
+    clerk = await make_caller("clerk")
+    batch = uuid4()
+
+    reply = await clerk.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+
+    assert reply.status == 403
+    assert records == [
+        {
+            "trace": reply.body["trace"],
+            "account": clerk.user.user.account,
+            "user": clerk.user.user.user,
+            "role": "clerk",
+            "operation": "update_batch",
+            "batch": batch,
+            "handler": None,
+            "decision": "deny",
+            "revision": services.health.policy["revision"],
+            "rule": "roles.csv:3: p, clerk, *, update_batch, deny",
+        }
+    ]
+
+
+async def test_malformed_request_that_is_denied_is_recorded_without_its_batch(
+    make_caller: MakeCaller, records: list[dict[str, Any]]
+) -> None:
+    clerk = await make_caller("clerk")
+
+    await clerk.call("PATCH", "/batches/x", data=b"{")
+
+    assert [(record["operation"], record["batch"]) for record in records] == [
+        ("update_batch", None)
+    ]
+
+
+async def test_reads_that_are_allowed_write_nothing(
+    caller: ApiCaller, records: list[dict[str, Any]]
+) -> None:
+    batch = await caller.create(LINES)
+    records.clear()
+
+    for path in (f"/batches/{batch}", "/batches", "/whoami", "/roles", "/roles/clerk"):
+        assert (await caller.get(path)).status == 200
+
+    assert records == []
+
+
+async def test_batch_that_is_somebody_elses_is_recorded_as_a_denial(
+    caller: ApiCaller, make_caller: MakeCaller, records: list[dict[str, Any]]
+) -> None:
+    clerk = await make_caller("clerk", account=caller.user.user.account)
+    batch = await caller.create(LINES)
+    records.clear()
+
+    for method in ("GET", "DELETE"):
+        reply = await clerk.call(method, f"/batches/{batch}")
+        assert reply.status == 404
+        record = records.pop()
+        assert (record["decision"], str(record["batch"])) == ("deny", batch)
+        assert record["trace"] == reply.body["trace"]
+    assert records == []
+
+
+async def test_each_permission_to_change_something_is_recorded_once(
+    caller: ApiCaller, services: Services, records: list[dict[str, Any]]
+) -> None:
+    handler = (await caller.call("POST", "/cache")).body["handler"]
+    await caller.call("DELETE", f"/cache/{handler}")
+    batch = await caller.create(LINES, "update_batch")
+    await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    ended = await ended_batch(services, caller, LINES)
+    await caller.call("DELETE", f"/batches/{ended}")
+
+    assert {record["decision"] for record in records} == {"allow"}
+    assert {record["rule"] for record in records} == {"roles.csv:1: p, admin, *, *, allow"}
+    assert all(record["trace"] for record in records)
+    about = [(record["operation"], str(record["batch"])) for record in records]
+    assert about == [
+        ("create_upload_url", "None"),
+        ("invalidate_upload_url", "None"),
+        ("create_upload_url", "None"),
+        ("create_batch", batch),
+        ("update_batch", batch),  # may be run in the batch
+        ("update_batch", batch),
+        ("create_upload_url", "None"),
+        ("create_batch", ended),
+        ("delete_batch", ended),
+    ]
+    assert str(records[0]["handler"]) == handler
+
+
+async def test_line_that_is_denied_is_recorded_under_the_trace_of_its_result(
+    make_caller: MakeCaller, services: Services, records: list[dict[str, Any]]
+) -> None:
+    admin = await make_caller("admin")
+    call = {"path": {"batch": str(uuid4())}, "body": {"status": "cancel"}}
+    batch = await admin.create(lines_of(call, call), "update_batch")
+    await services.users.set_role(admin.user.user.user, "clerk")
+    records.clear()
+
+    await step(services, batch, *TO_THE_END)
+
+    results = await admin.download(batch)
+    assert [line["status"] for line in results] == [403, 403]
+    assert [record["trace"] for record in records] == [line["body"]["trace"] for line in results]
+    assert {(record["decision"], str(record["batch"])) for record in records} == {("deny", batch)}

@@ -1,0 +1,51 @@
+"""Policies as a test writes them, and the questions that it asks."""
+
+from pathlib import Path
+from uuid import UUID
+
+from batchd.domain.callers import Caller
+from batchd.domain.ids import AccountId, UserId
+from batchd.domain.permission import Access, AuthorizerContext
+from batchd.plugins.casbin_authorizer import Known, Policy, load_policy
+from batchd.settings import read_settings
+
+SHIPPED = Path(__file__).parents[2] / "policies"
+MODEL = (SHIPPED / "model.conf").read_text(encoding="utf-8")
+OURS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000a"))
+THEIRS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
+USER = UserId(UUID("0198c0de-0000-7000-8000-0000000000ff"))
+COLLEAGUE = UserId(UUID("0198c0de-0000-7000-8000-0000000000fe"))
+ANYTHING = Known(operations=frozenset(), more=True)
+
+
+def write_policy(folder: Path, *lines: str) -> Path:
+    """Make the folder hold the model and one file of rules, and return it."""
+    (folder / "model.conf").write_text(MODEL, encoding="utf-8")
+    (folder / "roles.csv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def load(folder: Path) -> Policy:
+    """Load a policy that may name any operation."""
+    return load_policy(folder, ANYTHING)
+
+
+def access(
+    role: str, operation: str, account: AccountId = OURS, owner: UserId | None = None
+) -> Access:
+    caller = Caller(account=account, user=USER, role=role)
+    return Access(caller=caller, operation=operation, owner=owner)
+
+
+def context_of(
+    policies: Path, *operations: str, more_operations: bool = False
+) -> AuthorizerContext:
+    """Return what an authorizer gets, where these operations are known."""
+    settings = read_settings(
+        database_url="postgresql://unused", s3_bucket="unused", policies=policies
+    )
+    return AuthorizerContext(
+        settings=settings,
+        operations=frozenset({"get_batch", "get_batches", "delete_batch", *operations}),
+        more_operations=more_operations,
+    )
