@@ -25,6 +25,7 @@ from batchd.services.health import Health
 from batchd.services.lifecycle import Lifecycle
 from batchd.services.rates import Rates
 from batchd.services.registry import Operations
+from batchd.services.roles import Roles
 from batchd.services.stages.context import Context
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
@@ -135,6 +136,7 @@ async def open_services(
                 max_open_batches=settings.max_open_batches,
             ),
             uploads=uploads,
+            roles=Roles(gate, authorizer),
         )
         context = OperationContext(
             settings=settings, api=LocalApi(api), rate=Rates(database), taken=registry.taken

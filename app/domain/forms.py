@@ -68,3 +68,8 @@ class DeleteBatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvalidateUpload:
     handler: Handler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GetUserRole:
+    role: str

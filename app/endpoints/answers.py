@@ -1,6 +1,7 @@
 """The answers as they go out: these types are encoded, and the OpenAPI document is made of them."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ResultsFile, Status, Tally
 from batchd.domain.callers import Caller
 from batchd.domain.ids import BatchId, Handler
+from batchd.domain.permission import Role
 from batchd.domain.ports import SignedUrl
 from batchd.endpoints.requests import encode_cursor
 from batchd.endpoints.wire import SHA256_PATTERN, to_seconds
@@ -109,6 +111,35 @@ class CallerAnswer(msgspec.Struct, frozen=True):
     role: str
 
 
+class StatementAnswer(msgspec.Struct, frozen=True):
+    """What a role is allowed, or denied. What is denied is not allowed by any other statement."""
+
+    effect: Literal["allow", "deny"]
+    actions: Annotated[
+        tuple[str, ...], Meta(min_length=1, description="Names of operations; * is all of them.")
+    ]
+    account: Annotated[str, Meta(description="Where it holds; * is every account.")]
+    scope: Annotated[
+        Literal["any", "own"],
+        Meta(description="On which batches: all of the account, or those that the caller made."),
+    ]
+
+
+class RoleAnswer(msgspec.Struct, frozen=True):
+    """A role. What no statement of it allows, it may not do."""
+
+    role: str
+    inherits: Annotated[
+        tuple[str, ...],
+        Meta(description="The roles whose statements it has; these are among `statements`."),
+    ]
+    statements: tuple[StatementAnswer, ...]
+
+
+class RolesAnswer(msgspec.Struct, frozen=True):
+    roles: Annotated[tuple[RoleAnswer, ...], Meta(description="By name.")]
+
+
 class ErrorAnswer(msgspec.Struct, frozen=True):
     subcode: int
     trace: Annotated[str, Meta(description="Unique to this failure; also in the log.")]
@@ -151,6 +182,26 @@ def handler(invalidated: Handler) -> HandlerAnswer:
 
 def caller(who: Caller) -> CallerAnswer:
     return CallerAnswer(account=who.account, user=who.user, role=who.role)
+
+
+def role(shown: Role) -> RoleAnswer:
+    return RoleAnswer(
+        role=shown.role,
+        inherits=shown.inherits,
+        statements=tuple(
+            StatementAnswer(
+                effect=statement.effect,
+                actions=statement.actions,
+                account=statement.account,
+                scope=statement.scope,
+            )
+            for statement in shown.statements
+        ),
+    )
+
+
+def roles(shown: Iterable[Role]) -> RolesAnswer:
+    return RolesAnswer(roles=tuple(map(role, shown)))
 
 
 def _download(signed: SignedUrl) -> DownloadAnswer:

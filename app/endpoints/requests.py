@@ -65,6 +65,10 @@ class HandlerPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     handler: _Uuid
 
 
+class RolePath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    role: Annotated[str, Meta(min_length=1, max_length=64, examples=["reader"])]
+
+
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
@@ -194,6 +198,11 @@ def delete_batch(parts: Parts) -> forms.DeleteBatch:
 def invalidate_upload_url(parts: Parts) -> forms.InvalidateUpload:
     read_query(parts, NoQuery)
     return forms.InvalidateUpload(handler=Handler(UUID(read_path(parts, HandlerPath).handler)))
+
+
+def get_user_role(parts: Parts) -> forms.GetUserRole:
+    read_query(parts, NoQuery)
+    return forms.GetUserRole(role=read_path(parts, RolePath).role)
 
 
 def nothing(parts: Parts) -> None:

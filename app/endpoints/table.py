@@ -86,6 +86,16 @@ async def _invalidate_upload_url(
     return answers.handler(handler)
 
 
+async def _get_user_roles(
+    services: ApiServices, caller: Caller, parts: Parts
+) -> answers.RolesAnswer:
+    return answers.roles(await services.roles.get_all(caller, lambda: requests.nothing(parts)))
+
+
+async def _get_user_role(services: ApiServices, caller: Caller, parts: Parts) -> answers.RoleAnswer:
+    return answers.role(await services.roles.get(caller, lambda: requests.get_user_role(parts)))
+
+
 async def _who_am_i(_: ApiServices, caller: Caller, parts: Parts) -> answers.CallerAnswer:
     requests.nothing(parts)
     return answers.caller(caller)
@@ -189,6 +199,27 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         errors=(AccessForbidden, RequestFormat, NotFound, IdempotencyViolation),
         form=requests.invalidate_upload_url,
         act=_invalidate_upload_url,
+    ),
+    Endpoint(
+        name="get_user_roles",
+        summary="See what each role may do",
+        method="GET",
+        path="/roles",
+        answer=answers.RolesAnswer,
+        errors=(AccessForbidden, RequestFormat),
+        form=requests.nothing,
+        act=_get_user_roles,
+    ),
+    Endpoint(
+        name="get_user_role",
+        summary="See what a role may do",
+        method="GET",
+        path="/roles/{role}",
+        path_form=requests.RolePath,
+        answer=answers.RoleAnswer,
+        errors=(AccessForbidden, RequestFormat, NotFound),
+        form=requests.get_user_role,
+        act=_get_user_role,
     ),
     Endpoint(
         name="who_am_i",

@@ -7,6 +7,7 @@ from batchd.services.batches import Batches
 from batchd.services.creation import Creation
 from batchd.services.health import Health
 from batchd.services.lifecycle import Lifecycle
+from batchd.services.roles import Roles
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
 
@@ -18,6 +19,7 @@ class ApiServices:
     batches: Batches
     creation: Creation
     uploads: Uploads
+    roles: Roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

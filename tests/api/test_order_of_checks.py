@@ -64,6 +64,10 @@ CALLS = {
         malformed=(f"{CACHE}/{uuid4()}?x=1", None),
         missing=(f"{CACHE}/{uuid4()}", None),
     ),
+    "get_user_roles": Wrong(method="GET", malformed=("/roles?x=1", None)),
+    "get_user_role": Wrong(
+        method="GET", malformed=("/roles/reader?x=1", None), missing=("/roles/nobody", None)
+    ),
     "who_am_i": Wrong(method="GET", malformed=("/whoami?x=1", None)),
 }
 
