@@ -100,6 +100,13 @@ def read_settings(**overrides: object) -> Settings:
         ) from None
 
 
+def policy_places() -> tuple[Path, Path | None]:
+    """Return where policies and operations are, for tools that need to know no more."""
+    policies = os.environ.get("BATCHD_POLICIES") or Settings.model_fields["policies"].default
+    operations = os.environ.get("BATCHD_OPERATIONS")
+    return Path(policies), Path(operations) if operations else None
+
+
 def environment() -> Mapping[str, str]:
     """Return the variables that a file of the operator's may refer to as `${NAME}`."""
     return os.environ

@@ -5,6 +5,7 @@ import typer
 from batchd.cli.api import api
 from batchd.cli.dev import dev
 from batchd.cli.migrate import migrate
+from batchd.cli.policy import policy
 from batchd.cli.users import users
 from batchd.cli.worker import worker
 
@@ -20,3 +21,4 @@ main.command()(api)
 main.command()(worker)
 main.command()(migrate)
 main.add_typer(users, name="users")
+main.add_typer(policy, name="policy")

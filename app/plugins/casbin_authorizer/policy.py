@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from threading import Lock
+from uuid import UUID
 
 import casbin
 
@@ -21,7 +22,6 @@ from batchd.plugins.casbin_authorizer.statements import (
     ANY,
     EFFECTS,
     SCOPES,
-    Place,
     Rule,
     Statements,
     parse_statements,
@@ -31,6 +31,8 @@ from batchd.plugins.casbin_authorizer.statements import (
 logger = logging.getLogger(__name__)
 
 MODEL = "model.conf"
+NOWHERE = str(UUID(int=0))
+"""Stands for every account that no rule names."""
 CASES = "tests.csv"
 """What the policy is expected to decide: no part of it."""
 
@@ -57,7 +59,7 @@ class Policy:
         return f"{len(self.statements.rules)} rules"
 
     def decide(
-        self, role: str, account: AccountId, operation: str, *, own: bool = True
+        self, role: str, account: AccountId | str, operation: str, *, own: bool = True
     ) -> Decision:
         """Say whether the role may do it, with what is its own or others', and by which rule."""
         allowed, rule = self.enforce(role, account, operation, own=own)
@@ -68,7 +70,7 @@ class Policy:
         return Decision(allowed=allowed, revision=self.revision, rule=text)
 
     def enforce(
-        self, role: str, account: AccountId, operation: str, *, own: bool
+        self, role: str, account: AccountId | str, operation: str, *, own: bool
     ) -> tuple[bool, Rule | None]:
         """Have Casbin decide; return the rule as well that did."""
         question = (role, str(account), operation)
@@ -107,9 +109,6 @@ class Policy:
         """Every role that a statement names."""
         linked = {role for link in self.statements.links for role in link}
         return sorted(linked | self.rules_by_role.keys())
-
-    def place(self, rule: Rule) -> Place:
-        return self.statements.rules[rule]
 
 
 def wanted(name: str) -> bool:

@@ -59,7 +59,7 @@ def parse_statements(
     names = _Names()
     for file, content in contents.items():
         number = 0
-        for number, (line, text) in enumerate(_lines(decode(file, content)), start=1):  # noqa: B007  # counts
+        for number, (line, text) in enumerate(numbered_lines(decode(file, content)), start=1):  # noqa: B007  # counts
             breathe()
             place = (file.name, line)
             try:
@@ -87,7 +87,7 @@ def parse_statements(
     return Statements(rules, links, tuple(repeated))
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     """Number the lines; blank ones and comments are left out."""
     for number, raw in enumerate(text.split("\n"), start=1):
         line = raw.strip()

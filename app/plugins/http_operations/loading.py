@@ -51,6 +51,19 @@ def load(file: Path, variables: Mapping[str, str], taken: Callable[[str], bool])
     raise BadOperations(file, faults, contents)
 
 
+def declared_names(file: Path) -> frozenset[str]:
+    """Return the names that the file gives to operations, good or not. Raises BadOperations."""
+    try:
+        operations = tomllib.loads(file.read_bytes().decode()).get("operations")
+    except OSError as error:
+        reason = f"can't be read: {error.strerror or error}"
+    except ValueError as error:
+        reason = f"not TOML: {error}"
+    else:
+        return frozenset(operations) if isinstance(operations, dict) else frozenset()
+    raise BadOperations(file, [Fault("", reason)], {})
+
+
 def read_again(contents: Contents) -> Contents:
     """Return what the same files hold now."""
     return {path: _read(path) for path in contents}

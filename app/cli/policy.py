@@ -1,0 +1,244 @@
+"""`batchd policy`: what the policy files mean, before they take force.
+
+These commands need no database and no settings but where the files are.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from batchd.bootstrap import more_operations, operation_names
+from batchd.cli.tables import print_json, print_table
+from batchd.domain.permission import OWNED
+from batchd.domain.ports import NotStartable
+from batchd.plugins.casbin_authorizer import BadPolicy, Known, Policy, load_policy
+from batchd.plugins.casbin_authorizer.cases import read_cases, try_case
+from batchd.plugins.casbin_authorizer.checking import find_oddities
+from batchd.plugins.casbin_authorizer.comparing import compare
+from batchd.plugins.casbin_authorizer.policy import CASES, NOWHERE
+from batchd.plugins.casbin_authorizer.roles import find_roles
+from batchd.plugins.casbin_authorizer.statements import show
+from batchd.plugins.http_operations.loading import declared_names
+from batchd.settings import policy_places
+
+policy = typer.Typer(help="What the policy files mean.", no_args_is_help=True)
+
+FAILED, IMPOSSIBLE = 1, 2
+
+Policies = Annotated[
+    Path | None,
+    typer.Option(help="folder of the policy files; else BATCHD_POLICIES, else ./policies"),
+]
+Operations = Annotated[
+    Path | None,
+    typer.Option(
+        help="file of the HTTP operations, whose names exist then; else BATCHD_OPERATIONS"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="for programs")]
+Role = Annotated[str, typer.Option(help="as the policies name it")]
+Account = Annotated[UUID | None, typer.Option(help="one that no rule names if left out")]
+
+
+@policy.command()
+def check(
+    *,
+    policies: Policies = None,
+    operations: Operations = None,
+    strict: Annotated[bool, typer.Option(help="fail also when there is only a warning")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether the policy could take force, and what is odd about it. Exit code 1: it can't."""
+    folder, known = _places(policies, operations)
+    found: list[dict[str, object]] = []
+    loaded = None
+    try:
+        loaded = load_policy(folder, known)
+    except BadPolicy as bad:
+        found += (
+            {"level": "error", "file": fault.file.name, "line": fault.line, "reason": fault.reason}
+            for fault in bad.faults
+        )
+    else:
+        for place, reason in find_oddities(loaded, known.operations):
+            file, line = place or (None, None)
+            found.append({"level": "warning", "file": file, "line": line, "reason": reason})
+    failed = loaded is None or (strict and bool(found))
+    if as_json:
+        revision = None if loaded is None else loaded.revision
+        print_json({"ok": not failed, "revision": revision, "found": found})
+    elif found:
+        cells = ([str(one[name] or "") for name in _FOUND] for one in found)
+        print_table(_FOUND, cells)
+    else:
+        typer.echo(f"{folder}: {loaded}, nothing odd about them")
+    raise typer.Exit(FAILED if failed else 0)
+
+
+_FOUND = ("level", "file", "line", "reason")
+
+
+@policy.command()
+def explain(
+    *,
+    role: Role,
+    operation: Annotated[str, typer.Option(help="that is to be performed")],
+    account: Account = None,
+    policies: Policies = None,
+    operations: Operations = None,
+    as_json: Json = False,
+) -> None:
+    """Print the decision, and the very rule that makes it."""
+    loaded = _load(*_places(policies, operations))
+    where = NOWHERE if account is None else str(account)
+    rows = []
+    for own in (True, False) if operation in OWNED else (True,):
+        allowed, rule = loaded.enforce(role, where, operation, own=own)
+        file, line = (None, None) if rule is None else loaded.statements.rules[rule]
+        rows.append(
+            {
+                "batches": ("own" if own else "others") if operation in OWNED else None,
+                "decision": "allow" if allowed else "deny",
+                "file": file,
+                "line": line,
+                "rule": None if rule is None else show(rule),
+            }
+        )
+    if as_json:
+        print_json({"revision": loaded.revision, "decisions": rows})
+        return
+    header = ("batches", "decision", "rule")
+    print_table(
+        header,
+        (
+            (
+                str(row["batches"] or "-"),
+                str(row["decision"]),
+                f"{row['file']}:{row['line']}: {row['rule']}" if row["rule"] else "no rule matches",
+            )
+            for row in rows
+        ),
+    )
+
+
+@policy.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="folder of the policy files as they are")],
+    new: Annotated[Path, typer.Argument(help="and as they would be")],
+    *,
+    operations: Operations = None,
+    as_json: Json = False,
+) -> None:
+    """Print who gains and who loses what. Exit code 1: somebody does."""
+    _, known = _places(None, operations)
+    changes = compare(_load(old, known), _load(new, known), known.operations)
+    if as_json:
+        for change in changes:
+            print_json(dataclasses.asdict(change))
+    elif changes:
+        print_table(
+            ("", "role", "account", "operation", "batches", "by"),
+            (
+                (
+                    "gains" if change.gains else "loses",
+                    change.role,
+                    change.account,
+                    change.operation,
+                    change.batches,
+                    change.rule or "no rule allows it any more",
+                )
+                for change in changes
+            ),
+        )
+    else:
+        typer.echo("Nobody gains or loses anything.")
+    raise typer.Exit(FAILED if changes else 0)
+
+
+@policy.command("test")
+def try_cases(
+    *,
+    cases: Annotated[
+        Path | None, typer.Option(help=f"file of the cases; else {CASES} among the policies")
+    ] = None,
+    policies: Policies = None,
+    operations: Operations = None,
+    as_json: Json = False,
+) -> None:
+    """Try the policy on cases with expected decisions. Exit code 1: one was not as expected."""
+    folder, known = _places(policies, operations)
+    loaded = _load(folder, known)
+    file = cases or folder / CASES
+    with _refusing():
+        tried = [try_case(loaded, case) for case in read_cases(file)]
+    failed = [one for one in tried if not one.passed]
+    if as_json:
+        for one in tried:
+            case = dataclasses.asdict(one.case)
+            print_json({**case, "passed": one.passed, "rule": one.decision.rule})
+    else:
+        for one in failed:
+            case_text = f"{one.case.role}, {one.case.account}, {one.case.operation}"
+            expected = f"{one.case.expected} expected ({one.case.whose})"
+            typer.echo(
+                f"{file.name}:{one.case.line}: {case_text}: {expected}, "
+                f"but: {one.decision.rule or 'no rule matches'}"
+            )
+        typer.echo(f"{len(tried) - len(failed)} of {len(tried)} cases as expected")
+    raise typer.Exit(FAILED if failed else 0)
+
+
+@policy.command()
+def statement(
+    *,
+    role: Role,
+    account: Annotated[UUID | None, typer.Option(help="all accounts if left out")] = None,
+    policies: Policies = None,
+    operations: Operations = None,
+    as_json: Json = False,
+) -> None:
+    """Print what the role may do, as GET /roles/{role} tells it."""
+    loaded = _load(*_places(policies, operations))
+    found = next(find_roles(loaded, None if account is None else str(account), role), None)
+    if found is None:
+        typer.echo(f"batchd: there is no role {role}", err=True)
+        raise typer.Exit(FAILED)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    typer.echo(f"{found.role}, which inherits {', '.join(found.inherits) or 'from nobody'}")
+    print_table(
+        ("effect", "account", "scope", "actions"),
+        ((one.effect, one.account, one.scope, ", ".join(one.actions)) for one in found.statements),
+    )
+
+
+def _places(policies: Path | None, operations: Path | None) -> tuple[Path, Known]:
+    """Return the folder, and the operations that exist."""
+    folder, declared = policy_places()
+    declared = operations or declared
+    names = operation_names()
+    if declared is not None:
+        with _refusing():
+            names |= declared_names(declared)
+    return policies or folder, Known(operations=names, more=more_operations(declared))
+
+
+def _load(folder: Path, known: Known) -> Policy:
+    with _refusing():
+        return load_policy(folder, known)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say what is wrong with a file, and end."""
+    try:
+        yield
+    except NotStartable as error:
+        typer.echo(f"batchd: {error}", err=True)
+        raise typer.Exit(IMPOSSIBLE) from None

@@ -1,0 +1,273 @@
+"""`batchd policy`: what each tool prints, for people and for programs, and how it ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import batchd, environment
+from tests.support.policies import OURS, SHIPPED, write_policy
+from tests.support.shell import run
+
+ROLES = (
+    "p, admin, *, *, allow",
+    "p, reader, *, get_batch, allow",
+    "p, reader, *, get_batches, allow",
+    "g, clerk, reader",
+    "p, clerk, *, delete_batch, allow, own",
+    f"p, clerk, {OURS}, get_batch, deny",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_policy(tmp_path, *ROLES)
+
+
+def printed(*arguments: object, code: int = 0) -> list[Any]:
+    """Return what a program is told, one JSON value a line."""
+    ended = run("policy", *arguments, "--json")
+    assert ended.code == code, ended
+    return [json.loads(line) for line in ended.output.splitlines()]
+
+
+# check
+
+
+def test_check_finds_nothing_wrong_with_what_is_shipped() -> None:
+    assert run("policy", "check", "--strict", f"--policies={SHIPPED}").code == 0
+
+
+def warnings(folder: Path, *more: str, code: int = 0) -> list[tuple[int | None, str]]:
+    write_policy(folder, *ROLES, *more)
+    (answer,) = printed("check", f"--policies={folder}", code=code)
+    return [(found["line"], found["reason"]) for found in answer["found"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "p, clerk, *, get_batch, allow, own",
+            "never decides: covered by roles.csv:2: p, reader, *, get_batch, allow",
+        ),
+        (
+            f"p, clerk, {OURS}, get_batches, allow",
+            "never decides: covered by roles.csv:3: p, reader, *, get_batches, allow",
+        ),
+        (
+            f"p, clerk, {OURS}, get_batch, deny, own",
+            f"never decides: covered by roles.csv:6: p, clerk, {OURS}, get_batch, deny",
+        ),
+        ("p, reader, *, get_batch, allow", "says what roles.csv:2 has said"),
+        ("p, clerk, *, who_am_i, allow", "never decides: who_am_i needs no permission"),
+        ("p, clerk, *, create_upload_url, allow, own", "'own' says nothing here"),
+        ("g, clerk, raeder", "the role raeder has no rules"),
+    ],
+)
+def test_check_warns_of_what_is_probably_not_meant(folder: Path, line: str, reason: str) -> None:
+    ((number, found),) = warnings(folder, line)
+
+    assert number == len(ROLES) + 1
+    assert reason in found
+
+
+def test_check_warns_of_a_rule_that_a_denial_overrules(folder: Path) -> None:
+    write_policy(folder, *ROLES, "p, boss, *, *, deny", "p, boss, *, get_batch, allow")
+    (answer,) = printed("check", f"--policies={folder}")
+
+    (found,) = answer["found"]
+    assert found["reason"] == (
+        "'p, boss, *, get_batch, allow' never decides: "
+        "overruled by roles.csv:7: p, boss, *, *, deny"
+    )
+
+
+def test_check_warns_of_operations_that_nobody_may_perform(tmp_path: Path) -> None:
+    write_policy(
+        tmp_path,
+        "p, boss, *, *, allow, own",
+        "p, boss, *, create_batch, deny",
+        f"p, clerk, {OURS}, delete_batch, allow",
+        "p, boss, *, delete_batch, deny",
+    )
+    (answer,) = printed("check", f"--policies={tmp_path}")
+
+    assert "nobody may perform create_batch" in [found["reason"] for found in answer["found"]]
+    assert "delete_batch" not in " ".join(
+        found["reason"] for found in answer["found"] if "nobody" in found["reason"]
+    )
+
+
+def test_check_tells_every_error_and_fails(folder: Path) -> None:
+    write_policy(folder, "p, clerk, *, get_batch, alow", "g, clerk")
+    (answer,) = printed("check", f"--policies={folder}", code=1)
+
+    assert (answer["ok"], answer["revision"]) == (False, None)
+    assert [(one["level"], one["file"], one["line"]) for one in answer["found"]] == [
+        ("error", "roles.csv", 1),
+        ("error", "roles.csv", 2),
+    ]
+    assert "unknown effect 'alow'" in run("policy", "check", f"--policies={folder}").output
+
+
+def test_check_knows_the_operations_that_are_declared(folder: Path) -> None:
+    write_policy(folder, *ROLES, "p, clerk, *, create_invoice, allow")
+    declared = folder / "operations.toml"
+    declared.write_text("[operations.create_invoice]\n")
+
+    (unknown,) = printed("check", f"--policies={folder}", code=1)
+    (known,) = printed("check", f"--policies={folder}", f"--operations={declared}")
+    declared.write_text("[operations.another]\n")
+    (later,) = printed("check", f"--policies={folder}", f"--operations={declared}")
+
+    assert unknown["found"][0]["reason"] == "there is no operation create_invoice"
+    assert known["found"] == []
+    assert later["found"][0]["level"] == "warning"
+    strict = run("policy", "check", "--strict", f"--policies={folder}", f"--operations={declared}")
+    assert strict.code == 1
+
+
+# explain
+
+
+def test_explain_names_the_rule_file_and_line(folder: Path) -> None:
+    def decisions(*arguments: str) -> list[tuple[str, str, int | None]]:
+        (answer,) = printed("explain", "--role=clerk", f"--policies={folder}", *arguments)
+        return [(one["batches"], one["decision"], one["line"]) for one in answer["decisions"]]
+
+    assert decisions("--operation=get_batch") == [("own", "allow", 2), ("others", "allow", 2)]
+    assert decisions("--operation=get_batch", f"--account={OURS}") == [
+        ("own", "deny", 6),
+        ("others", "deny", 6),
+    ]
+    assert decisions("--operation=delete_batch") == [("own", "allow", 5), ("others", "deny", None)]
+    people = run(
+        "policy", "explain", "--role=clerk", "--operation=delete_batch", f"--policies={folder}"
+    )
+    assert people.output.splitlines() == [
+        "batches  decision  rule",
+        "own      allow     roles.csv:5: p, clerk, *, delete_batch, allow, own",
+        "others   deny      no rule matches",
+    ]
+
+
+# diff
+
+
+def test_diff_tells_who_gains_and_who_loses_what(folder: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    write_policy(
+        new,
+        *ROLES[:2],
+        *ROLES[3:5],
+        "p, boss, *, get_batch, allow",
+        f"p, reader, {OURS}, update_batch, allow, own",
+    )
+
+    changes = printed("diff", folder, new, code=1)
+
+    told = {
+        (one["gains"], one["role"], one["account"], one["operation"], one["batches"])
+        for one in changes
+    }
+    assert told == {
+        (True, "boss", "*", "get_batch", "any"),
+        (False, "reader", "*", "get_batches", "any"),
+        (False, "clerk", "*", "get_batches", "any"),
+        (True, "reader", str(OURS), "update_batch", "own"),
+        (True, "clerk", str(OURS), "update_batch", "own"),
+        (True, "clerk", str(OURS), "get_batch", "any"),
+    }
+
+
+def test_diff_of_files_that_say_the_same_is_empty(folder: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    write_policy(new, *reversed(ROLES))
+    (new / "more.csv").write_text("p, clerk, *, get_batch, allow, own\n")
+
+    ended = run("policy", "diff", folder, new)
+
+    assert (ended.code, ended.output) == (0, "Nobody gains or loses anything.\n")
+
+
+def test_diff_with_a_bad_policy_is_no_difference(folder: Path, tmp_path: Path) -> None:
+    ended = run("policy", "diff", folder, tmp_path / "nowhere")
+
+    assert ended.code == 2
+    assert "no policy folder" in ended.output
+
+
+# test
+
+
+def test_cases_are_tried(folder: Path) -> None:
+    cases = (
+        "reader, *, get_batch, allow",
+        "clerk, *, delete_batch, allow, own",
+        "clerk, *, delete_batch, deny, others",
+        f"clerk, {OURS}, get_batch, deny",
+        "clerk, *, delete_batch, allow",
+    )
+    (folder / "tests.csv").write_text("# cases\n" + "\n".join(cases))
+
+    ended = run("policy", "test", f"--policies={folder}")
+
+    assert ended.code == 1
+    assert ended.output.splitlines() == [
+        "tests.csv:6: clerk, *, delete_batch: allow expected (any), but: no rule matches",
+        "4 of 5 cases as expected",
+    ]
+    passed = [one["passed"] for one in printed("test", f"--policies={folder}", code=1)]
+    assert passed == [True, True, True, True, False]
+
+
+def test_shipped_cases_are_as_expected() -> None:
+    assert run("policy", "test", f"--policies={SHIPPED}").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "tests.csv: there is no case in it"),
+        ("clerk, *, get_batch", "tests.csv:1: 3 columns"),
+        ("clerk, *, get_batch, yes", "tests.csv:1: unknown decision 'yes'"),
+        ("clerk, *, get_batch, allow, mine", "tests.csv:1: 'mine' is not any, own, others"),
+    ],
+)
+def test_cases_that_are_none_are_refused(folder: Path, text: str, reason: str) -> None:
+    (folder / "tests.csv").write_text(text)
+
+    ended = run("policy", "test", f"--policies={folder}")
+
+    assert ended.code == 2
+    assert reason in ended.output
+
+
+# statement
+
+
+def test_statement_is_what_the_api_tells(folder: Path) -> None:
+    (role,) = printed("statement", "--role=clerk", f"--account={OURS}", f"--policies={folder}")
+
+    assert role["inherits"] == ["reader"]
+    assert role["statements"][0] == {
+        "effect": "deny",
+        "actions": ["get_batch"],
+        "account": str(OURS),
+        "scope": "any",
+    }
+    assert run("policy", "statement", "--role=nobody", f"--policies={folder}").code == 1
+
+
+# Where they look
+
+
+async def test_tools_need_no_setting_but_the_folder(folder: Path) -> None:
+    ended = await batchd("policy", "check", "--json", env=environment(None, policies=folder))
+
+    assert ended.code == 0, ended
+    assert json.loads(ended.output)["ok"]
