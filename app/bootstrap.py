@@ -59,7 +59,13 @@ def _plugin(group: str, name: str) -> EntryPoint:
 
 
 def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    factory: Callable[[Any], AbstractAsyncContextManager[Any]] = _plugin(group, name).load()
+    try:
+        factory: Callable[[Any], AbstractAsyncContextManager[Any]] = _plugin(group, name).load()
+    except ModuleNotFoundError as error:
+        raise UnknownPlugin(
+            f"the plugin '{name}' of {group} needs the package '{error.name}', which is missing: "
+            f"install batchd[{name}]"
+        ) from error
     return factory
 
 

@@ -1,0 +1,37 @@
+"""The service with Cedar in the place of Casbin: nothing else is different."""
+
+from pathlib import Path
+
+import pytest
+
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, lines_of
+from tests.support.fixtures import MakeCaller
+from tests.support.refusals import assert_refused
+
+LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    (tmp_path / "roles.cedar").write_text(
+        """
+        permit(principal in Role::"admin", action, resource);
+        permit(principal in Role::"clerk", action, resource) when { resource.owner == principal };
+        forbid(principal in Role::"clerk", action == Action::"delete_batch", resource);
+        """
+    )
+    return settings.model_copy(update={"authorizer": "cedar", "policies": tmp_path})
+
+
+async def test_cedar_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:
+    clerk = await make_caller("clerk", account=caller.user.user.account)
+    own, theirs = await clerk.create(LINES), await caller.create(LINES)
+
+    assert (await clerk.get(f"/batches/{own}")).status == 200
+    assert_refused(await clerk.get(f"/batches/{theirs}"), 404, 404653)
+    assert list((await clerk.get("/batches")).body["batches"]) == [own]
+    assert_refused(await clerk.call("DELETE", f"/batches/{own}"), 403, 403535)
+    (statement,) = (await caller.get("/roles/clerk")).body["statements"]
+    assert (statement["effect"], statement["scope"]) == ("allow", "own")
+    assert "delete_batch" not in statement["actions"]

@@ -1,0 +1,235 @@
+"""What every authorizer has to hold to, asked through the entry points by which they are found."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from batchd.domain.ids import UserId
+from batchd.domain.permission import ANOTHER, Access, Authorizer, AuthorizerFactory, Decision
+from batchd.domain.ports import NotStartable
+from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER, access, context_of, write_policy
+from tests.support.polling import eventually
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """An authorizer, the same policy in its language, and a change of that: boss may no more."""
+
+    name: str
+    write: Callable[[Path], object]
+    change: Callable[[Path], object]
+    spoil: tuple[Callable[[Path], object], ...]
+
+
+def write_casbin(folder: Path) -> None:
+    write_policy(
+        folder,
+        "p, boss, *, *, allow",
+        "p, reader, *, get_batch, allow",
+        "p, reader, *, get_batches, allow",
+        "g, clerk, reader",
+        "p, clerk, *, create_upload_url, allow",
+        "p, clerk, *, delete_batch, allow, own",
+        f"p, clerk, {THEIRS}, get_batches, deny",
+        "p, auditor, *, *, allow",
+        "p, auditor, *, *, deny, own",
+        f"p, partner, {THEIRS}, get_batch, allow",
+    )
+
+
+CEDAR = """
+@id("boss may everything")
+permit(principal in Role::"boss", action, resource);
+permit(principal in Role::"reader", action == Action::"get_batch", resource);
+permit(principal in Role::"reader", action == Action::"get_batches", resource);
+permit(principal in Role::"clerk", action == Action::"create_upload_url", resource);
+// What it made itself.
+permit(principal in Role::"clerk", action == Action::"delete_batch", resource)
+    when { resource.owner == principal };
+forbid(principal in Role::"clerk", action == Action::"get_batches", resource)
+    when { resource.account == Account::"%s" };
+permit(principal in Role::"auditor", action, resource);
+forbid(principal in Role::"auditor", action, resource) when { resource.owner == principal };
+permit(principal in Role::"partner", action == Action::"get_batch", resource)
+    when { resource.account == Account::"%s" };
+"""
+
+
+def write_cedar(folder: Path) -> None:
+    (folder / "roles.cedar").write_text(CEDAR % (THEIRS, THEIRS))
+    (folder / "roles.json").write_text('{"clerk": ["reader"]}')
+
+
+KINDS = {
+    "casbin": Kind(
+        name="casbin",
+        write=write_casbin,
+        change=lambda folder: (folder / "no_boss.csv").write_text("p, boss, *, *, deny\n"),
+        spoil=(
+            lambda folder: (folder / "roles.csv").write_text("p, boss, *, *, permit\n"),
+            lambda folder: (folder / "roles.csv").write_text("p, boss, *, get_bach, allow\n"),
+            lambda folder: (folder / "roles.csv").write_text(""),
+            lambda folder: (folder / "more.csv").write_text("g, a, b\ng, b, a\n"),
+            shutil.rmtree,
+        ),
+    ),
+    "cedar": Kind(
+        name="cedar",
+        write=write_cedar,
+        change=lambda folder: (folder / "no_boss.cedar").write_text(
+            'forbid(principal in Role::"boss", action, resource);'
+        ),
+        spoil=(
+            lambda folder: (folder / "roles.cedar").write_text("permit(principal;"),
+            lambda folder: (folder / "roles.cedar").write_text(
+                'permit(principal, action == Action::"get_bach", resource);'
+            ),
+            lambda folder: (folder / "roles.cedar").write_text(
+                "permit(principal, action, resource) when { resource.ownr == principal };"
+            ),
+            lambda folder: (folder / "roles.cedar").write_text(
+                'permit(principal == User::"alice", action, resource);'
+            ),
+            lambda folder: (folder / "roles.cedar").write_text("// nothing\n"),
+            lambda folder: (folder / "roles.json").write_text('{"clerk": "reader"}'),
+            lambda folder: (folder / "roles.json").write_text('{"a": ["b"], "b": ["a"]}'),
+            shutil.rmtree,
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def folder(kind: Kind, tmp_path: Path) -> Path:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    kind.write(folder)
+    return folder
+
+
+def opening(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Authorizer]:
+    (entry_point,) = entry_points(group="batchd.authorizers", name=kind.name)
+    factory: AuthorizerFactory = entry_point.load()
+    return factory(context_of(folder, "create_upload_url", "create_batch"))
+
+
+@pytest.fixture
+async def authorizer(kind: Kind, folder: Path) -> AsyncIterator[Authorizer]:
+    async with opening(kind, folder) as opened:
+        yield opened
+
+
+def test_every_authorizer_is_held_to_this() -> None:
+    assert {point.name for point in entry_points(group="batchd.authorizers")} == set(KINDS)
+
+
+NOBODY: UserId | None = None
+CASES = [
+    (access("boss", "delete_batch", owner=COLLEAGUE), True),
+    (access("boss", "an_operation_of_a_plugin"), True),
+    (access("reader", "get_batch", owner=COLLEAGUE), True),
+    (access("reader", "delete_batch", owner=USER), False),
+    (access("clerk", "get_batch", owner=COLLEAGUE), True),
+    (access("clerk", "create_upload_url", owner=NOBODY), True),
+    (access("clerk", "create_batch", owner=NOBODY), False),
+    (access("clerk", "delete_batch", owner=USER), True),
+    (access("clerk", "delete_batch", owner=NOBODY), True),
+    (access("clerk", "delete_batch", owner=COLLEAGUE), False),
+    (access("clerk", "delete_batch", owner=ANOTHER), False),
+    (access("clerk", "get_batches", OURS, ANOTHER), True),
+    (access("clerk", "get_batches", THEIRS, ANOTHER), False),
+    (access("clerk", "get_batch", THEIRS, USER), True),
+    (access("auditor", "get_batch", owner=COLLEAGUE), True),
+    (access("auditor", "get_batch", owner=USER), False),
+    (access("auditor", "create_batch", owner=NOBODY), False),
+    (access("partner", "get_batch", THEIRS, COLLEAGUE), True),
+    (access("partner", "get_batch", OURS, COLLEAGUE), False),
+    (access("stranger", "get_batch", owner=USER), False),
+    (access("", "get_batch", owner=USER), False),
+    (access('x" in Role::"boss', "get_batch", owner=USER), False),
+]
+
+
+@pytest.mark.parametrize(("asked", "allowed"), CASES)
+async def test_case_is_decided(authorizer: Authorizer, asked: Access, allowed: bool) -> None:
+    decision = await authorizer.decide(asked)
+
+    assert type(decision) is Decision
+    assert decision.allowed is allowed
+    assert decision.revision == authorizer.revision
+    assert decision.rule or not allowed
+
+
+async def test_it_names_the_rule_that_decided(authorizer: Authorizer) -> None:
+    allowed = await authorizer.decide(access("boss", "get_batch"))
+    denied = await authorizer.decide(access("clerk", "get_batches", THEIRS, USER))
+
+    assert allowed.rule is not None
+    assert allowed.rule.startswith("roles.c")
+    assert denied.rule is not None
+    assert denied.rule != allowed.rule
+
+
+async def test_it_follows_its_files_and_says_so(
+    kind: Kind, authorizer: Authorizer, folder: Path
+) -> None:
+    before = authorizer.revision
+    assert (await authorizer.decide(access("boss", "get_batch"))).allowed
+
+    kind.change(folder)
+
+    async def revision() -> str | None:
+        return authorizer.revision
+
+    await eventually(revision, before.__ne__)
+    decision = await authorizer.decide(access("boss", "get_batch"))
+    assert not decision.allowed
+    assert decision.revision == authorizer.revision != before
+    assert authorizer.current
+
+
+@pytest.mark.parametrize("number", range(8))
+async def test_a_bad_policy_takes_no_force_and_lets_nothing_start(
+    kind: Kind, folder: Path, number: int
+) -> None:
+    spoil = kind.spoil[number % len(kind.spoil)]
+    async with opening(kind, folder) as authorizer:
+        before = authorizer.revision
+        spoil(folder)
+
+        async def current() -> bool:
+            return authorizer.current
+
+        await eventually(current, lambda seen: not seen)
+        assert authorizer.revision == before
+        assert (await authorizer.decide(access("boss", "get_batch"))).allowed
+    with pytest.raises(NotStartable, match=str(folder)):
+        async with opening(kind, folder):
+            pytest.fail("it started")
+
+
+async def test_it_tells_the_roles_that_mean_something_in_the_account(
+    authorizer: Authorizer,
+) -> None:
+    ours = {role.role: role for role in await authorizer.find_roles(OURS)}
+    theirs = {role.role for role in await authorizer.find_roles(THEIRS)}
+
+    assert list(ours) == ["auditor", "boss", "clerk", "reader"]
+    assert theirs == {*ours, "partner"}
+    assert ours["clerk"].inherits == ("reader",)
+    assert await authorizer.find_roles(OURS, "partner") == []
+    assert [role.role for role in await authorizer.find_roles(OURS, "clerk")] == ["clerk"]
+    own = [one for one in ours["clerk"].statements if one.scope == "own"]
+    assert [(one.effect, one.actions) for one in own] == [("allow", ("delete_batch",))]
+    assert any(one.effect == "deny" and one.scope == "own" for one in ours["auditor"].statements)
+    assert not any(str(THEIRS) == one.account for role in ours.values() for one in role.statements)
