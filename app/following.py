@@ -114,7 +114,7 @@ class Follower:
                     self._folder,
                     watch_filter=None,
                     debounce=round(LOOK_EVERY_S * 1000),
-                    step=10,
+                    step=50,
                     rust_timeout=round(LOOK_EVERY_S * 1000),
                     yield_on_timeout=True,
                     stop_event=self._stop,
