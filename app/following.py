@@ -124,8 +124,9 @@ class Follower:
                     yield
                     if _stamp(self._folder)[:2] != watched[:2]:
                         break  # another folder stands in its place: we watch one that is gone
-            except OSError as error:
-                # There is no folder, or the system has no more watches to give away.
+            except (OSError, RuntimeError) as error:
+                # There is no folder, or the system has no more watches to give away; what else may
+                # be wrong with them, watchfiles tells as a RuntimeError.
                 logger.debug("can't watch %s: %s", self._folder, error)
                 yield
                 self._stop.wait(LOOK_EVERY_S)

@@ -36,8 +36,8 @@ class Access:
     owner: UserId | None = None
     """Who made the batch (or the upload) that it is about; None: it is about none that is there.
 
-    The caller itself or somebody else: which other user of the account it is, nobody must build on.
-    Where whole lists are asked for, it is ANOTHER.
+    The caller, or ANOTHER for whoever else it may be: the answer counts for all of the account's
+    that are not the caller's, a list of them included.
     """
 
     @property
