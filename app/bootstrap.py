@@ -9,13 +9,15 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from batchd.db.connection import open_database
+from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
+from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.ports import Clock, Ids
 from batchd.endpoints.local import LocalApi
 from batchd.endpoints.table import BY_NAME
 from batchd.services.access import Gate
+from batchd.services.accounts import Accounts
 from batchd.services.batches import Batches
 from batchd.services.container import ApiServices, Services
 from batchd.services.creation import Creation
@@ -23,6 +25,7 @@ from batchd.services.health import Health
 from batchd.services.lifecycle import Lifecycle
 from batchd.services.rates import Rates
 from batchd.services.registry import Operations
+from batchd.services.stages.cancellations import Cancellations
 from batchd.services.stages.context import Context
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
@@ -61,12 +64,25 @@ def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[
 
 
 @asynccontextmanager
-async def open_users(settings: Settings) -> AsyncIterator[Users]:
-    """Build what the administration of users needs, and no more."""
+async def _open_current_database(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings) as database:
         async with database.connection() as connection:
             await check_schema(connection)
+        yield database
+
+
+@asynccontextmanager
+async def open_users(settings: Settings) -> AsyncIterator[Users]:
+    """Build what the administration of users needs, and no more."""
+    async with _open_current_database(settings) as database:
         yield Users(database, SystemClock(), TimeOrderedIds())
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    """Build what the administration of accounts needs, and no more."""
+    async with _open_current_database(settings) as database:
+        yield Accounts(database)
 
 
 @asynccontextmanager
@@ -88,12 +104,13 @@ async def open_services(
         authorizer = await stack.enter_async_context(
             _load("batchd.authorizers", settings.authorizer)(settings)
         )
-        database = await stack.enter_async_context(open_database(settings))
-        async with database.connection() as connection:
-            await check_schema(connection)
+        database = await stack.enter_async_context(_open_current_database(settings))
         storage = await stack.enter_async_context(
             _load("batchd.storages", settings.storage)(settings)
         )
+        notifications = await stack.enter_async_context(open_notifications(settings))
+        cancellations = Cancellations()
+        notifications.subscribe(Channel.CANCELLED, cancellations.hear)
         gate = Gate(authorizer)
         registry = Operations(reserved=BY_NAME)
         users = Users(database, clock, ids)
@@ -130,6 +147,7 @@ async def open_services(
             gate=gate,
             users=users,
             operations=registry,
+            cancellations=cancellations,
             clock=clock,
             settings=settings,
         )

@@ -2,6 +2,7 @@
 
 import typer
 
+from batchd.cli.accounts import accounts
 from batchd.cli.api import api
 from batchd.cli.dev import dev
 from batchd.cli.migrate import migrate
@@ -20,3 +21,4 @@ main.command()(api)
 main.command()(worker)
 main.command()(migrate)
 main.add_typer(users, name="users")
+main.add_typer(accounts, name="accounts")

@@ -19,7 +19,8 @@ from batchd.domain.ids import AccountId, BatchId, Handler
 
 _COLUMNS = """
 batch, account, user_id, handler, operation, status, created_ts, updated_ts, hash, batch_dict,
-attempt, input_key, input_problem, lines, download_key, results_size, results_lines, results_sha256
+priority, attempt, input_key, input_problem, input_size, lines, download_key, results_size,
+results_lines, results_sha256
 """
 
 
@@ -41,9 +42,11 @@ def _batch(row: asyncpg.Record) -> Batch:
         updated_ts=row["updated_ts"],
         hash=row["hash"],
         batch_dict=None if batch_dict is None else batch_dict.encode(),
+        priority=row["priority"],
         attempt=row["attempt"],
         input_key=row["input_key"],
         input_problem=row["input_problem"],
+        input_size=row["input_size"],
         lines=row["lines"],
         download_key=row["download_key"],
         results=results,
@@ -52,8 +55,8 @@ def _batch(row: asyncpg.Record) -> Batch:
 
 _INSERT = """
 INSERT INTO batches (batch, account, user_id, handler, request_hash, operation, status, created_ts,
-    updated_ts, hash, batch_dict)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    updated_ts, hash, batch_dict, priority, input_size)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
 
@@ -71,6 +74,8 @@ async def insert(connection: Connection, batch: Batch, *, request_hash: bytes) -
         batch.updated_ts,
         batch.hash,
         None if batch.batch_dict is None else batch.batch_dict.decode(),
+        batch.priority,
+        batch.input_size,
     )
 
 
@@ -206,11 +211,12 @@ async def set_input(
     await connection.execute(_SET_INPUT, batch, key, problem)
 
 
-_SET_LINES = "UPDATE batches SET lines = $2 WHERE batch = $1"
+_SET_LINES = "UPDATE batches SET lines = $2, input_size = $3 WHERE batch = $1"
 
 
-async def set_lines(connection: Connection, batch: BatchId, lines: int) -> None:
-    await connection.execute(_SET_LINES, batch, lines)
+async def set_lines(connection: Connection, batch: BatchId, lines: int, *, size: int) -> None:
+    """Record what will run: so many lines, in so many bytes."""
+    await connection.execute(_SET_LINES, batch, lines, size)
 
 
 _SET_DOWNLOAD = "UPDATE batches SET download_key = $2 WHERE batch = $1"

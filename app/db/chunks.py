@@ -26,8 +26,12 @@ class Chunk:
     """Without the blank ones."""
     token: int = 0
     """Raised by each taker; what an older one writes is refused."""
+    returned: int = 0
+    """Takers that gave it back; the others died of it."""
     part_key: str | None = None
     """Its results; None: not done."""
+    part_size: int = 0
+    """Bytes of them."""
     tally: Tally = field(default_factory=Tally)
     """What became of its lines so far."""
 
@@ -40,13 +44,16 @@ def _chunk(row: asyncpg.Record) -> Chunk:
         first_line=row["first_line"],
         lines=row["lines"],
         token=row["token"],
+        returned=row["returned"],
         part_key=row["part_key"],
+        part_size=row["part_size"],
         tally=tallies.decode(row),
     )
 
 
 _COLUMNS = """
-no, start, size, first_line, lines, token, part_key, succeeded, failed, cancelled, errors
+no, start, size, first_line, lines, token, returned, part_key, part_size, succeeded, failed,
+cancelled, errors
 """
 
 
@@ -103,15 +110,22 @@ async def pulse(
 
 
 _SETTLE = """
-UPDATE chunks SET part_key = $4, leased_until = NULL,
-    succeeded = $5, failed = $6, cancelled = $7, errors = $8
-WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+UPDATE chunks SET part_key = $4, part_size = $5, leased_until = NULL,
+    succeeded = $6, failed = $7, cancelled = $8, errors = $9
+-- Once more by the same worker: the answer to the first try was lost.
+WHERE batch = $1 AND no = $2 AND token = $3 AND (part_key IS NULL OR part_key = $4)
 RETURNING 1
 """
 
 
 async def settle(
-    connection: Connection, batch: BatchId, chunk: Chunk, *, part_key: str, tally: Tally
+    connection: Connection,
+    batch: BatchId,
+    chunk: Chunk,
+    *,
+    part_key: str,
+    part_size: int,
+    tally: Tally,
 ) -> bool:
     """Record the chunk's results; False if they are not wanted: another worker has taken it."""
     settled = await connection.fetchval(
@@ -120,12 +134,24 @@ async def settle(
         chunk.no,
         chunk.token,
         part_key,
+        part_size,
         tally.succeeded,
         tally.failed,
         tally.cancelled,
         tallies.encode_errors(tally.errors),
     )
     return settled is not None
+
+
+_GIVE_BACK = """
+UPDATE chunks SET returned = returned + 1, leased_until = NULL
+WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+"""
+
+
+async def give_back(connection: Connection, batch: BatchId, chunk: Chunk) -> None:
+    """Say that its worker is alive and has stopped: it does not count among those that died."""
+    await connection.execute(_GIVE_BACK, batch, chunk.no, chunk.token)
 
 
 _ANY_TODO = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"

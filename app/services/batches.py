@@ -7,6 +7,7 @@ from batchd.db import batch_pages, chunks, jobs
 from batchd.db import batches as table
 from batchd.db.connection import Connection, Database
 from batchd.db.jobs import Job, Stage
+from batchd.db.notifications import Channel, notify
 from batchd.domain.batches import (
     CANCEL_STATUSES,
     DOWNLOAD_STATUSES,
@@ -119,6 +120,7 @@ class Batches:
                 raise OperationOrderViolation(
                     f"The batch is '{batch.status}': there is nothing left to cancel."
                 )
+            await notify(connection, Channel.CANCELLED, str(wanted))
             return await self._change(connection, batch, Status.CANCEL, Stage.CANCEL)
 
     async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
@@ -146,5 +148,5 @@ class Batches:
         """Change the status of a batch that is held, and have a worker go on from there."""
         changed = await table.move(connection, batch.batch, to, now=self._clock.now())
         assert changed is not None, "the row is locked and the change was checked"  # noqa: S101
-        await jobs.enqueue(connection, [Job(stage, batch.batch)])
+        await jobs.enqueue(connection, changed, [Job(stage, batch.batch)])
         return BatchView(batch=changed)

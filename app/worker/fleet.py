@@ -4,29 +4,25 @@ import asyncio
 import logging
 import random
 
-from batchd.db.jobs import Stage
+from batchd.db.jobs import Lane
 from batchd.db.queue import Queue
 from batchd.services.container import Services
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_CHUNKS = frozenset({Stage.CHUNK})
-_OTHERS = frozenset(Stage) - _CHUNKS
-
 
 async def work(settings: Settings, services: Services, stop: asyncio.Event) -> None:
     """Work until `stop` is set; then jobs that run go back to the queue at once."""
-    # Two queues: a copy of many gigabytes must not hold a place in which lines could run.
     queues = [
         Queue(
             services.database,
             services.lifecycle.handle,
-            stages=stages,
+            lane=lane,
             slots=settings.worker_slots,
             lease_s=settings.lease_s,
         )
-        for stages in (_CHUNKS, _OTHERS)
+        for lane in Lane
     ]
     logger.info("working")
     async with asyncio.TaskGroup() as group:
