@@ -57,6 +57,9 @@ cancelled, errors
 """
 
 
+_QUALIFIED = ", ".join(f"chunks.{column.strip()}" for column in _COLUMNS.split(","))
+
+
 async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]) -> None:
     await connection.copy_records_to_table(
         "chunks",
@@ -67,18 +70,29 @@ async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]
 
 # Whoever takes it last has it: the one before may be dead; if it is not, its writes are refused.
 _TAKE = f"""
+WITH before AS (
+    SELECT leased_until FROM chunks WHERE batch = $1 AND no = $2 AND part_key IS NULL FOR UPDATE
+)
 UPDATE chunks SET token = token + 1, leased_until = now() + make_interval(secs => $3),
     succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
+FROM before
 WHERE batch = $1 AND no = $2 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
-RETURNING {_COLUMNS}
+RETURNING {_QUALIFIED}, extract(epoch FROM
+    now() - before.leased_until + make_interval(secs => $3))::float8 AS silent_s
 """
 
 
-async def take(connection: Connection, batch: BatchId, no: int, *, lease_s: float) -> Chunk | None:
-    """Take the chunk; None if it is done or its batch is not being processed (any more)."""
+async def take(
+    connection: Connection, batch: BatchId, no: int, *, lease_s: float
+) -> tuple[Chunk, float | None] | None:
+    """Take the chunk; None if it is done or its batch is not being processed (any more).
+
+    With it comes for how many seconds the worker that had it has not been heard of; None: nobody
+    had it.
+    """
     row = await connection.fetchrow(_TAKE, batch, no, lease_s)
-    return None if row is None else _chunk(row)
+    return None if row is None else (_chunk(row), row["silent_s"])
 
 
 # One statement tells progress, keeps the lease, and learns whether to go on.

@@ -34,16 +34,17 @@ async def run_chunk(
     If it is hopeless, or too many workers have died of it, its lines fail without being run.
     """
     async with context.database.transaction() as connection:
-        chunk = await chunks.take(connection, batch_id, no, lease_s=context.settings.lease_s)
+        taken = await chunks.take(connection, batch_id, no, lease_s=context.settings.lease_s)
         batch = await batches.find_any(connection, batch_id)
-    if chunk is None or batch is None:
+    if taken is None or batch is None:
         # Done already, perhaps by a worker that did not come to say so.
         await note_processed(context, batch_id)
         return
     began = time.monotonic()
-    if chunk.token > 1 + chunk.returned:
+    chunk, silent_s = taken
+    if silent_s is not None:
         metrics.TAKEOVERS.inc()
-        logger.warning("chunk %d of %s is taken over", no, batch_id)
+        logger.warning("chunk %d of %s is taken over after %.1f s", no, batch_id, silent_s)
     try:
         hopeless = hopeless or chunk.token - chunk.returned > MAX_TAKERS
         settled = await _run(context, batch, chunk, hopeless=hopeless)
