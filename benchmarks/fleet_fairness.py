@@ -8,12 +8,11 @@ import argparse
 import asyncio
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from pathlib import Path
 
 import asyncpg
-
 from support.customer import Customer, customer
 from support.http_operation import NAME, lines, run_upstream
 from support.stack import Stack, run_stack
