@@ -123,6 +123,26 @@ async def drop_chunks(connection: Connection, batch: BatchId) -> None:
     await connection.execute(_DROP_CHUNKS, batch)
 
 
+# The engine gives a dead worker's jobs to whoever has a free place in their lane, which can take
+# as long as a chunk of a slow upstream. In the other lane places are free soon, and they are next.
+_RESCUE = """
+UPDATE pgqueuer SET status = 'queued', entrypoint = $2, queue_manager_id = NULL, updated = now(),
+    priority = coalesce(
+        (SELECT max(priority) FROM pgqueuer WHERE entrypoint = $2 AND status = 'queued'),
+        (SELECT -max(tag) FROM shares WHERE lane = $2),
+        0
+    )
+WHERE status = 'picked' AND entrypoint = $1 AND heartbeat < now() - make_interval(secs => $3)
+RETURNING dedupe_key
+"""
+
+
+async def rescue(connection: Connection, *, silent_s: float) -> list[str]:
+    """Queue the chunks anew whose workers have been silent for so long; return the jobs' keys."""
+    rows = await connection.fetch(_RESCUE, Lane.CHUNKS, Lane.EXPRESS, silent_s)
+    return [row["dedupe_key"] for row in rows]
+
+
 # Three rows a job, and the engine never removes them.
 _PRUNE_LOG = "DELETE FROM pgqueuer_log WHERE created < now() - interval '1 day'"
 _PRUNE_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - interval '7 days'"

@@ -4,7 +4,7 @@ import logging
 from typing import assert_never
 
 from batchd import metrics
-from batchd.db import troubles
+from batchd.db import jobs, troubles
 from batchd.db.jobs import Job, Stage
 from batchd.db.queue import TryLater
 from batchd.domain.errors import ProcessingTimeout
@@ -59,6 +59,13 @@ class Lifecycle:
                 return await troubles.note(connection, job, reason=reason, is_defect=is_defect)
         except ProcessingTimeout:
             return 0
+
+    async def rescue(self) -> None:
+        """Queue the chunks of dead workers anew."""
+        async with self._context.database.transaction() as connection:
+            rescued = await jobs.rescue(connection, silent_s=self._context.settings.lease_s)
+        for key in rescued:
+            logger.warning("%s has lost its worker and is queued again", key)
 
     async def sweep(self) -> None:
         """Find work that nobody is at, and put it back into the queue."""

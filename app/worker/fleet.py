@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 
 from batchd.db.jobs import Lane
 from batchd.db.queue import Queue
@@ -10,6 +11,8 @@ from batchd.services.container import Services
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+_RESCUE_S = 2.0
 
 
 async def work(settings: Settings, services: Services, stop: asyncio.Event) -> None:
@@ -28,19 +31,23 @@ async def work(settings: Settings, services: Services, stop: asyncio.Event) -> N
     async with asyncio.TaskGroup() as group:
         for queue in queues:
             group.create_task(queue.run())
-        sweeper = group.create_task(_sweep(services, every_s=settings.sweep_s))
+        chores = [
+            group.create_task(_repeat(services.lifecycle.sweep, every_s=settings.sweep_s)),
+            group.create_task(_repeat(services.lifecycle.rescue, every_s=_RESCUE_S)),
+        ]
         await stop.wait()
         logger.info("stopping")
-        sweeper.cancel()
+        for chore in chores:
+            chore.cancel()
         for queue in queues:
             queue.stop()
 
 
-async def _sweep(services: Services, *, every_s: float) -> None:
+async def _repeat(chore: Callable[[], Awaitable[None]], *, every_s: float) -> None:
     while True:
-        # Not all at the same time; one sweeps for all.
+        # Not all workers at the same time.
         await asyncio.sleep(every_s * random.uniform(0.5, 1.0))  # noqa: S311
         try:
-            await services.lifecycle.sweep()
+            await chore()
         except Exception as error:  # noqa: BLE001  # the next round may go better
-            logger.warning("the sweep failed: %r", error)
+            logger.warning("%s failed: %r", chore.__name__, error)
