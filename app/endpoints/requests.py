@@ -130,10 +130,11 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         | UnsetType
     ) = UNSET
     priority: Annotated[
-        int,
+        float,  # to JSON Schema 1.0 is an integer, too
         Meta(
             ge=-MAX_PRIORITY,
             le=MAX_PRIORITY,
+            multiple_of=1,
             description="Among the batches of the account, higher ones run first.",
         ),
     ] = 0
@@ -174,6 +175,7 @@ def get_batches(parts: Parts) -> forms.GetBatches:
 
 
 def create_batch(parts: Parts) -> forms.CreateBatch:
+    read_query(parts, NoQuery)
     body = read_body(parts, CreateBatchBody)
     key = parts.idempotency_key
     if key is not None and not _KEY.fullmatch(key):
@@ -184,7 +186,7 @@ def create_batch(parts: Parts) -> forms.CreateBatch:
         operation=body.operation,
         hash=None if body.hash is UNSET else body.hash,
         batch_dict=None if body.batch_dict is UNSET else encode(body.batch_dict),
-        priority=body.priority,
+        priority=int(body.priority),
         idempotency_key=key,
     )
 

@@ -130,7 +130,7 @@ class _Scan:
         line_id = None
         try:
             if line.data is None:
-                raise BadLine([_too_long(line, self._settings.max_line_bytes)])
+                raise BadLine([_too_long(self._settings.max_line_bytes)])
             line_id = check(operation, line.data, number=line.number).id
         except BadLine as bad:
             line_id = bad.id
@@ -145,8 +145,8 @@ async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncI
         yield piece
 
 
-def _too_long(line: RawLine, at_most: int) -> Problem:
-    message = f"The line has {line.size} bytes; at most {at_most} are taken."
+def _too_long(at_most: int) -> Problem:
+    message = f"The line is longer than the {at_most} bytes that are taken."
     return Problem(code="quota_violation", pointer="", message=message)
 
 
