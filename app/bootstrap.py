@@ -9,6 +9,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from batchd.db.batch_reads import BatchReads
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
@@ -19,6 +20,7 @@ from batchd.endpoints.table import BY_NAME
 from batchd.services.access import Gate
 from batchd.services.accounts import Accounts
 from batchd.services.batches import Batches
+from batchd.services.callers import Callers
 from batchd.services.container import ApiServices, Services
 from batchd.services.creation import Creation
 from batchd.services.health import Health
@@ -119,7 +121,12 @@ async def open_services(
         )
         api = ApiServices(
             batches=Batches(
-                database, storage, gate, clock, download_validity_s=settings.download_validity_s
+                database,
+                BatchReads(database),
+                storage,
+                gate,
+                clock,
+                download_validity_s=settings.download_validity_s,
             ),
             creation=Creation(
                 database,
@@ -154,6 +161,7 @@ async def open_services(
         yield Services(
             database=database,
             users=users,
+            callers=Callers(users, notifications, clock),
             api=api,
             lifecycle=Lifecycle(stages, uploads),
             health=Health(database, storage, authorizer),

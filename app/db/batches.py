@@ -17,14 +17,14 @@ from batchd.domain.batches import (
 )
 from batchd.domain.ids import AccountId, BatchId, Handler
 
-_COLUMNS = """
+COLUMNS = """
 batch, account, user_id, handler, operation, status, created_ts, updated_ts, hash, batch_dict,
 priority, attempt, input_key, input_problem, input_size, lines, download_key, results_size,
 results_lines, results_sha256
 """
 
 
-def _batch(row: asyncpg.Record) -> Batch:
+def decode(row: asyncpg.Record) -> Batch:
     batch_dict = row["batch_dict"]
     results = None
     if row["results_sha256"] is not None:
@@ -79,13 +79,13 @@ async def insert(connection: Connection, batch: Batch, *, request_hash: bytes) -
     )
 
 
-_FIND = f"SELECT {_COLUMNS} FROM batches WHERE batch = $1 AND account = $2"
+_FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = $1 AND account = $2"
 
 
 async def find(connection: Connection, account: AccountId, batch: BatchId) -> Batch | None:
     """Return the account's batch; None if there is none, or it is another account's."""
     row = await connection.fetchrow(_FIND, batch, account)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 _FIND_TO_CHANGE = f"{_FIND} FOR UPDATE"
@@ -96,20 +96,20 @@ async def find_to_change(
 ) -> Batch | None:
     """Like `find`, and hold the batch as it is until the transaction ends."""
     row = await connection.fetchrow(_FIND_TO_CHANGE, batch, account)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
-_FIND_ANY = f"SELECT {_COLUMNS} FROM batches WHERE batch = $1"
+_FIND_ANY = f"SELECT {COLUMNS} FROM batches WHERE batch = $1"
 
 
 async def find_any(connection: Connection, batch: BatchId) -> Batch | None:
     """Return a batch of whatever account: for the workers, who have none."""
     row = await connection.fetchrow(_FIND_ANY, batch)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 _FIND_BY_HANDLER = f"""
-SELECT {_COLUMNS}, request_hash FROM batches WHERE handler = $1 AND account = $2
+SELECT {COLUMNS}, request_hash FROM batches WHERE handler = $1 AND account = $2
 """
 
 
@@ -118,7 +118,7 @@ async def find_by_handler(
 ) -> tuple[Batch, bytes] | None:
     """Return the batch that was made of an upload, and the hash of the request that made it."""
     row = await connection.fetchrow(_FIND_BY_HANDLER, handler, account)
-    return None if row is None else (_batch(row), row["request_hash"])
+    return None if row is None else (decode(row), row["request_hash"])
 
 
 _OPEN = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
@@ -143,7 +143,7 @@ async def count_open(connection: Connection, account: AccountId, *, at_most: int
 _MOVE = f"""
 UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3), attempt = attempt + $6
 WHERE batch = $1 AND status = ANY($4) AND ($5::int IS NULL OR attempt = $5)
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 
 
@@ -160,7 +160,7 @@ async def _move(
     row = await connection.fetchrow(
         _MOVE, batch, to, now, [str(source) for source in sources], attempt, raise_attempt
     )
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 async def move(

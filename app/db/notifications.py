@@ -20,6 +20,8 @@ _PING_S = 2.0
 class Channel(StrEnum):
     CANCELLED = "batchd_cancelled"
     """The payload is the batch."""
+    CALLERS = "batchd_callers"
+    """The payload is the user that has changed."""
 
 
 _NOTIFY = "SELECT pg_notify($1, $2)"
@@ -41,7 +43,11 @@ class Notifications:
         """While this is false, nothing is heard."""
 
     def subscribe(self, channel: Channel, hear: Callable[[str], None]) -> None:
-        """Have `hear` called with each payload; it must neither wait nor raise."""
+        """Have `hear` called with each payload; it must neither wait nor raise.
+
+        After each connection it is called with an empty one: before that, anything may have been
+        missed.
+        """
         self._hear[channel] = hear
 
     async def run(self) -> None:
@@ -68,6 +74,8 @@ class Notifications:
             for channel in Channel:
                 await connection.add_listener(channel.value, self._heard)
             self.connected = True
+            for hear in self._hear.values():
+                hear("")
             while not lost.is_set():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PING_S):

@@ -15,8 +15,9 @@ class Cancellations:
         self._waiting: defaultdict[BatchId, set[Callable[[], None]]] = defaultdict(set)
 
     def hear(self, batch: str) -> None:
-        """Take a notification's payload."""
-        for hint in list(self._waiting.get(BatchId(UUID(batch)), ())):
+        """Take a notification's payload; an empty one may have meant any batch."""
+        named = [BatchId(UUID(batch))] if batch else list(self._waiting)
+        for hint in [hint for each in named for hint in self._waiting.get(each, ())]:
             hint()
 
     @contextmanager
