@@ -42,11 +42,10 @@ format: setup ## put the code into form
 coverage: setup ## run the tests and print the lines they missed
 	.venv/bin/pytest --cov --cov-report=term-missing $(ARGS)
 
-bench: setup ## run the benchmarks: each file benchmarks/*.py is one
-	@found=; for file in benchmarks/*.py; do \
-	  if [ -e "$$file" ]; then found=yes; echo "== $$file"; .venv/bin/python "$$file" $(ARGS) || exit; fi; \
-	done; \
-	[ -n "$$found" ] || echo 'There are no benchmarks yet.'
+bench: .bench/ready ## run the benchmarks: each file benchmarks/*.py is one
+	@for file in benchmarks/*.py; do \
+	  echo "== $$file"; .bench/bin/python "$$file" $(ARGS) || exit; \
+	done
 
 # uv finds the package index by its own variables (UV_DEFAULT_INDEX, ...), not by pip's. The locks hold
 # versions and hashes for every platform, and no address.
@@ -62,7 +61,7 @@ lock: setup ## bring requirements/*.lock up to setup.cfg; ARGS=--upgrade: to the
 	  --output-file requirements/bench.lock
 
 clean: ## remove what the other targets made, but not .batchd, the data of make run
-	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	rm -rf build dist batchd.egg-info .coverage .coverage.* htmlcov
 	find app benchmarks migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -89,6 +88,18 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 .venv/ready: .venv/locked pyproject.toml setup.cfg
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
+
+# The benchmarks have an environment of their own, with all that they compare batchd with.
+.bench/ready: .venv/ready requirements/bench.lock
+	@set -e; \
+	.venv/bin/python -m venv --clear .bench; \
+	for lock in build dev bench; do \
+	  .bench/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
+	    --no-compile --requirement requirements/$$lock.lock; \
+	done; \
+	.bench/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .; \
+	touch .bench/ready
 
 # A .venv that came along with a copied or renamed folder still points to the old place.
 ifneq ($(shell cat .venv/locked 2>/dev/null),$(shell pwd -P))

@@ -10,15 +10,19 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from batchd.db.connection import open_database
+from batchd.db.batch_reads import BatchReads
+from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
+from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.permission import AuthorizerContext
 from batchd.domain.ports import Clock, Ids, NotStartable
 from batchd.endpoints.local import LocalApi
 from batchd.endpoints.table import BY_NAME
 from batchd.services.access import Gate
+from batchd.services.accounts import Accounts
 from batchd.services.batches import Batches
+from batchd.services.callers import Callers
 from batchd.services.container import ApiServices, Services
 from batchd.services.creation import Creation
 from batchd.services.health import Health
@@ -26,6 +30,7 @@ from batchd.services.lifecycle import Lifecycle
 from batchd.services.rates import Rates
 from batchd.services.registry import Operations
 from batchd.services.roles import Roles
+from batchd.services.stages.cancellations import Cancellations
 from batchd.services.stages.context import Context
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
@@ -82,12 +87,25 @@ def more_operations(declared: Path | None) -> bool:
 
 
 @asynccontextmanager
-async def open_users(settings: Settings) -> AsyncIterator[Users]:
-    """Build what the administration of users needs, and no more."""
+async def _open_current_database(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings) as database:
         async with database.connection() as connection:
             await check_schema(connection)
+        yield database
+
+
+@asynccontextmanager
+async def open_users(settings: Settings) -> AsyncIterator[Users]:
+    """Build what the administration of users needs, and no more."""
+    async with _open_current_database(settings) as database:
         yield Users(database, SystemClock(), TimeOrderedIds())
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[Accounts]:
+    """Build what the administration of accounts needs, and no more."""
+    async with _open_current_database(settings) as database:
+        yield Accounts(database)
 
 
 @asynccontextmanager
@@ -115,12 +133,13 @@ async def open_services(
                 )
             )
         )
-        database = await stack.enter_async_context(open_database(settings))
-        async with database.connection() as connection:
-            await check_schema(connection)
+        database = await stack.enter_async_context(_open_current_database(settings))
         storage = await stack.enter_async_context(
             _load("batchd.storages", settings.storage)(settings)
         )
+        notifications = await stack.enter_async_context(open_notifications(settings))
+        cancellations = Cancellations()
+        notifications.subscribe(Channel.CANCELLED, cancellations.hear)
         gate = Gate(authorizer)
         registry = Operations(reserved=BY_NAME)
         users = Users(database, clock, ids)
@@ -129,7 +148,12 @@ async def open_services(
         )
         api = ApiServices(
             batches=Batches(
-                database, storage, gate, clock, download_validity_s=settings.download_validity_s
+                database,
+                BatchReads(database),
+                storage,
+                gate,
+                clock,
+                download_validity_s=settings.download_validity_s,
             ),
             creation=Creation(
                 database,
@@ -165,12 +189,14 @@ async def open_services(
             gate=gate,
             users=users,
             operations=registry,
+            cancellations=cancellations,
             clock=clock,
             settings=settings,
         )
         yield Services(
             database=database,
             users=users,
+            callers=Callers(users, notifications, clock),
             api=api,
             lifecycle=Lifecycle(stages, uploads),
             health=Health(database, storage, authorizer),

@@ -37,6 +37,12 @@ CHUNK_SECONDS = Histogram(
 TAKEOVERS = Counter("batchd_chunk_takeovers", "Chunks taken over from another worker")
 REFUSED = Counter("batchd_chunk_refusals", "Results refused because another worker had the chunk")
 STUCK = Counter("batchd_stuck", "Batches found without progress, by what was done", ["cure"])
+GIVEN_UP = Counter("batchd_given_up", "Work ended because it failed again and again", ["stage"])
+IN_TROUBLE = Gauge(
+    "batchd_jobs_in_trouble",
+    "Jobs that fail and are tried again, as the last round of the supervisor found them",
+    multiprocess_mode="mostrecent",
+)
 
 POLICY_IN_FORCE = Gauge(
     "batchd_policy_in_force",

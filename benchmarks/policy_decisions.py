@@ -147,7 +147,7 @@ async def stalls(rules: int) -> list[tuple[float, float, float]]:
                 with watching_the_loop() as turns:
                     began = time.perf_counter()
                     (beside / "roles.csv").replace(folder / "roles.csv")
-                    while authorizer.revision == before:  # noqa: ASYNC110  # it gives no event
+                    while authorizer.revision == before:  # it gives no event
                         await asyncio.sleep(0.001)
                     took = time.perf_counter() - began
                     reloading = max(turns)

@@ -33,7 +33,7 @@ def handler_of(endpoint: Endpoint) -> Handler:
 
 
 async def _authenticate(request: web.Request) -> Caller:
-    caller = await request.app[SERVICES].users.authenticate(_secret(request))
+    caller = await request.app[SERVICES].callers.authenticate(_secret(request))
     request.app[RATE_LIMIT].take(caller.user)
     return caller
 

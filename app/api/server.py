@@ -28,7 +28,7 @@ class _Protocol(web.RequestHandler):
         """Present malformed HTTP like any other failure; the connection is closed after it."""
         error = exc if isinstance(exc, Exception) else RuntimeError(message)
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            error = RequestFormat("This is not a well-formed HTTP request.")
+            error = RequestFormat("This is not a well-formed HTTP request, or no known method.")
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it can only be broken off") from exc
         response = failures.answer(

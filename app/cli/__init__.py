@@ -2,6 +2,7 @@
 
 import typer
 
+from batchd.cli.accounts import accounts
 from batchd.cli.api import api
 from batchd.cli.dev import dev
 from batchd.cli.migrate import migrate
@@ -22,3 +23,4 @@ main.command()(worker)
 main.command()(migrate)
 main.add_typer(users, name="users")
 main.add_typer(policy, name="policy")
+main.add_typer(accounts, name="accounts")

@@ -63,6 +63,10 @@ def dev(
     sample: Annotated[bool, typer.Option(help="run the sample batches at the start")] = True,
 ) -> None:
     """Run PostgreSQL, S3, the API and workers here until Ctrl-C."""
+    if ready_path is not None and not ready_path.absolute().parent.is_dir():
+        raise typer.BadParameter(
+            f"there is no folder {ready_path.absolute().parent}", param_hint="--ready-file"
+        )
     options = StackOptions(
         port=port,
         data_dir=data_dir,
@@ -74,8 +78,11 @@ def dev(
     )
     try:
         asyncio.run(_run(options, sample=sample))
-    except (StackFailed, MigrationFailed, OSError) as error:
+    except (StackFailed, MigrationFailed) as error:
         typer.echo(f"batchd dev: {error}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"batchd dev: {error.filename or 'the system'}: {error.strerror}", err=True)
         raise typer.Exit(1) from None
 
 

@@ -24,7 +24,10 @@ ValidityTs = Annotated[
 
 
 def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{seconds:g} is no moment in seconds: {error}") from None
 
 
 def _shown(user: User) -> dict[str, object]:

@@ -17,13 +17,14 @@ from batchd.domain.batches import (
 )
 from batchd.domain.ids import AccountId, BatchId, Handler
 
-_COLUMNS = """
+COLUMNS = """
 batch, account, user_id, handler, operation, status, created_ts, updated_ts, hash, batch_dict,
-attempt, input_key, input_problem, lines, download_key, results_size, results_lines, results_sha256
+priority, attempt, input_key, input_problem, input_size, lines, download_key, results_size,
+results_lines, results_sha256
 """
 
 
-def _batch(row: asyncpg.Record) -> Batch:
+def decode(row: asyncpg.Record) -> Batch:
     batch_dict = row["batch_dict"]
     results = None
     if row["results_sha256"] is not None:
@@ -41,9 +42,11 @@ def _batch(row: asyncpg.Record) -> Batch:
         updated_ts=row["updated_ts"],
         hash=row["hash"],
         batch_dict=None if batch_dict is None else batch_dict.encode(),
+        priority=row["priority"],
         attempt=row["attempt"],
         input_key=row["input_key"],
         input_problem=row["input_problem"],
+        input_size=row["input_size"],
         lines=row["lines"],
         download_key=row["download_key"],
         results=results,
@@ -52,8 +55,8 @@ def _batch(row: asyncpg.Record) -> Batch:
 
 _INSERT = """
 INSERT INTO batches (batch, account, user_id, handler, request_hash, operation, status, created_ts,
-    updated_ts, hash, batch_dict)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    updated_ts, hash, batch_dict, priority, input_size)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 
 
@@ -71,16 +74,18 @@ async def insert(connection: Connection, batch: Batch, *, request_hash: bytes) -
         batch.updated_ts,
         batch.hash,
         None if batch.batch_dict is None else batch.batch_dict.decode(),
+        batch.priority,
+        batch.input_size,
     )
 
 
-_FIND = f"SELECT {_COLUMNS} FROM batches WHERE batch = $1 AND account = $2"
+_FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = $1 AND account = $2"
 
 
 async def find(connection: Connection, account: AccountId, batch: BatchId) -> Batch | None:
     """Return the account's batch; None if there is none, or it is another account's."""
     row = await connection.fetchrow(_FIND, batch, account)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 _FIND_TO_CHANGE = f"{_FIND} FOR UPDATE"
@@ -91,20 +96,20 @@ async def find_to_change(
 ) -> Batch | None:
     """Like `find`, and hold the batch as it is until the transaction ends."""
     row = await connection.fetchrow(_FIND_TO_CHANGE, batch, account)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
-_FIND_ANY = f"SELECT {_COLUMNS} FROM batches WHERE batch = $1"
+_FIND_ANY = f"SELECT {COLUMNS} FROM batches WHERE batch = $1"
 
 
 async def find_any(connection: Connection, batch: BatchId) -> Batch | None:
     """Return a batch of whatever account: for the workers, who have none."""
     row = await connection.fetchrow(_FIND_ANY, batch)
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 _FIND_BY_HANDLER = f"""
-SELECT {_COLUMNS}, request_hash FROM batches WHERE handler = $1 AND account = $2
+SELECT {COLUMNS}, request_hash FROM batches WHERE handler = $1 AND account = $2
 """
 
 
@@ -113,7 +118,7 @@ async def find_by_handler(
 ) -> tuple[Batch, bytes] | None:
     """Return the batch that was made of an upload, and the hash of the request that made it."""
     row = await connection.fetchrow(_FIND_BY_HANDLER, handler, account)
-    return None if row is None else (_batch(row), row["request_hash"])
+    return None if row is None else (decode(row), row["request_hash"])
 
 
 _OPEN = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
@@ -138,7 +143,7 @@ async def count_open(connection: Connection, account: AccountId, *, at_most: int
 _MOVE = f"""
 UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3), attempt = attempt + $6
 WHERE batch = $1 AND status = ANY($4) AND ($5::int IS NULL OR attempt = $5)
-RETURNING {_COLUMNS}
+RETURNING {COLUMNS}
 """
 
 
@@ -155,7 +160,7 @@ async def _move(
     row = await connection.fetchrow(
         _MOVE, batch, to, now, [str(source) for source in sources], attempt, raise_attempt
     )
-    return None if row is None else _batch(row)
+    return None if row is None else decode(row)
 
 
 async def move(
@@ -206,11 +211,12 @@ async def set_input(
     await connection.execute(_SET_INPUT, batch, key, problem)
 
 
-_SET_LINES = "UPDATE batches SET lines = $2 WHERE batch = $1"
+_SET_LINES = "UPDATE batches SET lines = $2, input_size = $3 WHERE batch = $1"
 
 
-async def set_lines(connection: Connection, batch: BatchId, lines: int) -> None:
-    await connection.execute(_SET_LINES, batch, lines)
+async def set_lines(connection: Connection, batch: BatchId, lines: int, *, size: int) -> None:
+    """Record what will run: so many lines, in so many bytes."""
+    await connection.execute(_SET_LINES, batch, lines, size)
 
 
 _SET_DOWNLOAD = "UPDATE batches SET download_key = $2 WHERE batch = $1"

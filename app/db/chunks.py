@@ -26,8 +26,12 @@ class Chunk:
     """Without the blank ones."""
     token: int = 0
     """Raised by each taker; what an older one writes is refused."""
+    returned: int = 0
+    """Takers that gave it back; the others died of it."""
     part_key: str | None = None
     """Its results; None: not done."""
+    part_size: int = 0
+    """Bytes of them."""
     tally: Tally = field(default_factory=Tally)
     """What became of its lines so far."""
 
@@ -40,14 +44,20 @@ def _chunk(row: asyncpg.Record) -> Chunk:
         first_line=row["first_line"],
         lines=row["lines"],
         token=row["token"],
+        returned=row["returned"],
         part_key=row["part_key"],
+        part_size=row["part_size"],
         tally=tallies.decode(row),
     )
 
 
 _COLUMNS = """
-no, start, size, first_line, lines, token, part_key, succeeded, failed, cancelled, errors
+no, start, size, first_line, lines, token, returned, part_key, part_size, succeeded, failed,
+cancelled, errors
 """
+
+
+_QUALIFIED = ", ".join(f"chunks.{column.strip()}" for column in _COLUMNS.split(","))
 
 
 async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]) -> None:
@@ -60,18 +70,29 @@ async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]
 
 # Whoever takes it last has it: the one before may be dead; if it is not, its writes are refused.
 _TAKE = f"""
+WITH before AS (
+    SELECT leased_until FROM chunks WHERE batch = $1 AND no = $2 AND part_key IS NULL FOR UPDATE
+)
 UPDATE chunks SET token = token + 1, leased_until = now() + make_interval(secs => $3),
     succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
+FROM before
 WHERE batch = $1 AND no = $2 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
-RETURNING {_COLUMNS}
+RETURNING {_QUALIFIED}, extract(epoch FROM
+    now() - before.leased_until + make_interval(secs => $3))::float8 AS silent_s
 """
 
 
-async def take(connection: Connection, batch: BatchId, no: int, *, lease_s: float) -> Chunk | None:
-    """Take the chunk; None if it is done or its batch is not being processed (any more)."""
+async def take(
+    connection: Connection, batch: BatchId, no: int, *, lease_s: float
+) -> tuple[Chunk, float | None] | None:
+    """Take the chunk; None if it is done or its batch is not being processed (any more).
+
+    With it comes for how many seconds the worker that had it has not been heard of; None: nobody
+    had it.
+    """
     row = await connection.fetchrow(_TAKE, batch, no, lease_s)
-    return None if row is None else _chunk(row)
+    return None if row is None else (_chunk(row), row["silent_s"])
 
 
 # One statement tells progress, keeps the lease, and learns whether to go on.
@@ -103,15 +124,22 @@ async def pulse(
 
 
 _SETTLE = """
-UPDATE chunks SET part_key = $4, leased_until = NULL,
-    succeeded = $5, failed = $6, cancelled = $7, errors = $8
-WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+UPDATE chunks SET part_key = $4, part_size = $5, leased_until = NULL,
+    succeeded = $6, failed = $7, cancelled = $8, errors = $9
+-- Once more by the same worker: the answer to the first try was lost.
+WHERE batch = $1 AND no = $2 AND token = $3 AND (part_key IS NULL OR part_key = $4)
 RETURNING 1
 """
 
 
 async def settle(
-    connection: Connection, batch: BatchId, chunk: Chunk, *, part_key: str, tally: Tally
+    connection: Connection,
+    batch: BatchId,
+    chunk: Chunk,
+    *,
+    part_key: str,
+    part_size: int,
+    tally: Tally,
 ) -> bool:
     """Record the chunk's results; False if they are not wanted: another worker has taken it."""
     settled = await connection.fetchval(
@@ -120,12 +148,24 @@ async def settle(
         chunk.no,
         chunk.token,
         part_key,
+        part_size,
         tally.succeeded,
         tally.failed,
         tally.cancelled,
         tallies.encode_errors(tally.errors),
     )
     return settled is not None
+
+
+_GIVE_BACK = """
+UPDATE chunks SET returned = returned + 1, leased_until = NULL
+WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+"""
+
+
+async def give_back(connection: Connection, batch: BatchId, chunk: Chunk) -> None:
+    """Say that its worker is alive and has stopped: it does not count among those that died."""
+    await connection.execute(_GIVE_BACK, batch, chunk.no, chunk.token)
 
 
 _ANY_TODO = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"

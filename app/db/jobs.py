@@ -4,7 +4,7 @@ A job only wakes a worker up. What there is to do, and who may do it, stands in 
 so a job that runs twice, or once too often, does no harm.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Self
@@ -12,12 +12,28 @@ from typing import Self
 import msgspec
 from pgqueuer.adapters.persistence.queries import Queries
 
+from batchd.db import shares
 from batchd.db.connection import Connection
-from batchd.domain.batches import Status
+from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
 
 _SLICE = 5_000
 """Jobs one statement queues: a large batch has more than fit into the time it may take."""
+
+EXPRESS_BYTES = 64 * 1024
+"""A batch with no more than this is small: it does not wait behind chunks that take minutes."""
+
+_LAST_PRIORITY = -2_000_000_000
+
+
+class Lane(StrEnum):
+    """A queue with workers' places of its own; the engine calls it an entrypoint."""
+
+    CHUNKS = "chunks"
+    STAGES = "stages"
+    """Everything else: the copy of a large file must not hold a place in which lines could run."""
+    EXPRESS = "express"
+    """Chunks and all else of small batches."""
 
 
 class Stage(StrEnum):
@@ -49,6 +65,8 @@ class Job(msgspec.Struct, frozen=True):
     stage: Stage
     batch: BatchId
     chunk: int | None = None
+    cost: int = 1
+    """Lines; it says how long the account's next job has to wait for its turn."""
 
     @property
     def key(self) -> str:
@@ -64,18 +82,33 @@ class Job(msgspec.Struct, frozen=True):
         return msgspec.json.decode(payload, type=cls)
 
 
-async def enqueue(connection: Connection, jobs: Iterable[Job]) -> None:
-    """Queue jobs, in the transaction at hand: they exist when it commits, or never did."""
+def lane_of(batch: Batch, stage: Stage) -> Lane:
+    if batch.input_size <= EXPRESS_BYTES:
+        return Lane.EXPRESS
+    return Lane.CHUNKS if stage is Stage.CHUNK else Lane.STAGES
+
+
+async def enqueue(connection: Connection, batch: Batch, jobs: Sequence[Job]) -> None:
+    """Queue jobs of one lane for their batch, in its account's turn, in the transaction at hand.
+
+    They exist when it commits, or never did.
+    """
+    if not jobs:
+        return
+    lane = lane_of(batch, jobs[0].stage)
+    tags = await shares.take_tags(connection, lane, batch.account, [job.cost for job in jobs])
     queries = Queries.from_asyncpg_connection(connection)  # type: ignore[arg-type]
-    waiting = iter(jobs)
+    waiting = zip(jobs, tags, strict=True)
     while wanted := list(islice(waiting, _SLICE)):
         await queries.enqueue(
-            [job.stage.value for job in wanted],
-            [job.encode() for job in wanted],
-            [0] * len(wanted),
-            dedupe_key=[job.key for job in wanted],
+            [lane.value] * len(wanted),
+            [job.encode() for job, _ in wanted],
+            [max(-tag, _LAST_PRIORITY) for _, tag in wanted],
+            dedupe_key=[job.key for job, _ in wanted],
             on_conflict="skip",
         )
+    if jobs[0].stage is Stage.CHUNK:
+        await shares.reorder(connection, lane, batch.account, batch.batch)
 
 
 _DROP_CHUNKS = """
@@ -90,52 +123,24 @@ async def drop_chunks(connection: Connection, batch: BatchId) -> None:
     await connection.execute(_DROP_CHUNKS, batch)
 
 
-# The lists of end statuses are the condition of the index batches_live, word for word: without it
-# PostgreSQL would read the whole table for the few rows that are not at an end.
-_LOST_STAGES = """
-SELECT b.batch, s.stage FROM batches b
-JOIN unnest($1::text[], $2::text[]) AS s (status, stage) ON b.status = s.status COLLATE "C"
-WHERE b.status NOT IN ('hash_mismatch', 'validation_failed', 'completed', 'cancelled')
-AND NOT EXISTS (
-    SELECT FROM pgqueuer j
-    WHERE j.dedupe_key = s.stage || ':' || b.batch AND j.status IN ('queued', 'picked')
-)
-"""
-
-_LOST_CHUNKS = """
-SELECT c.batch, c.no FROM batches b JOIN chunks c USING (batch)
-WHERE b.status NOT IN ('hash_mismatch', 'validation_failed', 'completed', 'cancelled')
-AND b.status = 'processing' AND c.part_key IS NULL
-AND NOT EXISTS (
-    SELECT FROM pgqueuer j
-    WHERE j.dedupe_key = 'chunk:' || c.batch || ':' || c.no AND j.status IN ('queued', 'picked')
-)
-"""
-
-
-async def find_lost(connection: Connection) -> list[Job]:
-    """Return the work that is to be done but for which no job is waiting or running."""
-    stages = await connection.fetch(
-        _LOST_STAGES,
-        [status.value for status in STAGE_OF_STATUS],
-        [stage.value for stage in STAGE_OF_STATUS.values()],
+# The engine gives a dead worker's jobs to whoever has a free place in their lane, which can take
+# as long as a chunk of a slow upstream. In the other lane places are free soon, and they are next.
+_RESCUE = """
+UPDATE pgqueuer SET status = 'queued', entrypoint = $2, queue_manager_id = NULL, updated = now(),
+    priority = coalesce(
+        (SELECT max(priority) FROM pgqueuer WHERE entrypoint = $2 AND status = 'queued'),
+        (SELECT -max(tag) FROM shares WHERE lane = $2),
+        0
     )
-    chunks = await connection.fetch(_LOST_CHUNKS)
-    return [
-        *(Job(Stage(row["stage"]), row["batch"]) for row in stages),
-        *(Job(Stage.CHUNK, row["batch"], row["no"]) for row in chunks),
-    ]
-
-
-_PROCESSED_UNNOTICED = """
-SELECT batch FROM batches b WHERE status = 'processing'
-AND NOT EXISTS (SELECT FROM chunks c WHERE c.batch = b.batch AND c.part_key IS NULL)
+WHERE status = 'picked' AND entrypoint = $1 AND heartbeat < now() - make_interval(secs => $3)
+RETURNING dedupe_key
 """
 
 
-async def find_processed(connection: Connection) -> list[BatchId]:
-    """Return batches whose chunks are all done, but whose last worker died before it said so."""
-    return [row["batch"] for row in await connection.fetch(_PROCESSED_UNNOTICED)]
+async def rescue(connection: Connection, *, silent_s: float) -> list[str]:
+    """Queue the chunks anew whose workers have been silent for so long; return the jobs' keys."""
+    rows = await connection.fetch(_RESCUE, Lane.CHUNKS, Lane.EXPRESS, silent_s)
+    return [row["dedupe_key"] for row in rows]
 
 
 # Three rows a job, and the engine never removes them.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ from pgqueuer.domain import models
 from pgqueuer.domain.errors import RetryRequested
 
 from batchd.db.connection import Database
-from batchd.db.jobs import Job, Stage
+from batchd.db.jobs import Job, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -73,20 +73,20 @@ async def _nothing(_: models.Job) -> None:
 
 
 class Queue:
-    """Takes jobs of some stages, a bounded number at a time, until it is stopped."""
+    """Takes jobs of one lane, a bounded number at a time, until it is stopped."""
 
     def __init__(
         self,
         database: Database,
         handle: Callable[[Job], Awaitable[None]],
         *,
-        stages: Collection[Stage],
+        lane: Lane,
         slots: int,
         lease_s: float,
     ) -> None:
         self._database = database
         self._handle = handle
-        self._stages = stages
+        self._lane = lane
         self._slots = max(slots, 2)
         self._lease_s = lease_s
         self._running: set[asyncio.Task[None]] = set()
@@ -117,10 +117,9 @@ class Queue:
         parameters = EntrypointExecutorParameters(
             func=_nothing, concurrency_limit=0, on_failure="hold"
         )
-        for stage in self._stages:
-            self._manager.register_executor(
-                stage.value, _Executor(parameters, self._handle, self._running, self._stopping)
-            )
+        self._manager.register_executor(
+            self._lane.value, _Executor(parameters, self._handle, self._running, self._stopping)
+        )
         if self._stopping.is_set():
             return
         await self._manager.run(

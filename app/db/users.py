@@ -64,16 +64,17 @@ def _caller(row: asyncpg.Record) -> Caller:
 
 
 _BY_SECRET = """
-SELECT u.account, u.user_id, u.role FROM secrets s JOIN users u USING (user_id)
+SELECT u.account, u.user_id, u.role, s.validity_ts FROM secrets s JOIN users u USING (user_id)
 WHERE s.hash = $1 AND (s.validity_ts IS NULL OR s.validity_ts > $2) AND u.disabled_ts IS NULL
 """
 
 
 async def find_by_secret(
     connection: Connection, secret_hash: bytes, *, now: datetime
-) -> Caller | None:
+) -> tuple[Caller, datetime | None] | None:
+    """Return who holds the secret, and when it stops working; None if it does not work."""
     row = await connection.fetchrow(_BY_SECRET, secret_hash, now)
-    return None if row is None else _caller(row)
+    return None if row is None else (_caller(row), row["validity_ts"])
 
 
 _CALLER = "SELECT account, user_id, role FROM users WHERE user_id = $1 AND disabled_ts IS NULL"

@@ -126,12 +126,16 @@ class Batch:
     """SHA-256 the creator expects of the uploaded file, 64 lower-case hexadecimal digits."""
     batch_dict: bytes | None
     """The creator's own attributes as JSON text."""
+    priority: int
+    """Among the batches of its account, higher ones run first."""
     attempt: int
     """Raised whenever a worker takes up a stage: who holds an older one has been replaced."""
     input_key: str | None
     """The copy that is checked and run; None before it is made and when it is no longer needed."""
     input_problem: str | None
     """Why the copy can't be run as a whole: a code of the validation report."""
+    input_size: int
+    """Bytes of the upload; once they are validated, of the lines as they will be run."""
     lines: int | None
     """How many lines will run; None until they are validated."""
     download_key: str | None

@@ -52,6 +52,8 @@ class CreateBatch:
     hash: str | None
     batch_dict: bytes | None
     """JSON text of an object, keys in the order given."""
+    priority: int
+    """Among the batches of its account, higher ones run first."""
     idempotency_key: str | None
 
 

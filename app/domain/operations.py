@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -12,12 +12,14 @@ from batchd.domain.errors import BatchdError
 from batchd.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """The parts of one call: strings as HTTP brings them, or JSON values as a batch line does."""
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of one call: strings as HTTP brings them, or JSON values as a batch line does.
 
-    path: Mapping[str, object] = field(default_factory=dict)
-    query: Mapping[str, object] = field(default_factory=dict)
+    A struct, not a dataclass, like Call: each line makes both, and a struct is made faster.
+    """
+
+    path: Mapping[str, object] = {}
+    query: Mapping[str, object] = {}
     body: Mapping[str, object] | bytes | BatchdError | None = None
     """From HTTP: the bytes, not looked at yet, or why they were not taken."""
     idempotency_key: str | None = None
@@ -50,8 +52,7 @@ class Answer:
         return self.status < 400 if self.success is None else self.success
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One line, ready to run."""
 
     caller: Caller

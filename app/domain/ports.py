@@ -48,6 +48,13 @@ class ObjectWriter(Protocol):
         """Append; memory stays bounded however much is written."""
         ...
 
+    async def append(self, key: str, size: int) -> bool:
+        """Append another object of so many bytes, if it can be copied inside the storage.
+
+        False: nothing was done, it is too small for that; `write` it.
+        """
+        ...
+
 
 class Storage(Protocol):
     """Objects under keys. Every call raises ProcessingTimeout when the storage does not answer."""

@@ -71,6 +71,7 @@ class BatchAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     batch_dict: (
         Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})] | UnsetType | None
     ) = UNSET
+    priority: int | UnsetType = UNSET
     progress: ProgressAnswer | UnsetType = UNSET
     errors: (
         Annotated[
@@ -159,6 +160,7 @@ def batch(view: BatchView) -> BatchAnswer:
         download=UNSET if view.download is None else _download(view.download),
         operation=shown.operation if "operation" in expand else UNSET,
         batch_dict=_batch_dict(shown) if "batch_dict" in expand else UNSET,
+        priority=shown.priority if "priority" in expand else UNSET,
         progress=_progress(shown, tally) if "progress" in expand else UNSET,
         errors=_errors(tally) if "errors" in expand else UNSET,
         results=_results(shown.results) if "results" in expand else UNSET,

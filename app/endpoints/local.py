@@ -1,5 +1,6 @@
 """The API without HTTP: how batchd's own operations are run in batches."""
 
+import logging
 from collections.abc import Sequence
 
 from batchd import logs
@@ -9,6 +10,8 @@ from batchd.domain.operations import Answer, Parts, Problem, error_answer
 from batchd.endpoints.table import BY_NAME
 from batchd.endpoints.wire import FormError, encode
 from batchd.services.container import ApiServices
+
+logger = logging.getLogger(__name__)
 
 
 class LocalApi:
@@ -38,5 +41,7 @@ class LocalApi:
         except ProcessingTimeout:
             raise
         except BatchdError as error:
-            return error_answer(error, logs.trace.get() or logs.new_trace())
+            trace = logs.trace.get() or logs.new_trace()
+            logger.info("%s: %s", operation, error.name, extra={"trace": trace})
+            return error_answer(error, trace)
         return Answer(status=endpoint.success, body=encode(answer))

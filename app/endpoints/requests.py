@@ -29,7 +29,8 @@ from batchd.endpoints.wire import (
     to_datetime,
 )
 
-EXPANDABLE = ("operation", "batch_dict", "progress", "errors", "results")
+EXPANDABLE = ("operation", "batch_dict", "priority", "progress", "errors", "results")
+MAX_PRIORITY = 100
 MAX_PAGE = 1000
 MAX_KEY_LENGTH = 255
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999
@@ -132,6 +133,15 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         ]
         | UnsetType
     ) = UNSET
+    priority: Annotated[
+        float,  # to JSON Schema 1.0 is an integer, too
+        Meta(
+            ge=-MAX_PRIORITY,
+            le=MAX_PRIORITY,
+            multiple_of=1,
+            description="Among the batches of the account, higher ones run first.",
+        ),
+    ] = 0
 
 
 class UpdateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -169,6 +179,7 @@ def get_batches(parts: Parts) -> forms.GetBatches:
 
 
 def create_batch(parts: Parts) -> forms.CreateBatch:
+    read_query(parts, NoQuery)
     body = read_body(parts, CreateBatchBody)
     key = parts.idempotency_key
     if key is not None and not _KEY.fullmatch(key):
@@ -179,6 +190,7 @@ def create_batch(parts: Parts) -> forms.CreateBatch:
         operation=body.operation,
         hash=None if body.hash is UNSET else body.hash,
         batch_dict=None if body.batch_dict is UNSET else encode(body.batch_dict),
+        priority=int(body.priority),
         idempotency_key=key,
     )
 

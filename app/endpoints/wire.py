@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -27,6 +27,7 @@ _PATTERNS = {
     SHA256_PATTERN: "must be a SHA-256 of 64 lower-case hexadecimal digits",
     KEY_PATTERN: "must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit",
 }
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 
@@ -76,7 +77,9 @@ def _decode(body: bytes) -> object:
         raise InvalidCharacters(f"Byte {error.start + 1} of the body is not UTF-8.") from None
     try:
         return msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except RecursionError:
+        raise NotAValidJson("The body is nested too deeply.") from None
+    except msgspec.MsgspecError as error:
         raise NotAValidJson(f"The body is not JSON: {error}.") from None
 
 
@@ -113,16 +116,25 @@ def _explain(error: str, pointer: str) -> FormError:
 def _plain(form: type[object], name: str, value: object, pointer: str) -> object:
     """Take the six words of the contract for a boolean, and no others; and no infinite number."""
     kind = form.__annotations__.get(name)
-    if kind is bool:
+    if kind is bool and not isinstance(value, list):
         known = _BOOLEANS.get(value) if isinstance(value, str | int) else None
         if known is None:
             raise FormError(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
         return known
+    if isinstance(value, list):
+        raise FormError(f"{pointer}/{name}", "It is given more than once.")
+    if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
+        raise FormError(f"{pointer}/{name}", "It must be a whole number.")
     if isinstance(value, str) and value.strip() != value:
         raise FormError(f"{pointer}/{name}", "There is a space before or after it.")
     if isinstance(value, float) and not math.isfinite(value):
         raise FormError(f"{pointer}/{name}", "It is not a finite number.")
     return value
+
+
+def _is_integer(value: object) -> bool:
+    """Take 1.0 for one in a batch line, as JSON Schema does, but not in a URL."""
+    return not isinstance(value, str) or _INTEGER.fullmatch(value) is not None
 
 
 def to_datetime(seconds: float) -> datetime:

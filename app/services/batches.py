@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from batchd.db import batch_pages, chunks, jobs
 from batchd.db import batches as table
+from batchd.db.batch_reads import BatchReads
 from batchd.db.connection import Connection, Database
 from batchd.db.jobs import Job, Stage
+from batchd.db.notifications import Channel, notify
 from batchd.domain.batches import (
     CANCEL_STATUSES,
     DOWNLOAD_STATUSES,
@@ -19,7 +21,7 @@ from batchd.domain.batches import (
 from batchd.domain.callers import Caller
 from batchd.domain.errors import IdempotencyViolation, NotFound, OperationOrderViolation
 from batchd.domain.forms import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
-from batchd.domain.ids import BatchId
+from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.ports import Clock, SignedUrl, Storage
 from batchd.services.access import Gate, Whose
 
@@ -52,6 +54,7 @@ class Batches:
     def __init__(
         self,
         database: Database,
+        reads: BatchReads,
         storage: Storage,
         gate: Gate,
         clock: Clock,
@@ -59,6 +62,7 @@ class Batches:
         download_validity_s: int,
     ) -> None:
         self._database = database
+        self._reads = reads
         self._storage = storage
         self._gate = gate
         self._clock = clock
@@ -68,19 +72,12 @@ class Batches:
         grant = await self._gate.require(caller, "get_batch", form)
         wanted = form()
         tally = None
-        counted = bool(wanted.expand & {"progress", "errors"})
-        # At the end the counts move from the chunks to the batch: whoever looks here before and
-        # there after it would find them nowhere.
-        reading = self._database.snapshot if counted else self._database.connection
-        async with reading() as connection:
-            batch = await table.find(connection, caller.account, wanted.batch)
-            if batch is None or not grant.reads(caller, batch.user, batch=batch.batch):
-                raise not_found(wanted.batch)
-            if counted:
-                if batch.status in END_STATUSES or batch.status is Status.DELETING:
-                    tally = await table.find_final_tally(connection, batch.batch)
-                else:
-                    tally = await chunks.find_tally(connection, batch.batch)
+        if wanted.expand & {"progress", "errors"}:
+            batch, tally = await self._find_with_tally(caller.account, wanted.batch)
+        else:
+            batch = await self._reads.find(caller.account, wanted.batch)
+        if batch is None or not grant.reads(caller, batch.user, batch=batch.batch):
+            raise not_found(wanted.batch)
         download = None
         if wanted.download and batch.status in DOWNLOAD_STATUSES and batch.download_key is not None:
             download = await self._storage.presign_download(
@@ -89,6 +86,19 @@ class Batches:
                 filename=f"{batch.batch}.jsonl",
             )
         return BatchView(batch=batch, download=download, tally=tally, expand=wanted.expand)
+
+    async def _find_with_tally(
+        self, account: AccountId, wanted: BatchId
+    ) -> tuple[Batch | None, Tally | None]:
+        # At the end the counts move from the chunks to the batch: whoever looks here before and
+        # there after it would find them nowhere.
+        async with self._database.snapshot() as connection:
+            batch = await table.find(connection, account, wanted)
+            if batch is None:
+                return None, None
+            if batch.status in END_STATUSES or batch.status is Status.DELETING:
+                return batch, await table.find_final_tally(connection, wanted)
+            return batch, await chunks.find_tally(connection, wanted)
 
     async def get_page(self, caller: Caller, form: Form[GetBatches]) -> BatchPage:
         """List the batches the caller may see: newest first, or oldest first from a time on."""
@@ -125,6 +135,7 @@ class Batches:
                 raise OperationOrderViolation(
                     f"The batch is '{batch.status}': there is nothing left to cancel."
                 )
+            await notify(connection, Channel.CANCELLED, str(wanted))
             return await self._change(connection, batch, Status.CANCEL, Stage.CANCEL)
 
     async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
@@ -152,5 +163,5 @@ class Batches:
         """Change the status of a batch that is held, and have a worker go on from there."""
         changed = await table.move(connection, batch.batch, to, now=self._clock.now())
         assert changed is not None, "the row is locked and the change was checked"  # noqa: S101
-        await jobs.enqueue(connection, [Job(stage, batch.batch)])
+        await jobs.enqueue(connection, changed, [Job(stage, batch.batch)])
         return BatchView(batch=changed)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from batchd.db.connection import Database
 from batchd.services.batches import Batches
+from batchd.services.callers import Callers
 from batchd.services.creation import Creation
 from batchd.services.health import Health
 from batchd.services.lifecycle import Lifecycle
@@ -26,6 +27,7 @@ class ApiServices:
 class Services:
     database: Database
     users: Users
+    callers: Callers
     api: ApiServices
     lifecycle: Lifecycle
     health: Health

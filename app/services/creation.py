@@ -31,7 +31,7 @@ from batchd.services.uploads import not_found as upload_not_found
 def _request_hash(wanted: CreateBatch) -> bytes:
     """Tell a repeated request from another one: equal for bodies that mean the same."""
     batch_dict = None if wanted.batch_dict is None else msgspec.json.decode(wanted.batch_dict)
-    body = [str(wanted.handler), wanted.operation, wanted.hash, batch_dict]
+    body = [str(wanted.handler), wanted.operation, wanted.hash, batch_dict, wanted.priority]
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()
 
 
@@ -193,9 +193,11 @@ class Creation:
             updated_ts=now,
             hash=wanted.hash,
             batch_dict=wanted.batch_dict,
+            priority=wanted.priority,
             attempt=0,
             input_key=None,
             input_problem=None,
+            input_size=size,
             lines=None,
             download_key=None,
             results=None,
@@ -203,5 +205,5 @@ class Creation:
         await self._claim_key(connection, caller, wanted, request_hash, batch.batch)
         await table.insert(connection, batch, request_hash=request_hash)
         await uploads.set_batch(connection, wanted.handler, batch.batch)
-        await jobs.enqueue(connection, [Job(Stage.COPY, batch.batch)])
+        await jobs.enqueue(connection, batch, [Job(Stage.COPY, batch.batch)])
         return batch

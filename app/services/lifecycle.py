@@ -3,10 +3,15 @@
 import logging
 from typing import assert_never
 
+from batchd import metrics
+from batchd.db import jobs, troubles
 from batchd.db.jobs import Job, Stage
+from batchd.db.queue import TryLater
+from batchd.domain.errors import ProcessingTimeout
 from batchd.services.stages.cancelling import cancel
 from batchd.services.stages.context import Context, Superseded
 from batchd.services.stages.copying import copy
+from batchd.services.stages.giving_up import give_up
 from batchd.services.stages.removing import remove
 from batchd.services.stages.running import run_chunk
 from batchd.services.stages.sweeping import sweep
@@ -17,17 +22,50 @@ from batchd.services.uploads import Uploads
 logger = logging.getLogger(__name__)
 
 
+MAX_DEFECTS = 5
+"""Failures of a job that another try would probably not help; then its batch goes on without."""
+
+
 class Lifecycle:
     def __init__(self, context: Context, uploads: Uploads) -> None:
         self._context = context
         self._uploads = uploads
 
     async def handle(self, job: Job) -> None:
-        """Do what the job asks for. An exception means: try again later, nothing is lost."""
+        """Do what the job asks for. An exception means: try again later, nothing is lost.
+
+        What fails again and again is noted with its reason, and given up after MAX_DEFECTS.
+        """
         try:
             await self._handle(job)
+        except TryLater:
+            raise
         except Superseded as reason:
             logger.info("%s ends early: %s", job.key, reason)
+        except Exception as error:
+            defects = await self._note(job, error)
+            if defects < MAX_DEFECTS:
+                raise
+            logger.exception("%s is given up", job.key)
+            metrics.GIVEN_UP.labels(job.stage).inc()
+            await give_up(self._context, job)
+
+    async def _note(self, job: Job, error: Exception) -> int:
+        """Record why the batch does not go on; return how often it was a defect of ours."""
+        is_defect = not isinstance(error, ProcessingTimeout)
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            async with self._context.database.connection() as connection:
+                return await troubles.note(connection, job, reason=reason, is_defect=is_defect)
+        except ProcessingTimeout:
+            return 0
+
+    async def rescue(self) -> None:
+        """Queue the chunks of dead workers anew."""
+        async with self._context.database.transaction() as connection:
+            rescued = await jobs.rescue(connection, silent_s=self._context.settings.lease_s)
+        for key in rescued:
+            logger.warning("%s has lost its worker and is queued again", key)
 
     async def sweep(self) -> None:
         """Find work that nobody is at, and put it back into the queue."""

@@ -30,9 +30,17 @@ def _new_secret() -> str:
     return secrets.token_urlsafe(SECRET_LENGTH * 3 // 4)
 
 
-def _hash(secret: str) -> bytes:
+def hash_secret(secret: str) -> bytes:
     # A header may bring bytes that are no text: they are no secret either, but must not break this.
     return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
+
+
+def unauthorized() -> Unauthorized:
+    """Return the one answer to no secret, an unknown one and an expired one."""
+    return Unauthorized(
+        "No valid user secret. Send it as 'Authorization: <secret>'; "
+        "if it has expired, ask for a new one."
+    )
 
 
 class Users:
@@ -65,7 +73,7 @@ class Users:
         async with self._database.transaction() as connection:
             await table.insert(connection, user)
             await table.insert_secret(
-                connection, user.user, _hash(secret), now=now, validity_ts=validity_ts
+                connection, user.user, hash_secret(secret), now=now, validity_ts=validity_ts
             )
         return NewSecret(user=user, secret=secret, validity_ts=validity_ts)
 
@@ -89,7 +97,7 @@ class Users:
                 raise NotFound(f"There is no user {user}.")
             await table.end_secrets(connection, user, at=old_until or now)
             await table.insert_secret(
-                connection, user, _hash(secret), now=now, validity_ts=validity_ts
+                connection, user, hash_secret(secret), now=now, validity_ts=validity_ts
             )
         return NewSecret(user=found, secret=secret, validity_ts=validity_ts)
 
@@ -107,18 +115,17 @@ class Users:
 
     async def authenticate(self, secret: str | None) -> Caller:
         """Return who holds the secret. Raises Unauthorized, the same for every reason."""
-        caller = None
+        found = None
         if secret is not None and len(secret) == SECRET_LENGTH:
-            async with self._database.connection() as connection:
-                caller = await table.find_by_secret(
-                    connection, _hash(secret), now=self._clock.now()
-                )
-        if caller is None:
-            raise Unauthorized(
-                "No valid user secret. Send it as 'Authorization: <secret>'; "
-                "if it has expired, ask for a new one."
-            )
-        return caller
+            found = await self.find_by_secret(hash_secret(secret))
+        if found is None:
+            raise unauthorized()
+        return found[0]
+
+    async def find_by_secret(self, secret_hash: bytes) -> tuple[Caller, datetime | None] | None:
+        """Return who holds the secret, and when it stops working; None if it does not work."""
+        async with self._database.connection() as connection:
+            return await table.find_by_secret(connection, secret_hash, now=self._clock.now())
 
     async def current(self, user: UserId) -> Caller:
         """Return who this user is now, for work done in its name. Raises Unauthorized."""

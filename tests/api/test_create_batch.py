@@ -142,7 +142,10 @@ async def test_a_malformed_body_is_refused(caller: ApiCaller) -> None:
         {**body, "operation": ""},
         {**body, "operation": "x" * 65},
         {**body, "operation": ["get_batch"]},
-        {**body, "priority": 1},
+        {**body, "colour": 1},
+        {**body, "priority": 101},
+        {**body, "priority": 1.5},
+        {**body, "priority": "1"},
         {},
         [],
         [body],
@@ -250,3 +253,10 @@ async def test_an_account_has_only_so_many_open_batches(
     async with worker():
         await caller.end(first)
     assert (await create(caller, bodies[2])).status == 201
+
+
+async def test_an_unknown_query_parameter_is_refused_and_makes_nothing(caller: ApiCaller) -> None:
+    body = {"handler": await caller.upload(b"{}\n"), "operation": "get_batch"}
+    reply = await caller.call("POST", "/batches?dry_run=true", json=body)
+    assert_refused(reply, 400, 400589)
+    assert (await caller.get("/batches")).body == {"batches": {}}

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from batchd.db import batch_pages, batches, jobs
+from batchd.db import batch_pages, batches, jobs, lost_work
 from batchd.db.jobs import Job, Stage
 from batchd.devstack.postgres import Postgres
 from batchd.domain.batches import END_STATUSES, Status
@@ -82,7 +82,10 @@ async def large_database(postgres: Postgres) -> AsyncIterator[str]:
         await connection.execute(_STRANGER, LARGE)
         await connection.execute(_CHUNKS, T0 + timedelta(seconds=BATCHES // 10))
         async with connection.transaction():
-            await jobs.enqueue(connection, await queued(connection))
+            for job in await queued(connection):
+                batch = await batches.find_any(connection, job.batch)
+                assert batch is not None
+                await jobs.enqueue(connection, batch, [job])
         await connection.execute("ANALYZE")
         await connection.close()
         yield url
@@ -269,7 +272,7 @@ async def test_open_batches_are_counted_no_further_than_the_limit(explaining: Ex
 
 
 async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Explaining) -> None:
-    lost = await jobs.find_lost(explaining.as_connection)
+    lost = await lost_work.find_lost(explaining.as_connection)
 
     assert len([job for job in lost if job.stage is Stage.COPY]) == OPEN_OF_LARGE // 2
     assert len([job for job in lost if job.stage is Stage.CHUNK and job.chunk == 2]) == OPEN_OF_BUSY
@@ -283,7 +286,7 @@ async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Expla
 async def test_batches_that_nobody_noticed_are_looked_for_among_live_ones_only(
     explaining: Explaining,
 ) -> None:
-    assert await jobs.find_processed(explaining.as_connection) == []
+    assert await lost_work.find_processed(explaining.as_connection) == []
 
     (plan,) = explaining.plans
     assert "Seq Scan" not in plan.scans("batches") | plan.scans("chunks"), plan

@@ -9,7 +9,9 @@ from contextlib import AbstractAsyncContextManager, closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -21,7 +23,12 @@ from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import ObjectInfo, ObjectMissing, SignedUrl, Storage
 from batchd.plugins.s3_storage import s3_storage
-from batchd.plugins.s3_storage.multipart import PART_BYTES, part_bytes
+from batchd.plugins.s3_storage.multipart import (
+    LEAST_BYTES,
+    PART_BYTES,
+    PartsWriter,
+    part_bytes,
+)
 from batchd.plugins.s3_storage.storage import PIECE_BYTES, S3Storage
 from batchd.settings import GIB, MIB, BadSettings, Settings, read_settings
 
@@ -271,6 +278,49 @@ async def test_any_size_makes_a_round_trip(storage: Storage, key: str, size: int
     await put(storage, key, b"x" * size)
     assert await storage.stat(key) == ObjectInfo(size=size)
     assert await get(storage, key) == b"x" * size
+
+
+@pytest.mark.parametrize("before", [0, 1, PART_BYTES - 1, PART_BYTES], ids="{} before".format)
+async def test_large_object_is_appended_inside_the_storage(
+    storage: Storage, key: str, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what was written before it is less than S3 takes for a part."""
+    large = b"".join(b"%015d\n" % n for n in range(3 * PART_BYTES // 16))
+    await put(storage, f"{key}.large", large)
+    sent: list[int] = []
+    monkeypatch.setattr(PartsWriter, "_send_part", counting(PartsWriter._send_part, sent))
+    async with storage.write(key) as writer:
+        await writer.write(b"x" * before)
+        for _ in range(2):
+            assert await writer.append(f"{key}.large", len(large))
+            await writer.write(b"between\n")
+    assert await get(storage, key) == b"x" * before + 2 * (large + b"between\n")
+    assert sum(sent) <= before + 3 * LEAST_BYTES
+
+
+async def test_small_object_is_not_appended_inside_the_storage(storage: Storage, key: str) -> None:
+    await put(storage, f"{key}.small", b"small")
+    async with storage.write(key) as writer:
+        assert not await writer.append(f"{key}.small", 5)
+        await writer.write(b"written")
+    assert await get(storage, key) == b"written"
+
+
+async def test_object_that_is_gone_cannot_be_appended(storage: Storage, key: str) -> None:
+    with pytest.raises(ObjectMissing):
+        async with storage.write(key) as writer:
+            assert await writer.append(f"{key}.gone", 2 * PART_BYTES)
+    assert await storage.stat(key) is None
+
+
+def counting(send_part: Any, sent: list[int]) -> Any:
+    """Return the method that also notes how many bytes go over the network."""
+
+    async def send(self: PartsWriter, upload_id: str, number: int, part: BytesIO) -> Any:
+        sent.append(len(part.getbuffer()))
+        return await send_part(self, upload_id, number, part)
+
+    return send
 
 
 async def test_parts_of_a_very_large_file_stay_within_the_limits_of_s3() -> None:

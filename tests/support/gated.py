@@ -18,6 +18,8 @@ class Gated:
     def __init__(self) -> None:
         self.begun: list[int] = []
         """Line numbers."""
+        self.batches: list[str] = []
+        """Of the lines in `begun`."""
         self.ended: list[int] = []
         self._let = asyncio.Semaphore(0)
 
@@ -25,8 +27,10 @@ class Gated:
         return ()
 
     async def run(self, call: Call) -> Answer:
-        number = int(call.key.rpartition(":")[2])
+        batch, _, number_text = call.key.rpartition(":")
+        number = int(number_text)
         self.begun.append(number)
+        self.batches.append(batch)
         await self._let.acquire()
         self.ended.append(number)
         return Answer(status=200, body=msgspec.json.encode(call.parts.path))

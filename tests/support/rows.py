@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from batchd.domain.batches import Status
+from batchd.domain.batches import Batch, Status
+from batchd.domain.ids import AccountId, BatchId, Handler, UserId
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller
 
@@ -22,6 +23,36 @@ class Row:
     batch: str
     created_ts: datetime
     status: Status
+
+
+def a_batch(
+    account: AccountId | None = None,
+    *,
+    size: int = 0,
+    status: Status = Status.NEW,
+    priority: int = 0,
+) -> Batch:
+    """Return a new batch that is in no database."""
+    return Batch(
+        batch=BatchId(uuid4()),
+        account=account or AccountId(uuid4()),
+        user=UserId(uuid4()),
+        handler=Handler(uuid4()),
+        operation="get_batch",
+        status=status,
+        created_ts=T0,
+        updated_ts=T0,
+        hash=None,
+        batch_dict=None,
+        priority=priority,
+        attempt=0,
+        input_key=None,
+        input_problem=None,
+        input_size=size,
+        lines=None,
+        download_key=None,
+        results=None,
+    )
 
 
 async def insert_batches(

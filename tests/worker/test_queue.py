@@ -2,34 +2,36 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from uuid import uuid4
 
 import pytest
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain import models
 
 from batchd.db import jobs
-from batchd.db.jobs import Job, Stage
+from batchd.db.jobs import Job, Lane, Stage
 from batchd.db.queue import Queue, TryLater
-from batchd.domain.ids import BatchId
 from batchd.services.container import Services
+from tests.support.rows import a_batch
 
 Handle = Callable[[Job], Awaitable[None]]
 
 
+BATCH = a_batch()
+
+
 @pytest.fixture
 def job() -> Job:
-    return Job(Stage.COPY, BatchId(uuid4()))
+    return Job(Stage.COPY, BATCH.batch)
 
 
 @pytest.fixture
 async def queued(services: Services, job: Job) -> None:
     async with services.database.transaction() as connection:
-        await jobs.enqueue(connection, [job])
+        await jobs.enqueue(connection, BATCH, [job])
 
 
 def queue_of(services: Services, handle: Handle) -> Queue:
-    return Queue(services.database, handle, stages=[Stage.COPY], slots=2, lease_s=3.0)
+    return Queue(services.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
 
 
 async def left(services: Services) -> list[tuple[str, str]]:

@@ -3,11 +3,12 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from batchd.db import chunks
@@ -15,8 +16,40 @@ from batchd.db.connection import Connection
 from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Tally
 from batchd.domain.ids import BatchId
+from batchd.domain.operations import (
+    Answer,
+    Call,
+    Operation,
+    OperationContext,
+    OperationFactory,
+    Parts,
+    Problem,
+)
+from batchd.plugins.s3_storage.multipart import PartsWriter
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
+
+
+class Echo:
+    """Answers each line with its path."""
+
+    name = "echo"
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        return ()
+
+    async def run(self, call: Call) -> Answer:
+        return Answer(status=200, body=msgspec.json.encode(call.parts.path))
+
+
+@pytest.fixture
+def operations() -> Sequence[OperationFactory]:
+    @asynccontextmanager
+    async def opened(_: OperationContext) -> AsyncIterator[Operation]:
+        yield Echo()
+
+    return (opened,)
+
 
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -151,3 +184,28 @@ async def test_progress_does_not_go_back_while_the_batch_comes_to_its_end(
     assert shown["progress"]["failed"] == 1
     assert shown["progress"]["remaining"] == 0
     assert shown["errors"] == {"404": {"count": 1, "lines": [1]}}
+
+
+async def test_large_results_are_put_together_inside_the_storage(
+    caller: ApiCaller, worker: RunWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[int] = []
+    append = PartsWriter.append
+
+    async def note(self: PartsWriter, key: str, size: int) -> bool:
+        done = await append(self, key, size)
+        copied.append(size if done else 0)
+        return done
+
+    monkeypatch.setattr(PartsWriter, "append", note)
+    lines = lines_of(*({"id": str(n), "path": {"text": "x" * 100_000}} for n in range(250)))
+    async with worker():
+        batch = await caller.create(lines, "echo")
+        assert await caller.end(batch) == "completed"
+    data = await caller.download_bytes(batch)
+    assert [json.loads(line)["id"] for line in data.splitlines()] == [str(n) for n in range(250)]
+    shown = (await caller.get(f"/batches/{batch}?expand=results")).body["results"]
+    assert shown["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (shown["size"], shown["lines"]) == (len(data), 250)
+    # Chunks of 8 MB are large enough, the last one of one line is not.
+    assert [size > 0 for size in copied] == [True, True, True, False]

@@ -46,9 +46,9 @@ async def batch_to_run(caller: ApiCaller, services: Services, lines: int = LINES
 async def take(services: Services, batch: str, *, lease_s: float) -> Chunk:
     """Take the first chunk like a worker that is never heard of again."""
     async with services.database.connection() as connection:
-        chunk = await chunks.take(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
-    assert chunk is not None
-    return chunk
+        taken = await chunks.take(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
+    assert taken is not None
+    return taken[0]
 
 
 async def files(services: Services, caller: ApiCaller, batch: str, folder: str = "") -> list[str]:

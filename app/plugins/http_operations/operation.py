@@ -1,6 +1,5 @@
 """An operation of the file: each line is one call of the customer's own HTTP API."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from batchd.plugins.http_operations.answering import body_of
 from batchd.plugins.http_operations.client import Reply, Request, Unanswered, send
 from batchd.plugins.http_operations.declaration import Declaration
 from batchd.plugins.http_operations.parts import problems_of, url_of
+from batchd.plugins.http_operations.places import Places
 from batchd.plugins.http_operations.retrying import Pacing, delay_s
 
 logger = logging.getLogger(__name__)
@@ -39,9 +39,7 @@ class Means:
 class HttpOperation:
     """Made anew when the file changes; `places` stays, so that the bound holds meanwhile."""
 
-    def __init__(
-        self, name: str, declaration: Declaration, means: Means, places: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, name: str, declaration: Declaration, means: Means, places: Places) -> None:
         self.name = name
         self._declaration = declaration
         self._means = means
@@ -64,11 +62,11 @@ class HttpOperation:
         request = self._request(call)
         retry, pacing = self._declaration.retry, self._means.pacing
         attempt = 1
-        outcome = await self._attempt(request)
+        outcome = await self._attempt(request, call)
         while (wait_s := delay_s(retry, outcome, attempt, pacing)) is not None:
             await pacing.sleep(wait_s)
             attempt += 1
-            outcome = await self._attempt(request)
+            outcome = await self._attempt(request, call)
         return self._answer(outcome, call, attempt)
 
     def _request(self, call: Call) -> Request:
@@ -79,9 +77,9 @@ class HttpOperation:
             body=msgspec.json.encode(call.parts.body) if self._declaration.body else None,
         )
 
-    async def _attempt(self, request: Request) -> Reply | Unanswered:
+    async def _attempt(self, request: Request, call: Call) -> Reply | Unanswered:
         # Between attempts the place is free for others, and each attempt counts against the rate.
-        async with self._places:
+        async with self._places.place(call.caller.account):
             if self._declaration.rate_per_s is not None:
                 await self._means.rate.acquire(self.name, self._declaration.rate_per_s)
             try:

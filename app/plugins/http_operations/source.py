@@ -9,6 +9,7 @@ from batchd.plugins.http_operations.bad_file import BadOperations
 from batchd.plugins.http_operations.declaration import Declaration
 from batchd.plugins.http_operations.loading import Contents, load, read_again
 from batchd.plugins.http_operations.operation import HttpOperation, Means
+from batchd.plugins.http_operations.places import Places
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class HttpOperations:
         self._taken = taken
         self._look_every_s = look_every_s
         self._operations: Mapping[str, HttpOperation] = {}
-        self._places: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._places: dict[tuple[str, int], Places] = {}
         self._seen: Contents = {}
 
     def find(self, name: str) -> HttpOperation | None:
@@ -81,7 +82,7 @@ class HttpOperations:
     async def _look(self) -> Contents:
         return await asyncio.to_thread(read_again, self._seen)
 
-    def _places_of(self, name: str, declaration: Declaration) -> asyncio.Semaphore:
-        """Return the same semaphore for the same bound: calls of before the change count too."""
+    def _places_of(self, name: str, declaration: Declaration) -> Places:
+        """Return the same places for the same bound: calls of before the change count too."""
         key = (name, declaration.concurrency)
-        return self._places.setdefault(key, asyncio.Semaphore(declaration.concurrency))
+        return self._places.setdefault(key, Places(declaration.concurrency))

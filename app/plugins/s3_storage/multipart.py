@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PART_BYTES = 8 * 1024**2
+LEAST_BYTES = 5 * 1024**2
+"""S3 refuses smaller parts, but for the last one."""
 PARTS_IN_FLIGHT = 2
 PARTS_OF_A_SIZE = 1_000
 ABORT_TIMEOUT_S = 10.0
@@ -64,6 +66,25 @@ class PartsWriter:
             if self._filling.tell() == part_bytes(self._number):
                 await self._send()
 
+    async def append(self, key: str, size: int) -> bool:
+        """Copy the object as a part of its own; the part before it is filled up from its head."""
+        filled = self._filling.tell()
+        head = max(0, LEAST_BYTES - filled) if filled else 0
+        # Grows like the parts that are written: 10,000 must be enough.
+        if size - head < LEAST_BYTES * (part_bytes(self._number) // PART_BYTES):
+            return False
+        if head:
+            with storage_call("read", key):
+                answer = await self._client.get_object(
+                    Bucket=self._bucket, Key=key, Range=f"bytes=0-{head - 1}"
+                )
+                self._filling.write(await answer["Body"].read())
+        if self._filling.tell():
+            await self._send()
+        upload_id = await self._begun()
+        await self._start(self._copy_part(upload_id, self._number, key, f"bytes={head}-{size - 1}"))
+        return True
+
     async def finish(self) -> None:
         if self._upload_id is None:
             with storage_call("write", self._key):
@@ -101,20 +122,30 @@ class PartsWriter:
             logger.warning("storage: parts of %s are left behind: %s", self._key, error)
 
     async def _send(self) -> None:
-        """Start to send the part that is filled, when fewer than the limit are on their way."""
+        """Start to send the part that is filled."""
+        upload_id = await self._begun()
+        part, self._filling = self._filling, BytesIO()
+        part.seek(0)
+        await self._start(self._send_part(upload_id, self._number, part))
+
+    async def _begun(self) -> str:
         if self._upload_id is None:
             with storage_call("write", self._key):
                 upload = await self._client.create_multipart_upload(
                     Bucket=self._bucket, Key=self._key
                 )
             self._upload_id = upload["UploadId"]
+        return self._upload_id
+
+    async def _start(self, sending: "Coroutine[Any, Any, CompletedPartTypeDef]") -> None:
+        """Let the part be sent, when fewer than the limit are on their way."""
         if len(self._in_flight) == PARTS_IN_FLIGHT:
-            await self._settle()
-        part, self._filling = self._filling, BytesIO()
-        part.seek(0)
-        self._in_flight.append(
-            asyncio.create_task(self._send_part(self._upload_id, self._number, part))
-        )
+            try:
+                await self._settle()
+            except BaseException:
+                sending.close()
+                raise
+        self._in_flight.append(asyncio.create_task(sending))
         self._number += 1
 
     async def _settle(self) -> None:
@@ -134,3 +165,17 @@ class PartsWriter:
                 Body=part,
             )
         return {"ETag": answer["ETag"], "PartNumber": number}
+
+    async def _copy_part(
+        self, upload_id: str, number: int, key: str, part: str
+    ) -> "CompletedPartTypeDef":
+        with storage_call("copy", key):
+            answer = await self._client.upload_part_copy(
+                Bucket=self._bucket,
+                Key=self._key,
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": self._bucket, "Key": key},
+                CopySourceRange=part,
+            )
+        return {"ETag": answer["CopyPartResult"]["ETag"], "PartNumber": number}

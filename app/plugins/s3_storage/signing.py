@@ -1,5 +1,6 @@
 """URLs that need no other credential: AWS Signature Version 4 in the query string."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,32 @@ from botocore.awsrequest import AWSRequest
 
 from batchd.domain.ports import SignedUrl
 
+REMEMBERED = 10_000
+MOST = 0.75
+"""Of its time, what a URL must have left to be handed out again."""
 MAX_VALIDITY_S = 7 * 24 * 3600
 """S3 refuses URLs that would live longer."""
+
+
+class RecentUrls:
+    """URLs signed a moment ago: still good answers, as long as most of their time is left."""
+
+    def __init__(self) -> None:
+        self._urls: OrderedDict[tuple[str, str], SignedUrl] = OrderedDict()
+
+    def find(self, key: str, filename: str, *, validity_s: int) -> SignedUrl | None:
+        """Return one that works for nearly as long as a new one would."""
+        signed = self._urls.get((key, filename))
+        if signed is None:
+            return None
+        left_s = (signed.validity_ts - datetime.now(UTC)).total_seconds()
+        return signed if left_s >= MOST * min(validity_s, MAX_VALIDITY_S) else None
+
+    def keep(self, key: str, filename: str, signed: SignedUrl) -> None:
+        self._urls[key, filename] = signed
+        self._urls.move_to_end((key, filename))
+        if len(self._urls) > REMEMBERED:
+            self._urls.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
 from batchd.plugins.s3_storage.faults import RangeEmpty, storage_call, unanswered
 from batchd.plugins.s3_storage.multipart import writing
-from batchd.plugins.s3_storage.signing import UrlSigner
+from batchd.plugins.s3_storage.signing import RecentUrls, UrlSigner
 
 if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
@@ -29,6 +29,7 @@ class S3Storage:
     client: "S3Client"
     bucket: str
     signer: UrlSigner
+    recent: RecentUrls = field(default_factory=RecentUrls)
 
     async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
         with storage_call("sign", key):
@@ -39,8 +40,12 @@ class S3Storage:
             "response-content-disposition": f'attachment; filename="{filename}"',
             "response-content-type": "application/x-ndjson",
         }
-        with storage_call("sign", key):
-            return await self.signer.sign("GET", key, validity_s=validity_s, query=query)
+        signed = self.recent.find(key, filename, validity_s=validity_s)
+        if signed is None:
+            with storage_call("sign", key):
+                signed = await self.signer.sign("GET", key, validity_s=validity_s, query=query)
+            self.recent.keep(key, filename, signed)
+        return signed
 
     async def stat(self, key: str) -> ObjectInfo | None:
         try:

@@ -11,7 +11,7 @@ from batchd.services.stages.writing import assemble
 _LOOK_AGAIN_S = 0.2
 
 
-async def cancel(context: Context, batch_id: BatchId) -> None:
+async def cancel(context: Context, batch_id: BatchId, *, salvage: bool = False) -> None:
     """Wait until no chunk of the batch is running, then end it.
 
     Raises TryLater while one is: its worker notices within half a second, or loses its lease.
@@ -29,7 +29,7 @@ async def cancel(context: Context, batch_id: BatchId) -> None:
     if batch.lines is None:
         await _end_unvalidated(context, batch)
     else:
-        await assemble(context, batch, end=Status.CANCELLED)
+        await assemble(context, batch, end=Status.CANCELLED, salvage=salvage)
 
 
 async def _end_unvalidated(context: Context, batch: Batch) -> None:

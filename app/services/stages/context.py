@@ -10,6 +10,7 @@ from batchd.domain.ports import Clock, Storage
 from batchd.services.access import Gate
 from batchd.services.keys import batch_prefix
 from batchd.services.registry import Operations
+from batchd.services.stages.cancellations import Cancellations
 from batchd.services.users import Users
 from batchd.settings import Settings
 
@@ -23,6 +24,7 @@ class Context:
     gate: Gate
     users: Users
     operations: Operations
+    cancellations: Cancellations
     clock: Clock
     settings: Settings
 

@@ -5,6 +5,7 @@ import hashlib
 from batchd.db import batches, jobs
 from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Batch, Status
+from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import ObjectMissing
 from batchd.services.keys import copy_key, upload_key
@@ -32,6 +33,14 @@ async def copy(context: Context, batch_id: BatchId) -> None:
     else:
         await _keep(context, batch, problem)
     await context.storage.delete([upload_key(batch.account, batch.handler)])
+
+
+async def give_up_copy(context: Context, batch_id: BatchId) -> None:
+    """Let the validation report tell that there is no copy."""
+    async with context.database.transaction() as connection:
+        batch = await batches.take(connection, batch_id, Status.COPYING, now=context.clock.now())
+    if batch is not None:
+        await _keep(context, batch, General.name)
 
 
 async def _copy(context: Context, batch: Batch) -> tuple[str, str | None]:
@@ -68,7 +77,7 @@ async def _keep(context: Context, batch: Batch, problem: str | None) -> None:
         )
         if copied is not None:
             await batches.set_input(connection, batch.batch, key=copy_key(batch), problem=problem)
-            await jobs.enqueue(connection, [Job(Stage.VALIDATE, batch.batch)])
+            await jobs.enqueue(connection, copied, [Job(Stage.VALIDATE, batch.batch)])
     if copied is None:
         await context.storage.delete([copy_key(batch)])
         raise Superseded(f"{batch.batch} was cancelled, or copied by another worker")

@@ -33,8 +33,10 @@ def encode(number: int, line_id: str | None, answer: Answer | None) -> bytes:
 def failure(error: Exception, *, line: str) -> Answer:
     """Return what a direct call that failed like this would have answered; a defect is logged."""
     trace = logs.trace.get() or logs.new_trace()
-    if not isinstance(error, BatchdError):
-        logger.error("line %s failed, trace %s", line, trace, exc_info=error)
+    if isinstance(error, BatchdError):
+        logger.info("line %s failed: %s", line, error.name, extra={"trace": trace})
+    else:
+        logger.error("line %s failed", line, extra={"trace": trace}, exc_info=error)
         error = General("The line could not be run because of a defect of the service.")
     return error_answer(error, trace)
 

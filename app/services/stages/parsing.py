@@ -85,6 +85,8 @@ def _diagnose(data: bytes) -> BadLine:
         value = _any_decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         message = f"The line is not JSON: {error}."
+        if isinstance(error, RecursionError):
+            message = "The line is nested too deeply."
         return BadLine([Problem(code="not_a_valid_json", pointer="", message=message)])
     if not isinstance(value, dict):
         message = "The line is not a JSON object."

@@ -1,9 +1,15 @@
-"""The sweeper: finds work that nobody is at, and removes what has had its time."""
+"""The supervisor: finds batches that do not go on, says why, and puts them right."""
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
 
-from batchd.db import idempotency, jobs, locks
+from batchd import metrics
+from batchd.db import batches, idempotency, jobs, locks, lost_work, shares, troubles
+from batchd.db.connection import Connection
+from batchd.db.jobs import Job
 from batchd.services.stages.context import Context
 from batchd.services.stages.running import note_processed
 from batchd.services.uploads import Uploads
@@ -11,6 +17,7 @@ from batchd.services.uploads import Uploads
 logger = logging.getLogger(__name__)
 
 _IDEMPOTENCY_KEYS_LIVE = timedelta(hours=24)
+_TROUBLES_SHOWN = 20
 
 
 async def sweep(context: Context, uploads: Uploads) -> None:
@@ -18,16 +25,41 @@ async def sweep(context: Context, uploads: Uploads) -> None:
     async with context.database.transaction() as connection:
         if not await locks.try_hold(connection, locks.SWEEPER):
             return
-        lost = await jobs.find_lost(connection)
-        await jobs.enqueue(connection, lost)
-        unnoticed = await jobs.find_processed(connection)
+        lost = await lost_work.find_lost(connection)
+        await _enqueue(connection, lost)
+        unnoticed = await lost_work.find_processed(connection)
+        in_trouble = await troubles.find(connection, limit=_TROUBLES_SHOWN)
+        if await shares.rebase(connection):
+            logger.info("the virtual time of the shares begins anew")
         await jobs.prune(connection)
         await idempotency.prune(connection, before=context.clock.now() - _IDEMPOTENCY_KEYS_LIVE)
     for job in lost:
+        metrics.STUCK.labels("queued again").inc()
         logger.warning("%s had no job and is queued again", job.key)
     for batch in unnoticed:
         if await note_processed(context, batch):
+            metrics.STUCK.labels("noticed").inc()
             logger.warning("%s was processed and nobody had noticed", batch)
+    metrics.IN_TROUBLE.set(len(in_trouble))
+    for trouble in in_trouble:
+        logger.warning(
+            "%s is %s and does not go on: %s failed %d times in %.0f s, last with: %s",
+            trouble.batch,
+            trouble.status,
+            trouble.job,
+            trouble.tries,
+            trouble.seconds,
+            trouble.reason,
+        )
     removed = await uploads.remove_expired()
     if removed:
         logger.info("%d expired uploads removed", removed)
+
+
+async def _enqueue(connection: Connection, lost: Sequence[Job]) -> None:
+    """Queue the jobs of each batch in its account's turn."""
+    by_batch = attrgetter("batch")
+    for batch_id, of_batch in groupby(sorted(lost, key=by_batch), key=by_batch):
+        batch = await batches.find_any(connection, batch_id)
+        if batch is not None:
+            await jobs.enqueue(connection, batch, list(of_batch))

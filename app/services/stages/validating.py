@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import chain
 
 from batchd.db import batches, chunks, jobs
 from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Batch, Status
+from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.operations import Operation, Problem
 from batchd.domain.ports import ObjectWriter
@@ -34,7 +36,17 @@ async def validate(context: Context, batch_id: BatchId) -> None:
             everything = report.read(chain([first] if first else [], repeated))
             await _fail(context, batch, everything)
         else:
-            await _go_on(context, batch, scan.plan, unpacked=scan.unpacked)
+            await _go_on(context, batch, scan)
+
+
+async def give_up_validation(context: Context, batch_id: BatchId) -> None:
+    """End with a report that says no more than that the file could not be read."""
+    async with context.database.transaction() as connection:
+        batch = await batches.take(connection, batch_id, Status.VALIDATING, now=context.clock.now())
+    if batch is not None:
+        with Report() as report:
+            report.add(1, None, [_whole_file(General.name)])
+            await _fail(context, batch, report.read(()))
 
 
 class _Stop(Exception):
@@ -56,7 +68,7 @@ class _Scan:
         self._ids = ids
         self._report = report
         self._hold = Hold(context, batch)
-        self._size = 0
+        self.size = 0
         self._line = 0
         self.plan = Plan(max_lines=self._settings.chunk_lines, max_bytes=self._settings.chunk_bytes)
         self.unpacked = False
@@ -98,8 +110,8 @@ class _Scan:
 
     async def _counted(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
-            self._size += len(piece)
-            if self._size > self._settings.max_file_bytes:
+            self.size += len(piece)
+            if self.size > self._settings.max_file_bytes:
                 raise _Stop(self._line + 1, _whole_file("quota_violation"))
             yield piece
 
@@ -118,7 +130,7 @@ class _Scan:
         line_id = None
         try:
             if line.data is None:
-                raise BadLine([_too_long(line, self._settings.max_line_bytes)])
+                raise BadLine([_too_long(self._settings.max_line_bytes)])
             line_id = check(operation, line.data, number=line.number).id
         except BadLine as bad:
             line_id = bad.id
@@ -133,8 +145,8 @@ async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncI
         yield piece
 
 
-def _too_long(line: RawLine, at_most: int) -> Problem:
-    message = f"The line has {line.size} bytes; at most {at_most} are taken."
+def _too_long(at_most: int) -> Problem:
+    message = f"The line is longer than the {at_most} bytes that are taken."
     return Problem(code="quota_violation", pointer="", message=message)
 
 
@@ -147,6 +159,7 @@ def _whole_file(code: str) -> Problem:
     message = {
         "not_found": "The uploaded file was gone before it could be copied. Upload it again.",
         "quota_violation": "The file is larger than is taken. Split it.",
+        General.name: "The file could not be read because of a defect of the service.",
     }[code]
     return Problem(code=code, pointer="", message=message)
 
@@ -173,7 +186,8 @@ async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None
     await tidy(context, batch, keep=key)
 
 
-async def _go_on(context: Context, batch: Batch, plan: Plan, *, unpacked: bool) -> None:
+async def _go_on(context: Context, batch: Batch, scan: _Scan) -> None:
+    plan, unpacked = scan.plan, scan.unpacked
     planned = plan.chunks()
     async with context.database.transaction() as connection:
         now = context.clock.now()
@@ -181,17 +195,20 @@ async def _go_on(context: Context, batch: Batch, plan: Plan, *, unpacked: bool) 
             connection, batch.batch, Status.PROCESSING, now=now, attempt=batch.attempt
         )
         if processing is not None:
-            await batches.set_lines(connection, batch.batch, plan.lines)
+            await batches.set_lines(connection, batch.batch, plan.lines, size=scan.size)
             if unpacked:
                 await batches.set_input(connection, batch.batch, key=unpacked_key(batch))
             await chunks.insert(connection, batch.batch, planned)
+            running = replace(processing, input_size=scan.size)
             await jobs.enqueue(
-                connection, (Job(Stage.CHUNK, batch.batch, chunk.no) for chunk in planned)
+                connection,
+                running,
+                [Job(Stage.CHUNK, batch.batch, chunk.no, cost=chunk.lines) for chunk in planned],
             )
             if not planned:
                 # Nothing to run: there will be no last chunk to say that all are done.
                 await batches.move(connection, batch.batch, Status.PROCESSED, now=now)
-                await jobs.enqueue(connection, [Job(Stage.RESULTS, batch.batch)])
+                await jobs.enqueue(connection, running, [Job(Stage.RESULTS, batch.batch)])
     if processing is None:
         await context.storage.delete([unpacked_key(batch)])
         raise Superseded(f"{batch.batch} was cancelled, or validated by another worker")

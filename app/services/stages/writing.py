@@ -1,62 +1,54 @@
 """processed → writing_results → completed: the results of the chunks become one file."""
 
 import hashlib
-from collections.abc import AsyncIterator
 
+from batchd import logs
 from batchd.db import batches, chunks
 from batchd.db.chunks import Chunk
-from batchd.domain.batches import Batch, ResultsFile, Status, Tally
+from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ResultsFile, Status, StatusErrors, Tally
+from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
+from batchd.domain.ports import ObjectMissing, ObjectWriter
 from batchd.services.keys import results_key
 from batchd.services.stages import lines
 from batchd.services.stages.chunk_lines import parse_valid, read_lines
 from batchd.services.stages.context import Context, Hold, Superseded, tidy
 
 
-async def write_results(context: Context, batch_id: BatchId) -> None:
+async def write_results(context: Context, batch_id: BatchId, *, salvage: bool = False) -> None:
     """Write the results file of a batch whose lines have all been run."""
     async with context.database.transaction() as connection:
         batch = await batches.take(
             connection, batch_id, Status.WRITING_RESULTS, now=context.clock.now()
         )
     if batch is not None:
-        await assemble(context, batch, end=Status.COMPLETED)
+        await assemble(context, batch, end=Status.COMPLETED, salvage=salvage)
 
 
-async def assemble(context: Context, batch: Batch, *, end: Status) -> None:
+async def assemble(context: Context, batch: Batch, *, end: Status, salvage: bool = False) -> None:
     """Write one line for each line that was validated, in their order, and end the batch.
 
-    Lines that were not run are written as cancelled. Raises ValueError when lines are missing.
+    Lines that were not run are written as cancelled. Raises ValueError when lines are missing,
+    ObjectMissing when a chunk's results are gone; with `salvage` those are written as failed.
     """
-    hold = Hold(context, batch)
     async with context.database.connection() as connection:
         planned = await chunks.find_all(connection, batch.batch)
-    tally = Tally()
-    digest = hashlib.sha256()
-    size = written = 0
     key = results_key(batch)
     async with context.storage.write(key) as writer:
+        file = _ResultsFile(context, batch, writer, salvage=salvage)
         for chunk in planned:
-            async for piece in _results_of(context, batch, chunk):
-                await hold.check()
-                digest.update(piece)
-                size += len(piece)
-                written += piece.count(b"\n")
-                await writer.write(piece)
-            done = chunk.tally if chunk.part_key else Tally(cancelled=chunk.lines)
-            tally = tally.plus(done)
-        if not written == batch.lines == tally.done:
+            await file.add(chunk)
+        if not file.lines == batch.lines == file.tally.done:
             raise ValueError(
-                f"{batch.batch}: {written} results and {tally.done} counted for {batch.lines} lines"
+                f"{file.lines} results and {file.tally.done} counted for {batch.lines} lines"
             )
-    results = ResultsFile(size=size, lines=written, sha256=digest.hexdigest())
     async with context.database.transaction() as connection:
         ended = await batches.move(
             connection, batch.batch, end, now=context.clock.now(), attempt=batch.attempt
         )
         if ended is not None:
             await batches.set_results(
-                connection, batch.batch, key=key, results=results, tally=tally
+                connection, batch.batch, key=key, results=file.facts(), tally=file.tally
             )
             await batches.set_input(connection, batch.batch, key=None)
             await chunks.delete(connection, batch.batch)
@@ -66,13 +58,73 @@ async def assemble(context: Context, batch: Batch, *, end: Status) -> None:
     await tidy(context, batch, keep=key)
 
 
-async def _results_of(context: Context, batch: Batch, chunk: Chunk) -> AsyncIterator[bytes]:
-    if chunk.part_key is not None:
-        async with context.storage.read(chunk.part_key) as pieces:
+class _ResultsFile:
+    """The file as it grows, chunk by chunk."""
+
+    def __init__(
+        self, context: Context, batch: Batch, writer: ObjectWriter, *, salvage: bool
+    ) -> None:
+        self._context = context
+        self._batch = batch
+        self._writer = writer
+        self._salvage = salvage
+        self._hold = Hold(context, batch)
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self.lines = 0
+        self.tally = Tally()
+
+    def facts(self) -> ResultsFile:
+        return ResultsFile(size=self._size, lines=self.lines, sha256=self._digest.hexdigest())
+
+    async def add(self, chunk: Chunk) -> None:
+        if chunk.part_key is None:
+            await self._add_cancelled(chunk)
+            return
+        try:
+            await self._add_part(chunk.part_key, chunk.part_size)
+            self.tally = self.tally.plus(chunk.tally)
+        except ObjectMissing:
+            if not self._salvage:
+                raise
+            await self._add_lost(chunk)
+
+    async def _add_part(self, key: str, size: int) -> None:
+        async with self._context.storage.read(key) as pieces:
+            # What is large goes from object to object inside the storage, and is read here only
+            # for its digest.
+            copied = await self._writer.append(key, size)
             async for piece in pieces:
-                yield piece
-        return
-    async for found in read_lines(context, batch, chunk):
-        yield b"".join(
-            lines.encode(line.number, parse_valid(line).id, lines.CANCELLED) for line in found
-        )
+                await self._take(piece, written=copied)
+
+    async def _add_cancelled(self, chunk: Chunk) -> None:
+        async for found in read_lines(self._context, self._batch, chunk):
+            await self._take(
+                b"".join(
+                    lines.encode(line.number, parse_valid(line).id, lines.CANCELLED)
+                    for line in found
+                )
+            )
+        self.tally = self.tally.plus(Tally(cancelled=chunk.lines))
+
+    async def _add_lost(self, chunk: Chunk) -> None:
+        """Write the lines as failed: better than a batch that never ends."""
+        logs.new_trace()
+        error = General("The line was run, but its result was lost in the storage.")
+        answer = lines.failure(error, line=f"{self._batch.batch}:{chunk.first_line}")
+        numbers: list[int] = []
+        async for found in read_lines(self._context, self._batch, chunk):
+            numbers += [line.number for line in found]
+            await self._take(
+                b"".join(lines.encode(line.number, parse_valid(line).id, answer) for line in found)
+            )
+        samples = StatusErrors(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
+        self.tally = self.tally.plus(Tally(failed=len(numbers), errors={error.status: samples}))
+
+    async def _take(self, piece: bytes, *, written: bool = False) -> None:
+        await self._hold.check()
+        self._digest.update(piece)
+        self._size += len(piece)
+        self.lines += piece.count(b"\n")
+        if not written:
+            await self._writer.write(piece)

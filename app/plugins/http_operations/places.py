@@ -1,0 +1,59 @@
+"""The bound on calls under way, handed out so that no account waits behind all of another's."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from batchd.domain.ids import AccountId
+
+
+class Places:
+    """A semaphore that serves the accounts in turn, and the calls of each in their order."""
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._waiting: OrderedDict[AccountId, deque[asyncio.Future[None]]] = OrderedDict()
+        """The next account to be served comes first."""
+
+    @asynccontextmanager
+    async def place(self, account: AccountId) -> AsyncIterator[None]:
+        """Have a place while the block runs."""
+        await self._take(account)
+        try:
+            yield
+        finally:
+            self._give()
+
+    async def _take(self, account: AccountId) -> None:
+        if self._free and not self._waiting:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(account, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(account, turn)
+            else:  # the place came in the same moment: it is the next one's
+                self._give()
+            raise
+
+    def _leave(self, account: AccountId, turn: "asyncio.Future[None]") -> None:
+        turns = self._waiting.get(account)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[account]
+
+    def _give(self) -> None:
+        while self._waiting:
+            account, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[account] = turns  # behind the others
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

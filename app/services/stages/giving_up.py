@@ -1,0 +1,26 @@
+"""What becomes of work that fails again and again: its batch goes on, and tells what is missing."""
+
+from batchd.db.jobs import Job, Stage
+from batchd.services.stages.cancelling import cancel
+from batchd.services.stages.context import Context
+from batchd.services.stages.copying import give_up_copy
+from batchd.services.stages.running import run_chunk
+from batchd.services.stages.validating import give_up_validation
+from batchd.services.stages.writing import write_results
+
+
+async def give_up(context: Context, job: Job) -> None:
+    """End the job's stage in the way that is left. May fail as well: then it is tried again."""
+    match job.stage:
+        case Stage.COPY:
+            await give_up_copy(context, job.batch)
+        case Stage.VALIDATE:
+            await give_up_validation(context, job.batch)
+        case Stage.CHUNK:
+            await run_chunk(context, job.batch, job.chunk or 0, hopeless=True)
+        case Stage.RESULTS:
+            await write_results(context, job.batch, salvage=True)
+        case Stage.CANCEL:
+            await cancel(context, job.batch, salvage=True)
+        case Stage.DELETE:
+            raise RuntimeError(f"{job.key}: files that can't be deleted are not forgotten")

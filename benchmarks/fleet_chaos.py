@@ -1,0 +1,103 @@
+"""Chaos: workers are killed and PostgreSQL is restarted while batches run; nothing is lost.
+
+Prints: batches completed, lines missing and doubled in the results, calls that the upstream saw
+again, and the longest time until a dead worker's chunk was taken over.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from support.customer import customer
+from support.http_operation import NAME, lines, run_upstream
+from support.stack import Stack, User, run_stack
+
+ACCOUNTS = 5
+WORKERS = 3
+_SILENCE = re.compile(r"taken over after ([0-9.]+) s")
+
+
+async def main(options: argparse.Namespace) -> None:
+    with TemporaryDirectory() as name:
+        async with (
+            run_upstream(Path(name)) as upstream,
+            run_stack(operations=upstream.file) as stack,
+        ):
+            await stack.start("api")
+            workers = [await stack.start("worker") for _ in range(WORKERS)]
+            await stack.until_ready()
+            users = [await stack.user() for _ in range(ACCOUNTS)]
+            began = time.monotonic()
+            killing = asyncio.create_task(kill_workers(stack, workers, options))
+            found = await asyncio.gather(
+                *(
+                    run_batch(stack, users[n % ACCOUNTS], options.lines)
+                    for n in range(options.batches)
+                )
+            )
+            took_s = time.monotonic() - began
+            kills = await killing
+            report(found, options.lines)
+            counts = await upstream.counts()
+            total = options.batches * options.lines
+            print(f"calls of the upstream         {counts['calls']} for {total} lines")
+            print(f"  made again                  {counts['calls'] - counts['keys']}")
+            print(f"workers killed                {kills}; PostgreSQL restarted once")
+            silences = [float(s) for line in stack.logs("worker") for s in _SILENCE.findall(line)]
+            print(f"chunks taken over             {len(silences)}")
+            longest = ", ".join(f"{s:.1f}" for s in sorted(silences, reverse=True)[:5])
+            print(f"  longest times until then    {longest} s")
+            print(f"time                          {took_s:.0f} s")
+
+
+async def run_batch(stack: Stack, user: User, count: int) -> tuple[str, Counter[int]]:
+    """Return the end status, and how often each line stands in the results."""
+    async with customer(stack.api_url, user.secret) as caller:
+        batch = await caller.create(lines(count), NAME)
+        status, _ = await caller.end(batch, poll_s=1.0)
+        results = [json.loads(line) for line in (await caller.download(batch)).splitlines()]
+    numbers = [result["line"] for result in results]
+    assert numbers == sorted(numbers), "the results are not in the order of the file"
+    assert {result["outcome"] for result in results} == {"succeeded"}, results[0]
+    return status, Counter(numbers)
+
+
+async def kill_workers(stack: Stack, workers: list[Process], options: argparse.Namespace) -> int:
+    """Kill a random worker every few seconds, and start another; restart PostgreSQL once."""
+    rng = random.Random(options.seed)
+    rounds = int(options.seconds / options.every_s)
+    for number in range(rounds):
+        await asyncio.sleep(options.every_s)
+        if number == rounds // 2:
+            await stack.restart_database(away_s=1.0)
+        victim = rng.randrange(len(workers))
+        workers[victim].kill()
+        await workers[victim].wait()
+        workers[victim] = await stack.start("worker")
+    return rounds
+
+
+def report(found: list[tuple[str, Counter[int]]], count: int) -> None:
+    statuses = Counter(status for status, _ in found)
+    missing = sum(count - len(numbers) for _, numbers in found)
+    doubled = sum(times - 1 for _, numbers in found for times in numbers.values())
+    print(f"batches                       {dict(statuses)}")
+    print(f"lines missing in results      {missing}")
+    print(f"lines twice in results        {doubled}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, default=20)
+    parser.add_argument("--lines", type=int, default=20_000)
+    parser.add_argument("--seconds", type=float, default=120, help="how long workers are killed")
+    parser.add_argument("--every-s", type=float, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    asyncio.run(main(parser.parse_args()))

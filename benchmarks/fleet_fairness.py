@@ -1,0 +1,117 @@
+"""Fairness: fifty accounts share one worker, and a small batch is made beside a giant one.
+
+Prints Jain's index of the lines done for each account while all have work waiting (1: all alike),
+and how long a batch of ten lines takes while ten million lines of another account wait.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import asyncpg
+from support.customer import Customer, customer
+from support.http_operation import NAME, lines, run_upstream
+from support.stack import Stack, run_stack
+
+_DONE = """
+SELECT b.account, sum(c.succeeded)::int AS done, bool_or(c.part_key IS NULL) AS waiting
+FROM batches b JOIN chunks c USING (batch) GROUP BY b.account
+"""
+
+
+async def main(options: argparse.Namespace) -> None:
+    with TemporaryDirectory() as name:
+        async with (
+            run_upstream(Path(name)) as upstream,
+            run_stack(operations=upstream.file, chunk_lines=options.chunk_lines) as stack,
+        ):
+            await stack.start("api")
+            await stack.until_ready()
+            await measure_shares(stack, options)
+            await measure_small_batches(stack, options)
+
+
+async def measure_shares(stack: Stack, options: argparse.Namespace) -> None:
+    """Let accounts with very different loads wait together, and see who gets what."""
+    loaders = []
+    for number in range(options.accounts):
+        user = await stack.user()
+        size = options.lines * (1 + number % 5)
+        loaders.append(load(stack, user.secret, size))
+    await asyncio.gather(*loaders)
+    worker = await stack.start("worker")
+    connection = await asyncpg.connect(stack.env["BATCHD_DATABASE_URL"])
+    try:
+        before: dict[str, int] = {}
+        best: Sequence[int] = ()
+        while True:
+            await asyncio.sleep(0.5)
+            rows = await connection.fetch(_DONE)
+            if len(rows) < options.accounts:
+                continue
+            done = {str(row["account"]): row["done"] for row in rows}
+            if not before:
+                before = done
+            if not all(row["waiting"] for row in rows):
+                break
+            best = [done[account] - before[account] for account in done]
+    finally:
+        await connection.close()
+    print(f"accounts                              {options.accounts}, with 1 to 5 times the load")
+    print(f"lines done while all had work waiting {sum(best)}")
+    print(f"Jain's index                          {jain(best):.3f}")
+    worker.terminate()
+    await worker.wait()
+
+
+async def load(stack: Stack, secret: str, size: int) -> None:
+    async with customer(stack.api_url, secret) as caller:
+        await caller.create(lines(size), "no_op")
+
+
+def jain(values: Sequence[int]) -> float:
+    return sum(values) ** 2 / (len(values) * sum(value**2 for value in values))
+
+
+async def measure_small_batches(stack: Stack, options: argparse.Namespace) -> None:
+    """Make batches of ten lines while another account's giant one is validated and run."""
+    giant, small = await stack.user(), await stack.user()
+    await stack.start("worker")
+    async with (
+        customer(stack.api_url, giant.secret) as owner,
+        customer(stack.api_url, small.secret) as other,
+    ):
+        for operation in ("no_op", NAME):
+            batch = await owner.create(lines(options.giant), operation)
+            times: dict[str, list[float]] = {}
+            for _ in range(options.small):
+                status = (await owner.call("GET", f"/batches/{batch}"))["status"]
+                times.setdefault(status, []).append(await time_of(other, operation))
+            await owner.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+            await owner.end(batch)
+            for status, taken in times.items():
+                print(
+                    f"10 lines of {operation} while {options.giant:,} are {status}: "
+                    f"median {median(taken):.2f} s, longest {max(taken):.2f} s, {len(taken)} times"
+                )
+
+
+async def time_of(caller: Customer, operation: str) -> float:
+    began = time.monotonic()
+    status, _ = await caller.end(await caller.create(lines(10), operation), poll_s=0.01)
+    assert status == "completed", status
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=int, default=50)
+    parser.add_argument("--lines", type=int, default=20_000, help="of the least loaded account")
+    parser.add_argument("--chunk-lines", type=int, default=1_000)
+    parser.add_argument("--giant", type=int, default=2_000_000)
+    parser.add_argument("--small", type=int, default=40)
+    asyncio.run(main(parser.parse_args()))

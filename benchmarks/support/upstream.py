@@ -1,0 +1,35 @@
+"""Somebody's API: answers every POST with a small JSON, and counts the calls under each key."""
+
+import argparse
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+CALLS: Counter[str] = Counter()
+ANSWER = json.dumps({"invoice": "2026-000001", "total": 12.5, "currency": "EUR"}).encode()
+
+
+async def handle(request: web.BaseRequest) -> web.StreamResponse:
+    if request.method == "GET":
+        report: dict[str, Any] = {"keys": len(CALLS), "calls": sum(CALLS.values())}
+        return web.json_response(report)
+    await request.read()
+    CALLS[request.headers.get("Idempotency-Key", "")] += 1
+    return web.Response(body=ANSWER, content_type="application/json")
+
+
+async def serve(port: int) -> None:
+    runner = web.ServerRunner(web.Server(handle))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    uvloop.run(serve(parser.parse_args().port))

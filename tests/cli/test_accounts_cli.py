@@ -1,0 +1,29 @@
+"""`batchd accounts`: the weights that it sets are those that it lists."""
+
+from uuid import uuid4
+
+import pytest
+
+from batchd.settings import Settings
+from tests.support.command import batchd, environment
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    return environment(settings)
+
+
+async def test_a_weight_is_set_and_listed(env: dict[str, str]) -> None:
+    made = [(await batchd("users", "create", "--role=reader", env=env)).printed[0] for _ in "ab"]
+    first, second = (user["account"] for user in made)
+    assert (await batchd("accounts", "set-weight", second, "2.5", env=env)).printed == []
+    assert (await batchd("accounts", "list", env=env)).printed == [
+        {"account": first, "weight": 1.0},
+        {"account": second, "weight": 2.5},
+    ]
+
+
+async def test_an_impossible_weight_is_refused(env: dict[str, str]) -> None:
+    refused = await batchd("accounts", "set-weight", str(uuid4()), "0", env=env)
+    assert refused.code == 2
+    assert "0.01" in refused.errors

@@ -1,0 +1,159 @@
+"""No batch hangs: what fails again and again is told, and ends in the way that is left."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+import pytest
+
+from batchd.db.jobs import Job, Stage
+from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.ids import BatchId
+from batchd.plugins.s3_storage.storage import S3Storage
+from batchd.services.container import Services
+from batchd.services.lifecycle import MAX_DEFECTS
+from batchd.services.stages.chunk_run import ChunkRun
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.gated import Gated, numbered_lines
+from tests.support.stepping import TO_COPIED, TO_PROCESSED, TO_PROCESSING, step
+
+LINES = 5
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"chunk_lines": LINES})
+
+
+@contextmanager
+def reading_fails(patch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]:
+    """Let every read of the storage fail."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with patch.context() as patched:
+        patched.setattr(S3Storage, "read", fail)
+        yield
+
+
+async def fail_to_the_last(services: Services, batch: str, stage: Stage) -> None:
+    """Let the stage fail until one more failure is too many."""
+    for _ in range(MAX_DEFECTS - 1):
+        with pytest.raises(Exception, match="a defect"):
+            await step(services, batch, stage)
+
+
+async def report(caller: ApiCaller, batch: str) -> tuple[int, list[str]]:
+    """Return the line that the validation report is about, and the codes it tells."""
+    (line,) = await caller.download(batch)
+    return line["line"], [error["code"] for error in line["errors"]]
+
+
+async def test_file_that_can_not_be_copied_ends_the_batch_with_a_report(
+    caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    with reading_fails(monkeypatch, ValueError("a defect")):
+        await fail_to_the_last(services, batch, Stage.COPY)
+        assert await caller.status(batch) == "copying"
+        await step(services, batch, Stage.COPY)
+    await step(services, batch, Stage.VALIDATE)
+    assert await caller.status(batch) == "validation_failed"
+    assert await report(caller, batch) == (1, ["general"])
+
+
+async def test_copy_that_can_not_be_validated_ends_the_batch_with_a_report(
+    caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(services, batch, *TO_COPIED)
+    with reading_fails(monkeypatch, ValueError("a defect")):
+        await fail_to_the_last(services, batch, Stage.VALIDATE)
+        await step(services, batch, Stage.VALIDATE)
+    assert await caller.status(batch) == "validation_failed"
+    assert await report(caller, batch) == (1, ["general"])
+
+
+async def test_chunk_that_can_not_be_stored_fails_and_the_others_go_on(
+    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated.let(100)
+    batch = await caller.create(numbered_lines(2 * LINES), "gated")
+    await step(services, batch, *TO_PROCESSING)
+    with monkeypatch.context() as patched:
+        patched.setattr(ChunkRun, "run", _broken)
+        await fail_to_the_last(services, batch, Stage.CHUNK)
+        await step(services, batch, Stage.CHUNK)
+    await services.lifecycle.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
+    await step(services, batch, Stage.RESULTS)
+    results = await caller.download(batch)
+    assert [line["line"] for line in results] == list(range(1, 2 * LINES + 1))
+    assert [line["status"] for line in results] == [500] * LINES + [200] * LINES
+
+
+def _broken(*_: object, **__: object) -> None:
+    raise ValueError("a defect")
+
+
+async def test_results_that_the_storage_lost_are_told_line_by_line(
+    caller: ApiCaller, services: Services, gated: Gated
+) -> None:
+    gated.let(2 * LINES)
+    batch = await caller.create(numbered_lines(2 * LINES), "gated")
+    await step(services, batch, *TO_PROCESSED)
+    await services.lifecycle.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
+    storage = services.lifecycle._context.storage
+    await storage.delete([f"batches/{caller.user.user.account}/{batch}/parts/0.1"])
+    for _ in range(MAX_DEFECTS - 1):
+        with pytest.raises(Exception, match=re.escape("parts/0.1")):
+            await step(services, batch, Stage.RESULTS)
+    assert await caller.status(batch) == "writing_results"
+    await step(services, batch, Stage.RESULTS)
+    assert await caller.status(batch) == "completed"
+    results = await caller.download(batch)
+    assert [(line["line"], line["id"]) for line in results] == [
+        (n, f"n{n}") for n in range(1, 2 * LINES + 1)
+    ]
+    assert [line["status"] for line in results] == [500] * LINES + [200] * LINES
+    shown = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
+    assert (shown["progress"]["succeeded"], shown["progress"]["failed"]) == (LINES, LINES)
+    assert shown["errors"] == {"500": {"count": LINES, "lines": [1, 2, 3, 4, 5]}}
+
+
+async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
+    caller: ApiCaller,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
+        for _ in range(2 * MAX_DEFECTS):
+            with pytest.raises(ProcessingTimeout):
+                await step(services, batch, Stage.COPY)
+    with caplog.at_level(logging.WARNING, logger="batchd"):
+        await services.lifecycle.sweep()
+    (told,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
+    assert f"copy:{batch} failed {2 * MAX_DEFECTS} times" in told
+    assert "The storage does not answer." in told
+    await step(services, batch, *TO_PROCESSING)
+    assert await caller.status(batch) == "processing"
+
+
+async def test_chunk_that_was_given_back_alive_is_not_given_up(
+    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often workers are restarted, or the storage is away."""
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(services, batch, *TO_PROCESSING)
+    with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
+        for _ in range(20):
+            with pytest.raises(ProcessingTimeout):
+                await step(services, batch, Stage.CHUNK)
+    gated.let(LINES)
+    await step(services, batch, Stage.CHUNK, Stage.RESULTS)
+    assert {line["outcome"] for line in await caller.download(batch)} == {"succeeded"}
