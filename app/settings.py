@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     lease_s: PositiveFloat = Field(
         10.0, description="a worker silent for so long is taken for dead"
     )
-    sweep_s: PositiveFloat = Field(10.0, description="how often lost work is looked for")
+    sweep_s: PositiveFloat = Field(5.0, description="how often lost work is looked for")
 
     metrics_listen: str | None = Field(
         None,

@@ -97,6 +97,21 @@ async def enqueue(connection: Connection, batch: Batch, jobs: Sequence[Job]) -> 
         return
     lane = lane_of(batch, jobs[0].stage)
     tags = await shares.take_tags(connection, lane, batch.account, [job.cost for job in jobs])
+    await _insert(connection, lane, jobs, tags)
+    if jobs[0].stage is Stage.CHUNK:
+        await shares.reorder(connection, lane, batch.account, batch.batch)
+
+
+async def enqueue_overdue(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Queue jobs whose turn has come before: they were lost, and go before all others."""
+    if jobs:
+        now = await shares.now(connection, Lane.EXPRESS)
+        await _insert(connection, Lane.EXPRESS, jobs, [now] * len(jobs))
+
+
+async def _insert(
+    connection: Connection, lane: Lane, jobs: Sequence[Job], tags: Sequence[int]
+) -> None:
     queries = Queries.from_asyncpg_connection(connection)  # type: ignore[arg-type]
     waiting = zip(jobs, tags, strict=True)
     while wanted := list(islice(waiting, _SLICE)):
@@ -107,8 +122,6 @@ async def enqueue(connection: Connection, batch: Batch, jobs: Sequence[Job]) -> 
             dedupe_key=[job.key for job, _ in wanted],
             on_conflict="skip",
         )
-    if jobs[0].stage is Stage.CHUNK:
-        await shares.reorder(connection, lane, batch.account, batch.batch)
 
 
 _DROP_CHUNKS = """
@@ -127,11 +140,7 @@ async def drop_chunks(connection: Connection, batch: BatchId) -> None:
 # as long as a chunk of a slow upstream. In the other lane places are free soon, and they are next.
 _RESCUE = """
 UPDATE pgqueuer SET status = 'queued', entrypoint = $2, queue_manager_id = NULL, updated = now(),
-    priority = coalesce(
-        (SELECT max(priority) FROM pgqueuer WHERE entrypoint = $2 AND status = 'queued'),
-        (SELECT -max(tag) FROM shares WHERE lane = $2),
-        0
-    )
+    priority = -$4::int
 WHERE status = 'picked' AND entrypoint = $1 AND heartbeat < now() - make_interval(secs => $3)
 RETURNING dedupe_key
 """
@@ -139,7 +148,8 @@ RETURNING dedupe_key
 
 async def rescue(connection: Connection, *, silent_s: float) -> list[str]:
     """Queue the chunks anew whose workers have been silent for so long; return the jobs' keys."""
-    rows = await connection.fetch(_RESCUE, Lane.CHUNKS, Lane.EXPRESS, silent_s)
+    now = await shares.now(connection, Lane.EXPRESS)
+    rows = await connection.fetch(_RESCUE, Lane.CHUNKS, Lane.EXPRESS, silent_s, now)
     return [row["dedupe_key"] for row in rows]
 
 

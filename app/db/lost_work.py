@@ -17,7 +17,7 @@ AND NOT EXISTS (
 """
 
 _LOST_CHUNKS = """
-SELECT c.batch, c.no, c.lines FROM batches b JOIN chunks c USING (batch)
+SELECT c.batch, c.no FROM batches b JOIN chunks c USING (batch)
 WHERE b.status NOT IN ('hash_mismatch', 'validation_failed', 'completed', 'cancelled')
 AND b.status = 'processing' AND c.part_key IS NULL
 AND NOT EXISTS (
@@ -37,7 +37,7 @@ async def find_lost(connection: Connection) -> list[Job]:
     chunks = await connection.fetch(_LOST_CHUNKS)
     return [
         *(Job(Stage(row["stage"]), row["batch"]) for row in stages),
-        *(Job(Stage.CHUNK, row["batch"], row["no"], cost=row["lines"]) for row in chunks),
+        *(Job(Stage.CHUNK, row["batch"], row["no"]) for row in chunks),
     ]
 
 

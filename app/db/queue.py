@@ -127,7 +127,9 @@ class Queue:
             batch_size=self._slots // 2,
             max_concurrent_tasks=self._slots,
             heartbeat_timeout=timedelta(seconds=self._lease_s),
-            shutdown_on_listener_failure=True,
+            # We look every half second anyway. Its check of the listener begins before the
+            # listener does, and a busy start made every manager drain and start again.
+            shutdown_on_listener_failure=False,
         )
 
     async def _pause(self, seconds: float) -> None:

@@ -15,18 +15,27 @@ from batchd.domain.ids import AccountId, BatchId
 REBASE_AT = 1_000_000_000
 """The engine's priorities have 32 bits: long before they end, time is set back."""
 
-# Now is the tag of what is served next; a job that waits for another try does not hold it back.
+# What is served next; a job that waits for another try does not hold time back.
+_NOW = """
+SELECT coalesce(
+    (SELECT -j.priority FROM pgqueuer j
+     WHERE j.entrypoint = $1 AND j.status = 'queued' AND j.execute_after <= now()
+     ORDER BY j.priority DESC LIMIT 1),
+    (SELECT max(tag) FROM shares WHERE lane = $1),
+    0
+)
+"""
+
+
+async def now(connection: Connection, lane: str) -> int:
+    """Return the virtual time of a lane: the tag of what is served next."""
+    tag: int = await connection.fetchval(_NOW, lane)
+    return tag
+
+
 # The row is locked until the transaction ends, so two batches of an account queue one by one.
-_TAKE = """
-WITH now AS (
-    SELECT coalesce(
-        (SELECT -j.priority FROM pgqueuer j
-         WHERE j.entrypoint = $1 AND j.status = 'queued' AND j.execute_after <= now()
-         ORDER BY j.priority DESC LIMIT 1),
-        (SELECT max(tag) FROM shares WHERE lane = $1),
-        0
-    ) AS tag
-), cost AS (
+_TAKE = f"""
+WITH now (tag) AS ({_NOW}), cost AS (
     SELECT ceil($3 / coalesce((SELECT weight FROM weights WHERE account = $2), 1))::bigint AS cost
 )
 INSERT INTO shares AS share (lane, account, tag)

@@ -53,6 +53,9 @@ class Gated:
         await eventually(ended, lambda seen: seen >= lines)
 
 
-def numbered_lines(count: int) -> bytes:
+def numbered_lines(count: int, *, padding: int = 0) -> bytes:
     """Return a batch file whose lines know their numbers, by id and path."""
-    return lines_of(*({"id": f"n{n}", "path": {"n": n}} for n in range(1, count + 1)))
+    query = {"padding": "x" * padding}
+    return lines_of(
+        *({"id": f"n{n}", "path": {"n": n}, "query": query} for n in range(1, count + 1))
+    )

@@ -37,7 +37,8 @@ async def test_batch_cancelled_in_the_middle_keeps_what_was_done(
     caller: ApiCaller, worker: RunWorker, gated: Gated
 ) -> None:
     async with worker():
-        batch = await caller.create(numbered_lines(45), "gated")
+        # Not a small batch: those have more places.
+        batch = await caller.create(numbered_lines(45, padding=2000), "gated")
         gated.let(7)
         await gated.until_ended(7)
         await gated.until_begun(11)

@@ -1,15 +1,10 @@
 """The supervisor: finds batches that do not go on, says why, and puts them right."""
 
 import logging
-from collections.abc import Sequence
 from datetime import timedelta
-from itertools import groupby
-from operator import attrgetter
 
 from batchd import metrics
-from batchd.db import batches, idempotency, jobs, locks, lost_work, shares, troubles
-from batchd.db.connection import Connection
-from batchd.db.jobs import Job
+from batchd.db import idempotency, jobs, locks, lost_work, shares, troubles
 from batchd.services.stages.context import Context
 from batchd.services.stages.running import note_processed
 from batchd.services.uploads import Uploads
@@ -26,7 +21,7 @@ async def sweep(context: Context, uploads: Uploads) -> None:
         if not await locks.try_hold(connection, locks.SWEEPER):
             return
         lost = await lost_work.find_lost(connection)
-        await _enqueue(connection, lost)
+        await jobs.enqueue_overdue(connection, lost)
         unnoticed = await lost_work.find_processed(connection)
         in_trouble = await troubles.find(connection, limit=_TROUBLES_SHOWN)
         if await shares.rebase(connection):
@@ -54,12 +49,3 @@ async def sweep(context: Context, uploads: Uploads) -> None:
     removed = await uploads.remove_expired()
     if removed:
         logger.info("%d expired uploads removed", removed)
-
-
-async def _enqueue(connection: Connection, lost: Sequence[Job]) -> None:
-    """Queue the jobs of each batch in its account's turn."""
-    by_batch = attrgetter("batch")
-    for batch_id, of_batch in groupby(sorted(lost, key=by_batch), key=by_batch):
-        batch = await batches.find_any(connection, batch_id)
-        if batch is not None:
-            await jobs.enqueue(connection, batch, list(of_batch))
