@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from uuid import UUID
 
 import pytest
 
@@ -29,7 +30,11 @@ async def known(
         "path.handler": [await caller.upload(LINES) for _ in range(5)],
         "query.cursor": [page.body["cursor"]],
         "query.expand": [",".join(EXPANDABLE)],
-        "body.handler": [await caller.upload(LINES) for _ in range(20)],
+        # And some that are not there: chance alone makes too few that are otherwise well-formed.
+        "body.handler": [
+            *[await caller.upload(LINES) for _ in range(20)],
+            *[str(UUID(int=number)) for number in range(5)],
+        ],
         "body.operation": ["get_batch", "update_batch"],
     }
 
