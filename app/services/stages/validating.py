@@ -1,5 +1,6 @@
 """copied → validating → processing or validation_failed: every line is checked before any runs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -20,6 +21,9 @@ from batchd.services.stages.planning import Plan
 from batchd.services.stages.reading import CorruptGzip, RawLine, Splitter, sniff, split, unpack
 from batchd.services.stages.report import Report
 
+_BREATH = 100
+"""Lines after which others get a turn: a piece of the file can hold ten thousands."""
+
 
 async def validate(context: Context, batch_id: BatchId) -> None:
     """Check every line and cut the file into chunks, or write the report of what is wrong."""
@@ -31,7 +35,8 @@ async def validate(context: Context, batch_id: BatchId) -> None:
         scan = _Scan(context, batch, ids, report)
         await scan.run()
         repeated = ids.repeated()
-        first = next(repeated, None)
+        # Walks through all ids: seconds, for millions.
+        first = await asyncio.to_thread(next, repeated, None)
         if report.lines or first is not None:
             everything = report.read(chain([first] if first else [], repeated))
             await _fail(context, batch, everything)
@@ -103,6 +108,8 @@ class _Scan:
             async for lines in split(self._counted(pieces), splitter):
                 await self._hold.check()
                 for line in lines:
+                    if line.number % _BREATH == 0:
+                        await asyncio.sleep(0)
                     self._line = line.number
                     self._count(line)
                     if not line.blank:
