@@ -21,6 +21,7 @@ _DONE = """
 SELECT b.account, sum(c.succeeded)::int AS done, bool_or(c.part_key IS NULL) AS waiting
 FROM batches b JOIN chunks c USING (batch) GROUP BY b.account
 """
+_OPEN = "SELECT count(*) FROM batches WHERE status <> 'completed'"
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -52,6 +53,9 @@ async def measure_shares(stack: Stack, options: argparse.Namespace) -> None:
             await asyncio.sleep(0.5)
             rows = await connection.fetch(_DONE)
             if len(rows) < options.accounts:
+                if before:
+                    break
+                assert await connection.fetchval(_OPEN), "too few lines to measure anything"
                 continue
             done = {str(row["account"]): row["done"] for row in rows}
             if not before:
