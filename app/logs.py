@@ -2,10 +2,10 @@
 
 import json
 import logging
+import os
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from uuid import uuid4
 
 AUDIT = "batchd.audit"
 """The logger of who was let do what, and who was not."""
@@ -18,7 +18,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 def new_trace() -> str:
     """Begin something that has a trace of its own."""
-    made = uuid4().hex
+    made = os.urandom(16).hex()
     trace.set(made)
     return made
 

@@ -27,6 +27,7 @@ REQUEST_SECONDS = Histogram(
     ["operation"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+SHED = Counter("batchd_requests_shed", "Requests refused because too many were under way")
 
 LINES = Counter("batchd_lines", "Lines of batches run, by outcome", ["outcome"])
 CHUNK_SECONDS = Histogram(

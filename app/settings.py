@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     shutdown_timeout_s: PositiveFloat = Field(
         20.0, description="how long running requests may take to end at SIGTERM"
     )
+    max_requests: PositiveInt = Field(
+        1_000, description="requests one API process works on at once; more are refused with 503"
+    )
     rate_per_s: float = Field(
         0.0, ge=0, description="requests a second each user may make of one API process; 0: any"
     )

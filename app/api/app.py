@@ -7,8 +7,9 @@ from aiohttp import web
 
 from batchd.api.failures import present_failures
 from batchd.api.handlers import MAX_BODY
-from batchd.api.keys import OPENAPI, RATE_LIMIT, SERVICES
+from batchd.api.keys import OPENAPI, OVERLOAD, RATE_LIMIT, SERVICES
 from batchd.api.openapi import document
+from batchd.api.overload import Overload
 from batchd.api.rate import RateLimit
 from batchd.api.routes import ROUTES
 from batchd.endpoints.wire import encode
@@ -28,6 +29,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> web.Applicati
 
     app = web.Application(middlewares=[present_failures], client_max_size=MAX_BODY)
     app[RATE_LIMIT] = RateLimit(settings.rate_per_s)
+    app[OVERLOAD] = Overload(settings.max_requests)
     app[OPENAPI] = encode(document())
     app.cleanup_ctx.append(services)
     for route in ROUTES:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from aiohttp import web
 
 from batchd.api.failures import Handler
-from batchd.api.keys import RATE_LIMIT, SERVICES
+from batchd.api.keys import OVERLOAD, RATE_LIMIT, SERVICES
 from batchd.domain.callers import Caller
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
 from batchd.domain.operations import Parts
@@ -15,15 +15,17 @@ from batchd.endpoints.table import Endpoint
 from batchd.endpoints.wire import encode
 
 MAX_BODY = 64 * 1024
+_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 def handler_of(endpoint: Endpoint) -> Handler:
     """Return the handler of an operation: authenticate, call its service, present the answer."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        caller = await _authenticate(request)
-        parts = await _parts(request, endpoint)
-        answer = await endpoint.act(request.app[SERVICES].api, caller, parts)
+        with request.app[OVERLOAD]:
+            caller = await _authenticate(request)
+            parts = await _parts(request, endpoint)
+            answer = await endpoint.act(request.app[SERVICES].api, caller, parts)
         body = encode(answer)
         if endpoint.method != "GET" or (isinstance(answer, BatchAnswer) and answer.download):
             return _json(body, status=endpoint.success, headers={"Cache-Control": "no-store"})
@@ -95,6 +97,5 @@ def _matches(if_none_match: str, etag: str) -> bool:
 
 
 def _json(body: bytes, *, status: int, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(
-        body=body, status=status, headers=headers, content_type="application/json", charset="utf-8"
-    )
+    # The type among the headers: as an argument of its own it would be taken apart again.
+    return web.Response(body=body, status=status, headers={**_JSON, **headers})

@@ -1,0 +1,86 @@
+"""Many readers and a writer at once: answers are fresh, whole, and of one's own account."""
+
+import asyncio
+import random
+from datetime import timedelta
+
+from batchd.domain.batches import Status
+from batchd.services.container import Services
+from tests.support.callers import ApiCaller
+from tests.support.fixtures import MakeCaller
+from tests.support.rows import T0, insert_batches
+
+READERS = 256
+READS = 12
+BATCHES = 40
+
+_STATUSES = [status.value for status in Status if status is not Status.DELETING]
+_CHANGE = """
+UPDATE batches SET status = $2, updated_ts = $3, hash = lpad(to_hex($4::int), 64, '0')
+WHERE batch = $1::uuid
+"""
+
+
+class Writer:
+    """Changes batches, all their attributes together, and knows what is committed."""
+
+    def __init__(self, services: Services, batches: list[str]) -> None:
+        self._services = services
+        self._batches = batches
+        self.committed = dict.fromkeys(batches, 0)
+        self.begun = dict.fromkeys(batches, 0)
+
+    async def change_one(self) -> None:
+        batch = random.choice(self._batches)
+        version = self.begun[batch] = self.committed[batch] + 1
+        status = _STATUSES[version % len(_STATUSES)]
+        async with self._services.database.connection() as connection:
+            moment = T0 + timedelta(seconds=version)
+            await connection.execute(_CHANGE, batch, status, moment, version)
+        self.committed[batch] = version
+
+    async def change_until(self, done: asyncio.Event) -> None:
+        while not done.is_set():
+            await self.change_one()
+
+
+async def read(caller: ApiCaller, writer: Writer, batch: str) -> None:
+    """Ask for a batch, and hold the answer against what it could be."""
+    oldest = writer.committed[batch]
+    reply = await caller.get(f"/batches/{batch}")
+    newest = writer.begun[batch]
+    assert reply.status == 200
+    assert reply.body["batch"] == batch
+    version = round(reply.body["updated_ts"] - T0.timestamp())
+    assert oldest <= version <= newest
+    if version:
+        assert int(reply.body["hash"], 16) == version
+        assert reply.body["status"] == _STATUSES[version % len(_STATUSES)]
+
+
+async def test_no_reader_sees_what_is_old_or_mixed_or_anothers(
+    make_caller: MakeCaller, services: Services
+) -> None:
+    owners = [await make_caller(), await make_caller()]
+    owned: dict[ApiCaller, list[str]] = {}
+    for owner in owners:
+        rows = [(T0, Status.NEW)] * BATCHES
+        owned[owner] = [row.batch for row in await insert_batches(services, owner, rows)]
+    writer = Writer(services, [batch for batches in owned.values() for batch in batches])
+    done = asyncio.Event()
+    writing = asyncio.create_task(writer.change_until(done))
+
+    async def reader(number: int) -> None:
+        owner = owners[number % 2]
+        other = owners[1 - number % 2]
+        for _ in range(READS):
+            await read(owner, writer, random.choice(owned[owner]))
+            anothers = await owner.get(f"/batches/{random.choice(owned[other])}")
+            assert (anothers.status, anothers.body["subcode"]) == (404, 404653)
+
+    try:
+        await asyncio.gather(*(reader(number) for number in range(READERS)))
+    finally:
+        done.set()
+        await writing
+    assert sum(writer.committed.values()) > BATCHES
