@@ -86,6 +86,7 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 	pwd -P >.venv/locked
 
 .venv/ready: .venv/locked pyproject.toml setup.cfg
+	@rm -rf batchd.egg-info # an old one is found before what is installed, and hides new entry points
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
 

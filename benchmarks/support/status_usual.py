@@ -127,7 +127,7 @@ async def get_batch(
     *,
     download: bool = False,
 ) -> Response:
-    if not enforcer.enforce(user.role, str(user.account), "get_batch"):
+    if not enforcer.enforce(user.role, str(user.account), "get_batch", "own"):
         raise HTTPException(403)
     found = await session.execute(
         select(Batch).where(Batch.batch == batch, Batch.account == user.account)
