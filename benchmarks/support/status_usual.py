@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -29,8 +30,10 @@ engine = create_async_engine(
     max_overflow=0,
 )
 sessions = async_sessionmaker(engine, expire_on_commit=False)
-policies = os.environ["BATCHD_POLICIES"]
-enforcer = casbin.Enforcer(f"{policies}/model.conf", f"{policies}/roles.csv")
+HERE = Path(__file__).parent
+enforcer = casbin.Enforcer(
+    str(HERE / "status_usual_model.conf"), str(HERE / "status_usual_policy.csv")
+)
 s3 = boto3.client(
     "s3",
     endpoint_url=os.environ["BATCHD_S3_ENDPOINT"],
@@ -127,7 +130,7 @@ async def get_batch(
     *,
     download: bool = False,
 ) -> Response:
-    if not enforcer.enforce(user.role, str(user.account), "get_batch", "own"):
+    if not enforcer.enforce(user.role, str(user.account), "get_batch"):
         raise HTTPException(403)
     found = await session.execute(
         select(Batch).where(Batch.batch == batch, Batch.account == user.account)
