@@ -1,11 +1,10 @@
-"""The application: routes, the one middleware, and the services for as long as it runs."""
+"""The application: routes, and the services for as long as it runs."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
-from batchd.api.failures import present_failures
 from batchd.api.handlers import MAX_BODY
 from batchd.api.keys import OPENAPI, OVERLOAD, RATE_LIMIT, SERVICES
 from batchd.api.openapi import document
@@ -27,7 +26,7 @@ def create_app(settings: Settings, open_services: OpenServices) -> web.Applicati
             app[SERVICES] = opened
             yield
 
-    app = web.Application(middlewares=[present_failures], client_max_size=MAX_BODY)
+    app = web.Application(client_max_size=MAX_BODY)
     app[RATE_LIMIT] = RateLimit(settings.rate_per_s)
     app[OVERLOAD] = Overload(settings.max_requests)
     app[OPENAPI] = encode(document())

@@ -60,9 +60,9 @@ async def _parts(request: web.Request, endpoint: Endpoint) -> Parts:
 
 def _query(request: web.Request) -> Mapping[str, object]:
     """Return the parameters; one that is given twice has no one value and becomes a list."""
-    query = request.query
-    if not query:
+    if not request.query_string:
         return {}
+    query = request.query
     return {
         name: values[0] if len(values) == 1 else values
         for name in query
@@ -85,14 +85,17 @@ def _revalidated(request: web.Request, body: bytes) -> web.Response:
     """Answer 304 to a caller that has this very answer already (RFC 9110, section 13.1.2)."""
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _matches(", ".join(request.headers.getall("If-None-Match", ())), etag):
+    if "If-None-Match" in request.headers and _matches(
+        ", ".join(request.headers.getall("If-None-Match")), etag
+    ):
         return web.Response(status=304, headers=headers)
     return _json(body, status=200, headers=headers)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
-    return if_none_match.strip() == "*" or any(
-        candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(",")
+    return if_none_match in {etag, "*"} or any(
+        candidate.strip().removeprefix("W/") in {etag, "*"}
+        for candidate in if_none_match.split(",")
     )
 
 

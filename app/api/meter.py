@@ -8,10 +8,10 @@ from prometheus_client import Counter, Histogram
 from batchd import metrics
 
 
-def record(request: web.Request, status: int, seconds: float) -> None:
+def record(request: web.BaseRequest, status: int, seconds: float) -> None:
     """Count an answer under the name of its route; what no route takes has none."""
-    route = request.match_info.route
-    answered, took = _of(route.name or "", status)
+    found = getattr(request, "_match_info", None)  # match_info insists on being there
+    answered, took = _of("" if found is None else found.route.name or "", status)
     answered.inc()
     took.observe(seconds)
 

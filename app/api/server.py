@@ -4,7 +4,6 @@ aiohttp answers malformed HTTP in plain text, outside of all middlewares. Some s
 not public; tests/api/test_malformed_requests.py holds them against the version in use.
 """
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,8 +12,6 @@ from aiohttp import web
 from batchd import logs
 from batchd.api import failures
 from batchd.domain.errors import RequestFormat
-
-_Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Protocol(web.RequestHandler):
@@ -54,23 +51,9 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         return _Server(
-            _guarded(server.request_handler),
+            failures.presented(server.request_handler),
             request_factory=server.request_factory,
             handler_cancellation=server.handler_cancellation,
             loop=server._loop,  # noqa: SLF001
             **server._kwargs,  # noqa: SLF001
         )
-
-
-def _guarded(handle: _Handle) -> _Handle:
-    """Present what aiohttp raises around the middlewares, such as 417 for an unknown Expect."""
-
-    async def guarded(request: web.BaseRequest) -> web.StreamResponse:
-        try:
-            return await handle(request)
-        except web.HTTPException as error:
-            return failures.answer(
-                error, logs.new_trace(), method=request.method, path=request.path
-            )
-
-    return guarded

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from batchd.domain.ids import AccountId, BatchId, Handler, UserId
 
 
@@ -111,8 +113,9 @@ class ResultsFile:
 DOWNLOAD_STATUSES = frozenset({Status.COMPLETED, Status.CANCELLED, Status.VALIDATION_FAILED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """A struct, not a dataclass: each read makes one, and a struct of so many is made faster."""
+
     batch: BatchId
     account: AccountId
     user: UserId

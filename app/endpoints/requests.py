@@ -36,6 +36,7 @@ MAX_KEY_LENGTH = 255
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999
 PATTERN_END = r"(?!\n)"
 """Goes behind a pattern's `$`, which in Python lets a line break follow."""
+_UUID = re.compile(UUID_PATTERN)
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
@@ -156,6 +157,8 @@ class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
 
 def get_batch(parts: Parts) -> forms.GetBatch:
     batch = _batch(parts)
+    if not parts.query:  # nearly always; it spares a quarter of the way
+        return forms.GetBatch(batch=batch, download=False, expand=frozenset())
     query = read_query(parts, GetBatchQuery)
     expand = frozenset(query.expand.split(",")) if query.expand else frozenset()
     if not expand <= set(EXPANDABLE):
@@ -244,6 +247,9 @@ def decode_cursor(text: str, *, oldest_first: bool) -> forms.Cursor:
 
 
 def _batch(parts: Parts) -> BatchId:
+    match parts.path:
+        case {"batch": str(batch), **rest} if not rest and _UUID.fullmatch(batch):
+            return BatchId(UUID(batch))
     return BatchId(UUID(read_path(parts, BatchPath).batch))
 
 

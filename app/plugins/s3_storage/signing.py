@@ -13,7 +13,8 @@ from botocore.awsrequest import AWSRequest
 
 from batchd.domain.ports import SignedUrl
 
-REMEMBERED = 10_000
+REMEMBERED = 20_000
+"""Some 25 MB."""
 MOST = 0.75
 """Of its time, what a URL must have left to be handed out again."""
 MAX_VALIDITY_S = 7 * 24 * 3600

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from itertools import chain
+
+from msgspec.structs import replace
 
 from batchd.db import batches, chunks, jobs
 from batchd.db.jobs import Job, Stage

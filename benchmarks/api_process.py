@@ -1,0 +1,93 @@
+"""One API process by itself: how soon it answers, what it needs after many requests, and how it
+takes three times the load that saturates it.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+import get_batch
+from support import table
+from support.stack import Stack, run_stack
+
+SATURATING = 256
+
+
+async def main(options: argparse.Namespace) -> None:
+    print(f"{table.machine()}\n")
+    async with run_stack() as stack:
+        for process in get_batch.postgres_and_s3(stack):
+            os.sched_setaffinity(process, {get_batch.LOAD_CORE})
+        starts = [await start_once(stack) for _ in range(options.rounds)]
+        print(f"start until it answers        median {median(starts):.2f} s, {len(starts)} times")
+        pairs = await get_batch.fill(stack, options.rows)
+        api = await stack.start("api")
+        await get_batch.pinned(api)
+        await stack.until_ready()
+        requests = get_batch.written(stack, "plain", pairs)
+        side = get_batch.Side("batchd", stack.port, requests)
+        await measure_memory(side, api.pid, options)
+        await measure_overload(side, options)
+
+
+async def start_once(stack: Stack) -> float:
+    """Return the seconds from the command to the first answer of /healthz."""
+    began = time.monotonic()
+    api = await stack.start("api")
+    async with aiohttp.ClientSession(stack.api_url) as session:
+        while True:
+            try:
+                async with session.get("/healthz") as response:
+                    assert response.status == 200
+                    break
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.005)
+    took_s = time.monotonic() - began
+    api.terminate()
+    await api.wait()
+    return took_s
+
+
+async def measure_memory(side: get_batch.Side, pid: int, options: argparse.Namespace) -> None:
+    done = 0.0
+    first = 0
+    while done < options.requests:
+        result = await get_batch.load(side, 64, 2 if not first else 20)
+        done += result.rate * (2 if not first else 20)
+        first = first or rss_kib(pid)
+    last = rss_kib(pid)
+    print(
+        f"memory                        {first / 1024:.0f} MiB at first, {last / 1024:.0f} MiB "
+        f"after {done:,.0f} requests: {last / first:.3f}"
+    )
+
+
+async def measure_overload(side: get_batch.Side, options: argparse.Namespace) -> None:
+    """Three times the connections that saturate it, beside the peak, in turns."""
+    rates: dict[int, list[float]] = {SATURATING: [], 3 * SATURATING: []}
+    for _ in range(options.rounds):
+        for connections, measured in rates.items():
+            result = await get_batch.load(side, connections, 4, tolerant=True)
+            measured.append(result.rate)
+    peak, beyond = (median(measured) for measured in rates.values())
+    print(
+        f"goodput                       {peak:,.0f}/s at {SATURATING} connections, "
+        f"{beyond:,.0f}/s at {3 * SATURATING}: {beyond / peak:.2f}"
+    )
+
+
+def rss_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asyncio.run(main(parser.parse_args()))
