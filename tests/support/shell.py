@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from batchd.cli import main
+from batchd.cli import COMMANDS, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,9 @@ def run(*arguments: object) -> Printed:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("BATCHD_")]:
             patch.delenv(name)
-        result: Any = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        result: Any = CliRunner().invoke(
+            build(*COMMANDS), [str(argument) for argument in arguments]
+        )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Printed(code=result.exit_code, output=result.output)
