@@ -1,7 +1,7 @@
 # `make` alone prints what there is to make. Works on GNU Make 3.81 and newer, and in any folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types imports docker format coverage bench lock clean
+.PHONY: help setup run test lint types imports docker format coverage bench bench-quick lock clean
 
 # The first of these that is 3.11 or newer and can make virtual environments is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -46,6 +46,9 @@ bench: .bench/ready ## run the benchmarks: each file benchmarks/*.py is one
 	@for file in benchmarks/*.py; do \
 	  echo "== $$file"; .bench/bin/python "$$file" $(ARGS) || exit; \
 	done
+
+bench-quick: .bench/ready ## the status read alone, in under two minutes
+	@.bench/bin/python benchmarks/get_batch.py --rows 100000 --rounds 2 --seconds 3 --connections 64
 
 # uv finds the package index by its own variables (UV_DEFAULT_INDEX, ...), not by pip's. The locks hold
 # versions and hashes for every platform, and no address.

@@ -10,11 +10,19 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
+import asyncpg
 import get_batch
 from support import table
 from support.stack import Stack, run_stack
 
 SATURATING = 256
+_LARGE_ACCOUNT = """
+INSERT INTO batches (batch, account, user_id, handler, request_hash, operation, status,
+    created_ts, updated_ts)
+SELECT gen_random_uuid(), account, user_id, gen_random_uuid(), '', 'get_batch', 'completed',
+    now() - n * interval '1 s', now()
+FROM users, generate_series(1, 100000) AS n WHERE account = $1::text::uuid
+"""
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -32,6 +40,8 @@ async def main(options: argparse.Namespace) -> None:
         side = get_batch.Side("batchd", stack.port, requests)
         await measure_memory(side, api.pid, options)
         await measure_overload(side, options)
+        await measure_pages(stack, options)
+        await measure_second_process(stack, side, api.pid, options)
 
 
 async def start_once(stack: Stack) -> float:
@@ -77,6 +87,51 @@ async def measure_overload(side: get_batch.Side, options: argparse.Namespace) ->
     print(
         f"goodput                       {peak:,.0f}/s at {SATURATING} connections, "
         f"{beyond:,.0f}/s at {3 * SATURATING}: {beyond / peak:.2f}"
+    )
+
+
+async def measure_pages(stack: Stack, options: argparse.Namespace) -> None:
+    """The first and the 90th page of a thousand batches of an account that has 100,000."""
+    user = await stack.user()
+    connection = await asyncpg.connect(stack.env["BATCHD_DATABASE_URL"])
+    try:
+        await connection.execute(_LARGE_ACCOUNT, user.account, timeout=300)
+        await connection.execute("VACUUM ANALYZE batches", timeout=300)
+    finally:
+        await connection.close()
+    headers = {"Authorization": user.secret}
+    async with aiohttp.ClientSession(stack.api_url, headers=headers) as session:
+        cursor = ""
+        for _ in range(89):
+            async with session.get(f"/batches?limit=1000{cursor}") as response:
+                cursor = f"&cursor={(await response.json())['cursor']}"
+        times: dict[str, list[float]] = {"": [], cursor: []}
+        for _ in range(20 * options.rounds):
+            for page, taken in times.items():
+                began = time.monotonic()
+                async with session.get(f"/batches?limit=1000{page}") as response:
+                    assert len((await response.json())["batches"]) == 1000
+                taken.append(time.monotonic() - began)
+    first, late = (median(taken) * 1000 for taken in times.values())
+    print(
+        f"get_batches, 1,000 of 100,000 first page {first:.1f} ms, 90th {late:.1f} ms: "
+        f"{late / first:.2f}"
+    )
+
+
+async def measure_second_process(
+    stack: Stack, side: get_batch.Side, pid: int, options: argparse.Namespace
+) -> None:
+    """Two API processes on both cores, which wrk and PostgreSQL need as well."""
+    both = {get_batch.SERVER_CORE, get_batch.LOAD_CORE}
+    os.sched_setaffinity(pid, both)
+    one = [(await get_batch.load(side, 64, 4)).rate for _ in range(options.rounds)]
+    await stack.start("api")
+    await asyncio.sleep(3)
+    two = [(await get_batch.load(side, 128, 4)).rate for _ in range(options.rounds)]
+    print(
+        f"two processes beside one      {median(one):,.0f}/s, {median(two):,.0f}/s: "
+        f"{median(two) / median(one):.2f}, with the load on the same two cores"
     )
 
 
