@@ -98,7 +98,11 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
             command_timeout=settings.database_timeout_s,
             timeout=settings.database_timeout_s,
             reset=_keep_session,
-            server_settings={"application_name": "batchd"},
+            server_settings={
+                "application_name": "batchd",
+                # A process that freezes in a transaction must not hold its locks as long.
+                "idle_in_transaction_session_timeout": str(int(settings.database_timeout_s * 1000)),
+            },
         )
     try:
         yield Database(pool, timeout_s=settings.database_timeout_s)

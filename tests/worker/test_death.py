@@ -123,6 +123,24 @@ async def test_idle_worker_ends_when_it_is_asked_to(caller: ApiCaller, settings:
             assert await process.wait() == 0
 
 
+async def test_frozen_worker_that_thaws_writes_over_nobody(
+    caller: ApiCaller, settings: Settings, history: History
+) -> None:
+    """It was taken for dead, and its chunks are another's: the zombie must change nothing."""
+    batch = await batch_of(caller, 3_000)
+    async with worker_process(settings) as frozen:
+        await until_some_lines_are_done(caller, batch)
+        frozen.send_signal(signal.SIGSTOP)
+        async with worker_process(settings):
+            assert await caller.end(batch, within_s=60) == "completed"
+        frozen.send_signal(signal.SIGCONT)
+        # It ends what it was at, and then itself.
+        frozen.send_signal(signal.SIGTERM)
+        assert await frozen.wait() == 0
+    await assert_every_line_once_in_order(caller, batch, 3_000)
+    assert await history.of(batch) == SUCCESS
+
+
 # Between two statuses
 
 _HOLD = """
