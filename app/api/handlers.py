@@ -94,8 +94,7 @@ def _revalidated(request: web.Request, body: bytes) -> web.Response:
 
 def _matches(if_none_match: str, etag: str) -> bool:
     return if_none_match in {etag, "*"} or any(
-        candidate.strip().removeprefix("W/") in {etag, "*"}
-        for candidate in if_none_match.split(",")
+        candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(",")
     )
 
 
