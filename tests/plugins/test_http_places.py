@@ -32,9 +32,12 @@ class Calls:
             await asyncio.sleep(0)
 
     async def _call(self, account: AccountId) -> None:
-        async with self.places.place(account):
+        await self.places.take(account)
+        try:
             self.begun.append(account)
             await self.ends.acquire()
+        finally:
+            self.places.give()
 
 
 async def test_no_more_calls_are_under_way_than_there_are_places() -> None:

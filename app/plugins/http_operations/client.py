@@ -90,8 +90,9 @@ async def send(
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
     """Stop at the bound; the connection, not read to its end, is closed then."""
-    if (response.content_length or 0) > max_bytes and response.method != "HEAD":
-        return None
+    length = response.content_length
+    if response.method != "HEAD" and length is not None:
+        return await response.read() if length <= max_bytes else None
     pieces: list[bytes] = []
     size = 0
     while piece := await response.content.read(_PIECE):

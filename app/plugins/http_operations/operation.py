@@ -79,18 +79,20 @@ class HttpOperation:
 
     async def _attempt(self, request: Request, call: Call) -> Reply | Unanswered:
         # Between attempts the place is free for others, and each attempt counts against the rate.
-        async with self._places.place(call.caller.account):
+        await self._places.take(call.caller.account)
+        try:
             if self._declaration.rate_per_s is not None:
                 await self._means.rate.acquire(self.name, self._declaration.rate_per_s)
-            try:
-                return await send(
-                    self._means.client,
-                    request,
-                    patience=self._patience,
-                    max_bytes=self._declaration.max_answer_bytes,
-                )
-            except Unanswered as unanswered:
-                return unanswered
+            return await send(
+                self._means.client,
+                request,
+                patience=self._patience,
+                max_bytes=self._declaration.max_answer_bytes,
+            )
+        except Unanswered as unanswered:
+            return unanswered
+        finally:
+            self._places.give()
 
     def _answer(self, outcome: Reply | Unanswered, call: Call, attempts: int) -> Answer:
         if isinstance(outcome, Unanswered):

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from batchd.domain.ids import AccountId
 
@@ -16,16 +14,11 @@ class Places:
         self._waiting: OrderedDict[AccountId, deque[asyncio.Future[None]]] = OrderedDict()
         """The next account to be served comes first."""
 
-    @asynccontextmanager
-    async def place(self, account: AccountId) -> AsyncIterator[None]:
-        """Have a place while the block runs."""
-        await self._take(account)
-        try:
-            yield
-        finally:
-            self._give()
+    async def take(self, account: AccountId) -> None:
+        """Wait for a place. Who has one gives it back by `give`, whatever happens.
 
-    async def _take(self, account: AccountId) -> None:
+        No context manager: one that is made of a generator costs as much as a twentieth of a call.
+        """
         if self._free and not self._waiting:
             self._free -= 1
             return
@@ -37,7 +30,7 @@ class Places:
             if turn.cancelled():
                 self._leave(account, turn)
             else:  # the place came in the same moment: it is the next one's
-                self._give()
+                self.give()
             raise
 
     def _leave(self, account: AccountId, turn: "asyncio.Future[None]") -> None:
@@ -47,7 +40,8 @@ class Places:
             if not turns:
                 del self._waiting[account]
 
-    def _give(self) -> None:
+    def give(self) -> None:
+        """Pass the place on to the next account that waits."""
         while self._waiting:
             account, turns = self._waiting.popitem(last=False)
             turn = turns.popleft()
