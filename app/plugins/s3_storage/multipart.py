@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PART_BYTES = 8 * 1024**2
-LEAST_BYTES = 5 * 1024**2
+PART_BYTES = 5 * 1024**2
 """S3 refuses smaller parts, but for the last one."""
-PARTS_IN_FLIGHT = 2
+PARTS_IN_FLIGHT = 1
 PARTS_OF_A_SIZE = 1_000
 ABORT_TIMEOUT_S = 10.0
 
@@ -28,10 +27,10 @@ ABORT_TIMEOUT_S = 10.0
 def part_bytes(number: int) -> int:
     """Return how large part `number`, counted from 1, is: S3 takes 10,000 parts and no more.
 
-    8 MiB up to an object of 8 GiB, then 8 MiB more each thousand parts: 430 GiB fit, and three
-    parts in memory (one filling, two in flight) stay below 240 MiB even there.
+    5 MiB for the first thousand parts, then 10 MiB more for each thousand: 488 GiB fit, and two
+    parts in memory (one filling, one in flight) stay below 200 MiB even there.
     """
-    return PART_BYTES * (1 + (number - 1) // PARTS_OF_A_SIZE)
+    return PART_BYTES * (1 + 2 * ((number - 1) // PARTS_OF_A_SIZE))
 
 
 @asynccontextmanager
@@ -69,9 +68,9 @@ class PartsWriter:
     async def append(self, key: str, size: int) -> bool:
         """Copy the object as a part of its own; the part before it is filled up from its head."""
         filled = self._filling.tell()
-        head = max(0, LEAST_BYTES - filled) if filled else 0
+        head = max(0, PART_BYTES - filled) if filled else 0
         # Grows like the parts that are written: 10,000 must be enough.
-        if size - head < LEAST_BYTES * (part_bytes(self._number) // PART_BYTES):
+        if size - head < part_bytes(self._number):
             return False
         if head:
             with storage_call("read", key):

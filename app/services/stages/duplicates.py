@@ -8,7 +8,7 @@ from zlib import crc32
 from batchd.services.stages.temporary import TemporaryFiles
 
 _BUCKETS = 64
-_MEMORY_PER_BUCKET = 128 * 1024
+_MEMORY_PER_BUCKET = 16 * 1024
 
 
 class Ids(TemporaryFiles):
