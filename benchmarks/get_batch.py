@@ -213,7 +213,7 @@ async def load(side: Side, connections: int, seconds: int, *, tolerant: bool = F
     """Return what wrk saw; what was refused does not count, and is an error unless `tolerant`."""
     process = await asyncio.create_subprocess_exec(
         *("taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
-        *("-s", str(SUPPORT / "status.lua"), f"http://127.0.0.1:{side.port}"),
+        *("--timeout", "20s", "-s", str(SUPPORT / "status.lua"), f"http://127.0.0.1:{side.port}"),
         env={**os.environ, "STATUS_REQUESTS": str(side.requests)},
         stdout=asyncio.subprocess.PIPE,
     )

@@ -45,6 +45,8 @@ class Stage(StrEnum):
     RESULTS = "results"
     CANCEL = "cancel"
     DELETE = "delete"
+    TIDY = "tidy"
+    """Once more after the end: the worker may have died before it removed what nobody needs."""
 
 
 STAGE_OF_STATUS = {

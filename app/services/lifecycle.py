@@ -12,7 +12,7 @@ from batchd.services.stages.cancelling import cancel
 from batchd.services.stages.context import Context, Superseded
 from batchd.services.stages.copying import copy
 from batchd.services.stages.giving_up import give_up
-from batchd.services.stages.removing import remove
+from batchd.services.stages.removing import remove, tidy_up
 from batchd.services.stages.running import run_chunk
 from batchd.services.stages.sweeping import sweep
 from batchd.services.stages.validating import validate
@@ -85,5 +85,7 @@ class Lifecycle:
                 await cancel(self._context, job.batch)
             case Stage.DELETE:
                 await remove(self._context, job.batch)
+            case Stage.TIDY:
+                await tidy_up(self._context, job.batch)
             case _:
                 assert_never(job.stage)

@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from batchd.db.jobs import Stage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.history import History
 from tests.support.polling import eventually
+from tests.support.stepping import TO_PROCESSED, step
 from tests.support.worker_process import worker_process
 
 NOBODY = "00000000-0000-7000-8000-000000000000"
@@ -139,6 +141,30 @@ async def test_frozen_worker_that_thaws_writes_over_nobody(
         assert await frozen.wait() == 0
     await assert_every_line_once_in_order(caller, batch, 3_000)
     assert await history.of(batch) == SUCCESS
+
+
+async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
+    caller: ApiCaller, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object, **__: object) -> None:
+        raise ConnectionAbortedError
+
+    async def files() -> list[str]:
+        prefix = f"batches/{caller.user.user.account}/{batch}/"
+        keys = services.lifecycle._context.storage.list_keys(prefix)
+        return [key.removeprefix(prefix) async for key in keys]
+
+    batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
+    await step(services, batch, *TO_PROCESSED)
+    with monkeypatch.context() as patched:
+        patched.setattr("batchd.services.stages.writing.tidy", die)
+        with pytest.raises(ConnectionAbortedError):
+            await step(services, batch, Stage.RESULTS)
+    assert await caller.status(batch) == "completed"
+    assert len(await files()) > 1
+    async with worker_process(settings):
+        assert await eventually(files, lambda found: len(found) == 1) == ["results.1.jsonl"]
+    assert len(await caller.download(batch)) == 1
 
 
 # Between two statuses

@@ -1,5 +1,7 @@
 """What becomes of work that fails again and again: its batch goes on, and tells what is missing."""
 
+from typing import assert_never
+
 from batchd.db.jobs import Job, Stage
 from batchd.services.stages.cancelling import cancel
 from batchd.services.stages.context import Context
@@ -22,5 +24,7 @@ async def give_up(context: Context, job: Job) -> None:
             await write_results(context, job.batch, salvage=True)
         case Stage.CANCEL:
             await cancel(context, job.batch, salvage=True)
-        case Stage.DELETE:
+        case Stage.DELETE | Stage.TIDY:
             raise RuntimeError(f"{job.key}: files that can't be deleted are not forgotten")
+        case _:
+            assert_never(job.stage)

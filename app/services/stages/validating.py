@@ -187,6 +187,7 @@ async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None
         )
         if failed is not None:
             await batches.set_download(connection, batch.batch, key)
+            await jobs.enqueue(connection, failed, [Job(Stage.TIDY, batch.batch)])
             await batches.set_input(connection, batch.batch, key=None)
     if failed is None:
         await context.storage.delete([key])

@@ -3,8 +3,9 @@
 import hashlib
 
 from batchd import logs
-from batchd.db import batches, chunks
+from batchd.db import batches, chunks, jobs
 from batchd.db.chunks import Chunk
+from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ResultsFile, Status, StatusErrors, Tally
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
@@ -52,6 +53,7 @@ async def assemble(context: Context, batch: Batch, *, end: Status, salvage: bool
             )
             await batches.set_input(connection, batch.batch, key=None)
             await chunks.delete(connection, batch.batch)
+            await jobs.enqueue(connection, ended, [Job(Stage.TIDY, batch.batch)])
     if ended is None:
         await context.storage.delete([key])
         raise Superseded(f"{batch.batch} was ended by another worker")
