@@ -21,7 +21,11 @@ _DONE = """
 SELECT b.account, sum(c.succeeded)::int AS done, bool_or(c.part_key IS NULL) AS waiting
 FROM batches b JOIN chunks c USING (batch) GROUP BY b.account
 """
-_OPEN = "SELECT count(*) FROM batches WHERE status <> 'completed'"
+_NOT_VALIDATED = "SELECT count(*) FROM batches WHERE lines IS NULL"
+_HOLD = """
+UPDATE pgqueuer SET execute_after = CASE WHEN $1 THEN now() + interval '1 hour' ELSE now() END
+WHERE entrypoint = 'chunks' AND status = 'queued'
+"""
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -47,22 +51,19 @@ async def measure_shares(stack: Stack, options: argparse.Namespace) -> None:
     worker = await stack.start("worker")
     connection = await asyncpg.connect(stack.env["BATCHD_DATABASE_URL"])
     try:
-        before: dict[str, int] = {}
+        # What is validated first would be done before the last is validated: hold it until then.
+        while await connection.fetchval(_NOT_VALIDATED):
+            await connection.execute(_HOLD, True)
+            await asyncio.sleep(0.05)
+        await connection.execute(_HOLD, False)
+        before = await done(connection)
         best: Sequence[int] = ()
         while True:
             await asyncio.sleep(0.5)
-            rows = await connection.fetch(_DONE)
-            if len(rows) < options.accounts:
-                if before:
-                    break
-                assert await connection.fetchval(_OPEN), "too few lines to measure anything"
-                continue
-            done = {str(row["account"]): row["done"] for row in rows}
-            if not before:
-                before = done
-            if not all(row["waiting"] for row in rows):
+            now = await done(connection)
+            if len(now) < options.accounts:
                 break
-            best = [done[account] - before[account] for account in done]
+            best = [now[account] - before[account] for account in now]
     finally:
         await connection.close()
     print(f"accounts                              {options.accounts}, with 1 to 5 times the load")
@@ -70,6 +71,12 @@ async def measure_shares(stack: Stack, options: argparse.Namespace) -> None:
     print(f"Jain's index                          {jain(best):.3f}")
     worker.terminate()
     await worker.wait()
+
+
+async def done(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """Return the lines done of each account that has some waiting."""
+    rows = await connection.fetch(_DONE)
+    return {str(row["account"]): row["done"] for row in rows if row["waiting"]}
 
 
 async def load(stack: Stack, secret: str, size: int) -> None:
