@@ -122,7 +122,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accounts", type=int, default=50)
     parser.add_argument("--lines", type=int, default=20_000, help="of the least loaded account")
-    parser.add_argument("--chunk-lines", type=int, default=1_000)
+    parser.add_argument("--chunk-lines", type=int, default=100)
     parser.add_argument("--giant", type=int, default=2_000_000)
     parser.add_argument("--small", type=int, default=40)
     asyncio.run(main(parser.parse_args()))
