@@ -1,26 +1,28 @@
 """One attempt at a call: what is sent, and what comes back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 _PIECE = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The same for every attempt."""
 
     method: str
     url: URL
-    headers: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str]
     body: bytes | None
 
+    def __repr__(self) -> str:
+        """Tell no headers, for they hold secrets, nor what a line gives."""
+        return f"<{self.method} {self.url.host}>"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     retry_after: str
     """The header, empty if there is none; likewise the next two."""

@@ -1,7 +1,6 @@
 """From the parts of a line to the request that it stands for, and what is wrong with them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import quote
 
 import msgspec
 from yarl import URL
@@ -9,7 +8,7 @@ from yarl import URL
 from batchd.domain.operations import Parts, Problem
 from batchd.plugins.http_operations.body_schema import problem
 from batchd.plugins.http_operations.declaration import Declaration
-from batchd.plugins.http_operations.template import climbs
+from batchd.plugins.http_operations.template import climbs, encode, is_plain
 
 _SCALAR = "must be a text, a number, true or false"
 
@@ -30,7 +29,7 @@ def url_of(declaration: Declaration, parts: Parts) -> URL:
     queries = [template.query] if template.query else []
     for name, value in parts.query.items():
         queries += [
-            f"{quote(name, safe='')}={quote(_text(item) or '', safe='')}" for item in _items(value)
+            f"{encode(name)}={encode(_text(item) or '')}" for item in _items(value)
         ]
     query = f"?{'&'.join(queries)}" if queries else ""
     # As it is: nothing is to be decoded, encoded or resolved once more.
@@ -39,6 +38,8 @@ def url_of(declaration: Declaration, parts: Parts) -> URL:
 
 def _path_problems(declaration: Declaration, path: Mapping[str, object]) -> Iterator[Problem]:
     names = declaration.url.names
+    if path.keys() == names and all(_is_plain(value) for value in path.values()):
+        return
     yield from (problem("It is missing.", "path", name) for name in sorted(names - path.keys()))
     values: dict[str, str] = {}
     for name, value in path.items():
@@ -71,6 +72,10 @@ def _body_problems(declaration: Declaration, body: object) -> Sequence[Problem]:
     if not isinstance(body, Mapping):
         return [problem("It is missing.", "body")]
     return declaration.body.problems(body)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, str) and is_plain(value)
 
 
 def _items(value: object) -> Sequence[object]:
