@@ -23,6 +23,16 @@ def new_trace() -> str:
     return made
 
 
+def no_trace() -> None:
+    """Begin something that gets a trace once it has something to tell: most lines never have."""
+    trace.set(None)
+
+
+def current_trace() -> str:
+    """Return the trace of what is being done, and give it one if it has none yet."""
+    return trace.get() or new_trace()
+
+
 class JsonFormatter(logging.Formatter):
     """Time, level, logger, message, then whatever `extra` named."""
 

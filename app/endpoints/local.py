@@ -41,7 +41,7 @@ class LocalApi:
         except ProcessingTimeout:
             raise
         except BatchdError as error:
-            trace = logs.trace.get() or logs.new_trace()
+            trace = logs.current_trace()
             logger.info("%s: %s", operation, error.name, extra={"trace": trace})
             return error_answer(error, trace)
         return Answer(status=endpoint.success, body=encode(answer))

@@ -28,7 +28,7 @@ def record(
         verdict,
         operation,
         extra={
-            "trace": logs.trace.get(),
+            "trace": logs.current_trace(),
             "account": caller.account,
             "user": caller.user,
             "role": caller.role,

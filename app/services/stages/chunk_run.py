@@ -36,6 +36,7 @@ class ChunkRun:
         self._context = context
         self._batch = batch
         self._chunk = chunk
+        self._key_of_batch = f"{batch.batch}:"
         self._lines: list[RawLine] = []
         self._results: list[bytes | None] = []
         self._stopping = False
@@ -57,7 +58,7 @@ class ChunkRun:
     def give_up(self, error: BatchdError) -> None:
         """Let every line fail."""
         for place, line in enumerate(self._lines):
-            logs.new_trace()
+            logs.no_trace()
             self._record(place, parse_valid(line), lines.failure(error, line=self._key(line)))
 
     async def run(self, lost: asyncio.Event) -> None:
@@ -122,7 +123,7 @@ class ChunkRun:
 
     async def _run_line(self, line: RawLine, parsed: ParsedLine) -> Answer:
         """Run it as its creator, again if batchd itself was not able to."""
-        logs.new_trace()
+        logs.no_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._call(line, parsed)
@@ -145,7 +146,7 @@ class ChunkRun:
         return await operation.run(call)
 
     def _key(self, line: RawLine) -> str:
-        return f"{self._batch.batch}:{line.number}"
+        return f"{self._key_of_batch}{line.number}"
 
     def _record(self, place: int, parsed: ParsedLine, answer: Answer) -> None:
         number = self._lines[place].number

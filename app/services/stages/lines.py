@@ -32,7 +32,7 @@ def encode(number: int, line_id: str | None, answer: Answer | None) -> bytes:
 
 def failure(error: Exception, *, line: str) -> Answer:
     """Return what a direct call that failed like this would have answered; a defect is logged."""
-    trace = logs.trace.get() or logs.new_trace()
+    trace = logs.current_trace()
     if isinstance(error, BatchdError):
         logger.info("line %s failed: %s", line, error.name, extra={"trace": trace})
     else:
