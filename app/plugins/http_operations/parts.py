@@ -28,9 +28,7 @@ def url_of(declaration: Declaration, parts: Parts) -> URL:
     path = template.path({name: _text(value) or "" for name, value in parts.path.items()})
     queries = [template.query] if template.query else []
     for name, value in parts.query.items():
-        queries += [
-            f"{encode(name)}={encode(_text(item) or '')}" for item in _items(value)
-        ]
+        queries += [f"{encode(name)}={encode(_text(item) or '')}" for item in _items(value)]
     query = f"?{'&'.join(queries)}" if queries else ""
     # As it is: nothing is to be decoded, encoded or resolved once more.
     return URL(f"{template.origin}{path}{query}", encoded=True)

@@ -33,8 +33,7 @@ class Template:
     def path(self, values: Mapping[str, str]) -> str:
         """Return the path with every value encoded, "/" too."""
         return "".join(
-            encode(values[piece]) if place % 2 else piece
-            for place, piece in enumerate(self.pieces)
+            encode(values[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces)
         )
 
 
