@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -77,6 +77,16 @@ class Operation(Protocol):
 
         After ProcessingTimeout the call is made again: raise it only if nothing was done.
         """
+        ...
+
+
+@runtime_checkable
+class SizesChunks(Operation, Protocol):
+    """An operation that knows how many of its lines are a good piece of work; few are if slow."""
+
+    @property
+    def chunk_lines(self) -> int | None:
+        """Lines that a worker takes at a time, at most; None: as many as of any operation."""
         ...
 
 

@@ -32,6 +32,11 @@ OWN = """
 [operations.touch]
 method = "PUT"
 url = "${OWN_URL}/things/{n}"
+
+[operations.touch_few]
+method = "PUT"
+url = "${OWN_URL}/things/{n}"
+chunk_lines = 3
 """
 
 
@@ -133,6 +138,24 @@ async def test_a_line_keeps_its_key_when_another_worker_takes_over(
     keys = {f"/things/{n}": f"{batch}:{n}" for n in range(1, 31)}
     seen = Counter((call.target, call.headers["idempotency-key"]) for call in upstream.seen)
     assert seen == dict.fromkeys(keys.items(), 2)
+
+
+async def test_a_worker_takes_as_many_lines_at_a_time_as_the_operation_says(
+    caller: ApiCaller, worker: RunWorker, upstream: Upstream, services: Services
+) -> None:
+    async def sizes() -> list[int]:
+        async with services.database.connection() as connection:
+            rows = await connection.fetch("SELECT lines FROM chunks ORDER BY no")
+        return [row["lines"] for row in rows]
+
+    upstream.reply(lambda: hanging)
+    async with worker():
+        batch = await caller.create(lines_of(*({"path": {"n": n}} for n in range(7))), "touch_few")
+        await eventually(sizes, bool)
+        assert await sizes() == [3, 3, 1]
+        upstream.statuses([200])
+        await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+        assert await caller.end(batch) == "cancelled"
 
 
 async def test_the_role_needs_the_operations_permission(make_caller: MakeCaller) -> None:

@@ -48,6 +48,7 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD + "timeout_s = inf", "operations.op.timeout_s", "finite number"),
         (GOOD + "timeout_s = 0", "operations.op.timeout_s", "greater than 0"),
         (GOOD + "rate_per_s = -1", "operations.op.rate_per_s", "greater than 0"),
+        (GOOD + "chunk_lines = 0", "operations.op.chunk_lines", "greater than or equal to 1"),
         (GOOD + "concurrency = true", "operations.op.concurrency", "valid integer"),
         (GOOD + "query = [1]", "operations.op.query.0", "valid string"),
         (GOOD.replace("POST", "post"), "operations.op.method", "'GET', 'HEAD', 'POST'"),

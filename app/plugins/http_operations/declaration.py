@@ -49,6 +49,8 @@ class Declaration(_Table):
     """Attempts under way at once, in each process."""
     rate_per_s: Rate | None = None
     """Attempts of the whole fleet; None: any."""
+    chunk_lines: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Lines that a worker takes at a time; None: as the settings say."""
     success: Statuses = frozenset(range(200, 300))
     max_answer_bytes: Annotated[int, Field(ge=1, le=64 * 1024**2)] = 64 * 1024
 

@@ -49,6 +49,10 @@ class HttpOperation:
         if declaration.body and "content-type" not in map(str.lower, declaration.headers):
             self._headers["Content-Type"] = "application/json"
 
+    @property
+    def chunk_lines(self) -> int | None:
+        return self._declaration.chunk_lines
+
     def check(self, parts: Parts) -> Sequence[Problem]:
         return problems_of(self._declaration, parts)
 

@@ -12,7 +12,7 @@ from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
-from batchd.domain.operations import Operation, Problem
+from batchd.domain.operations import Operation, Problem, SizesChunks
 from batchd.domain.ports import ObjectWriter
 from batchd.services.keys import input_of, report_key, unpacked_key
 from batchd.services.stages.context import Context, Hold, Superseded, tidy
@@ -76,18 +76,21 @@ class _Scan:
         self._hold = Hold(context, batch)
         self.size = 0
         self._line = 0
-        self.plan = Plan(max_lines=self._settings.chunk_lines, max_bytes=self._settings.chunk_bytes)
+        self._operation = context.operations.find(batch.operation)
+        self.plan = Plan(
+            max_lines=_chunk_lines(self._operation) or self._settings.chunk_lines,
+            max_bytes=self._settings.chunk_bytes,
+        )
         self.unpacked = False
 
     async def run(self) -> None:
         """Fill the plan, the ids and the report."""
         try:
-            operation = self._context.operations.find(self._batch.operation)
-            if operation is None:
+            if self._operation is None:
                 raise _Stop(1, _no_operation(self._batch.operation))
             if self._batch.input_problem is not None:
                 raise _Stop(1, _whole_file(self._batch.input_problem))
-            await self._scan(operation)
+            await self._scan(self._operation)
         except _Stop as stop:
             self._report.add(stop.line, None, [stop.problem])
         except CorruptGzip as error:
@@ -145,6 +148,10 @@ class _Scan:
             self._report.add(line.number, bad.id, bad.problems)
         if line_id is not None:
             self._ids.add(line.number, line_id)
+
+
+def _chunk_lines(operation: Operation | None) -> int | None:
+    return operation.chunk_lines if isinstance(operation, SizesChunks) else None
 
 
 async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncIterator[bytes]:
