@@ -1,7 +1,7 @@
 """Chaos: workers are killed and PostgreSQL is restarted while batches run; nothing is lost.
 
 Prints: batches completed, lines missing and doubled in the results, calls that the upstream saw
-again, and the longest time until a dead worker's chunk was taken over.
+again, and how long after a worker's death its chunks were taken over.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import re
 import time
 from asyncio.subprocess import Process
 from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +24,14 @@ from support.stack import Stack, User, run_stack
 ACCOUNTS = 5
 WORKERS = 3
 _SILENCE = re.compile(r"taken over after ([0-9.]+) s")
+
+
+@dataclass
+class Killing:
+    deaths: list[float] = field(default_factory=list)
+    """When (Unix time) a worker was killed."""
+    away_s: float = 0.0
+    """How long PostgreSQL did not answer."""
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -43,17 +53,18 @@ async def main(options: argparse.Namespace) -> None:
                 )
             )
             took_s = time.monotonic() - began
-            kills = await killing
+            killed = await killing
             report(found, options.lines)
             counts = await upstream.counts()
             total = options.batches * options.lines
             print(f"calls of the upstream         {counts['calls']} for {total} lines")
             print(f"  made again                  {counts['calls'] - counts['keys']}")
-            print(f"workers killed                {kills}; PostgreSQL restarted once")
-            silences = [float(s) for line in stack.logs("worker") for s in _SILENCE.findall(line)]
-            print(f"chunks taken over             {len(silences)}")
-            longest = ", ".join(f"{s:.1f}" for s in sorted(silences, reverse=True)[:5])
-            print(f"  longest times until then    {longest} s")
+            print(f"workers killed                {len(killed.deaths)}")
+            print(f"PostgreSQL was away           {killed.away_s:.1f} s")
+            silences, waits = take_overs(stack.logs("worker"), killed.deaths)
+            print(f"chunks taken over             {len(waits)}")
+            print(f"  after the death, at most    {longest(waits)} s")
+            print(f"  after the last pulse        {longest(silences)} s")
             print(f"time                          {took_s:.0f} s")
 
 
@@ -69,19 +80,45 @@ async def run_batch(stack: Stack, user: User, count: int) -> tuple[str, Counter[
     return status, Counter(numbers)
 
 
-async def kill_workers(stack: Stack, workers: list[Process], options: argparse.Namespace) -> int:
+async def kill_workers(
+    stack: Stack, workers: list[Process], options: argparse.Namespace
+) -> Killing:
     """Kill a random worker every few seconds, and start another; restart PostgreSQL once."""
+    killed = Killing()
     rng = random.Random(options.seed)
     rounds = int(options.seconds / options.every_s)
     for number in range(rounds):
         await asyncio.sleep(options.every_s)
         if number == rounds // 2:
+            began = time.monotonic()
             await stack.restart_database(away_s=1.0)
+            killed.away_s = time.monotonic() - began
         victim = rng.randrange(len(workers))
         workers[victim].kill()
+        killed.deaths.append(time.time())
         await workers[victim].wait()
         workers[victim] = await stack.start("worker")
-    return rounds
+    return killed
+
+
+def take_overs(log: list[str], deaths: list[float]) -> tuple[list[float], list[float]]:
+    """Return how long after the last pulse, and after the death, each chunk was taken over.
+
+    The log tells when its worker was last heard of: who died is the first killed after that, for a
+    worker that lives is heard twice a second, except while PostgreSQL is away.
+    """
+    silences, waits = [], []
+    for line in log:
+        for silence in _SILENCE.findall(line):
+            taken = datetime.fromisoformat(json.loads(line)["ts"]).timestamp()
+            heard = taken - float(silence)
+            silences.append(taken - heard)
+            waits.append(taken - next(death for death in deaths if death > heard - 0.1))
+    return silences, waits
+
+
+def longest(seconds: list[float]) -> str:
+    return ", ".join(f"{s:.1f}" for s in sorted(seconds, reverse=True)[:5])
 
 
 def report(found: list[tuple[str, Counter[int]]], count: int) -> None:
