@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 PART_BYTES = 5 * 1024**2
 """S3 refuses smaller parts, but for the last one."""
-PARTS_IN_FLIGHT = 1
 PARTS_OF_A_SIZE = 1_000
 ABORT_TIMEOUT_S = 10.0
 
@@ -27,8 +26,8 @@ ABORT_TIMEOUT_S = 10.0
 def part_bytes(number: int) -> int:
     """Return how large part `number`, counted from 1, is: S3 takes 10,000 parts and no more.
 
-    5 MiB for the first thousand parts, then 10 MiB more for each thousand: 488 GiB fit, and two
-    parts in memory (one filling, one in flight) stay below 200 MiB even there.
+    5 MiB for the first thousand parts, then 10 MiB more for each thousand: 488 GiB fit, and the one
+    part that is in memory stays below 100 MiB even there.
     """
     return PART_BYTES * (1 + 2 * ((number - 1) // PARTS_OF_A_SIZE))
 
@@ -54,7 +53,6 @@ class PartsWriter:
         self._upload_id: str | None = None
         self._number = 1
         """Of the part being filled."""
-        self._in_flight: list[asyncio.Task[CompletedPartTypeDef]] = []
         self._done: list[CompletedPartTypeDef] = []
 
     async def write(self, data: bytes) -> None:
@@ -81,7 +79,8 @@ class PartsWriter:
         if self._filling.tell():
             await self._send()
         upload_id = await self._begun()
-        await self._start(self._copy_part(upload_id, self._number, key, f"bytes={head}-{size - 1}"))
+        part = f"bytes={head}-{size - 1}"
+        self._add(await self._copy_part(upload_id, self._number, key, part))
         return True
 
     async def finish(self) -> None:
@@ -94,8 +93,6 @@ class PartsWriter:
             return
         if self._filling.tell():
             await self._send()
-        while self._in_flight:
-            await self._settle()
         with storage_call("complete", self._key):
             await self._client.complete_multipart_upload(
                 Bucket=self._bucket,
@@ -106,9 +103,6 @@ class PartsWriter:
 
     async def discard(self) -> None:
         """Leave nothing behind, as far as the storage lets us."""
-        for task in self._in_flight:
-            task.cancel()
-        await asyncio.gather(*self._in_flight, return_exceptions=True)
         if self._upload_id is None:
             return
         try:
@@ -121,11 +115,11 @@ class PartsWriter:
             logger.warning("storage: parts of %s are left behind: %s", self._key, error)
 
     async def _send(self) -> None:
-        """Start to send the part that is filled."""
+        """Send the part that is filled, and wait: the next one would need as much memory."""
         upload_id = await self._begun()
-        part, self._filling = self._filling, BytesIO()
-        part.seek(0)
-        await self._start(self._send_part(upload_id, self._number, part))
+        self._filling.seek(0)
+        self._add(await self._send_part(upload_id, self._number, self._filling))
+        self._filling = BytesIO()
 
     async def _begun(self) -> str:
         if self._upload_id is None:
@@ -136,21 +130,9 @@ class PartsWriter:
             self._upload_id = upload["UploadId"]
         return self._upload_id
 
-    async def _start(self, sending: "Coroutine[Any, Any, CompletedPartTypeDef]") -> None:
-        """Let the part be sent, when fewer than the limit are on their way."""
-        if len(self._in_flight) == PARTS_IN_FLIGHT:
-            try:
-                await self._settle()
-            except BaseException:
-                sending.close()
-                raise
-        self._in_flight.append(asyncio.create_task(sending))
+    def _add(self, part: "CompletedPartTypeDef") -> None:
+        self._done.append(part)
         self._number += 1
-
-    async def _settle(self) -> None:
-        """Wait for the oldest part; it stays listed until it is done, for discard to find."""
-        self._done.append(await self._in_flight[0])
-        del self._in_flight[0]
 
     async def _send_part(
         self, upload_id: str, number: int, part: BytesIO
