@@ -9,9 +9,10 @@ from uuid import UUID
 
 from batchd.db.notifications import Channel, Notifications
 from batchd.domain.callers import Caller
+from batchd.domain.errors import Unauthorized
 from batchd.domain.ids import UserId
 from batchd.domain.ports import Clock
-from batchd.services.users import SECRET_LENGTH, Users, hash_secret, unauthorized
+from batchd.services.users import SECRET_LENGTH, Users, hash_secret
 
 REMEMBERED = 20_000
 TRUSTED_S = 60.0
@@ -53,7 +54,7 @@ class Callers:
     async def authenticate(self, secret: str | None) -> Caller:
         """Return who holds the secret. Raises Unauthorized, the same for every reason."""
         if secret is None or len(secret) != SECRET_LENGTH:
-            raise unauthorized()
+            raise _unauthorized()
         secret_hash = hash_secret(secret)
         known = self._known.get(secret_hash)
         if known is not None and self._is_good(known):
@@ -71,7 +72,7 @@ class Callers:
         found = await self._users.find_by_secret(secret_hash)
         if found is None:
             self._known.pop(secret_hash, None)
-            raise unauthorized()
+            raise _unauthorized()
         caller, validity_ts = found
         # What was changed while we asked may be older than the answer, or newer: ask again then.
         if changes == self._changes:
@@ -90,3 +91,11 @@ class Callers:
         changed = UserId(UUID(user))
         for secret_hash in [h for h, known in self._known.items() if known.caller.user == changed]:
             del self._known[secret_hash]
+
+
+def _unauthorized() -> Unauthorized:
+    """Return the one answer to no secret, an unknown one and an expired one."""
+    return Unauthorized(
+        "No valid user secret. Send it as 'Authorization: <secret>'; "
+        "if it has expired, ask for a new one."
+    )

@@ -1,4 +1,4 @@
-"""Users and their secrets: made at the command line, recognised at every call."""
+"""Users and their secrets: made and changed at the command line, looked up for whoever calls."""
 
 import hashlib
 import secrets
@@ -33,14 +33,6 @@ def _new_secret() -> str:
 def hash_secret(secret: str) -> bytes:
     # A header may bring bytes that are no text: they are no secret either, but must not break this.
     return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
-
-
-def unauthorized() -> Unauthorized:
-    """Return the one answer to no secret, an unknown one and an expired one."""
-    return Unauthorized(
-        "No valid user secret. Send it as 'Authorization: <secret>'; "
-        "if it has expired, ask for a new one."
-    )
 
 
 class Users:
@@ -112,15 +104,6 @@ class Users:
         async with self._database.transaction() as connection:
             if not await table.set_role(connection, user, role):
                 raise NotFound(f"There is no user {user}.")
-
-    async def authenticate(self, secret: str | None) -> Caller:
-        """Return who holds the secret. Raises Unauthorized, the same for every reason."""
-        found = None
-        if secret is not None and len(secret) == SECRET_LENGTH:
-            found = await self.find_by_secret(hash_secret(secret))
-        if found is None:
-            raise unauthorized()
-        return found[0]
 
     async def find_by_secret(self, secret_hash: bytes) -> tuple[Caller, datetime | None] | None:
         """Return who holds the secret, and when it stops working; None if it does not work."""

@@ -8,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from batchd.bootstrap import open_users
-from batchd.domain.errors import Unauthorized
 from batchd.services.users import Users
 from batchd.settings import Settings
 from tests.support.command import batchd, environment
+from tests.support.secrets import holder, works
 
 
 @pytest.fixture
@@ -26,19 +26,11 @@ async def users(settings: Settings) -> AsyncIterator[Users]:
         yield opened
 
 
-async def works(users: Users, secret: str) -> bool:
-    try:
-        await users.authenticate(secret)
-    except Unauthorized:
-        return False
-    return True
-
-
 async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: Users) -> None:
     (made,) = (await batchd("users", "create", "--role=reader", env=env)).printed
     assert set(made) == {"account", "user", "role", "secret"}
     assert made["role"] == "reader"
-    caller = await users.authenticate(made["secret"])
+    caller = await holder(users, made["secret"])
     assert (str(caller.account), str(caller.user)) == (made["account"], made["user"])
 
     (rotated,) = (await batchd("users", "rotate", made["user"], env=env)).printed

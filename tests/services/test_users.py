@@ -18,6 +18,7 @@ from tests.support.callers import ApiCaller, Reply
 from tests.support.clock import MovableClock
 from tests.support.fixtures import MakeCaller
 from tests.support.refusals import assert_refused
+from tests.support.secrets import holder, works
 
 UNKNOWN = "x" * SECRET_LENGTH
 
@@ -26,14 +27,6 @@ UNKNOWN = "x" * SECRET_LENGTH
 async def users(settings: Settings, clock: MovableClock) -> AsyncIterator[Users]:
     async with open_database(settings) as database:
         yield Users(database, clock, TimeOrderedIds())
-
-
-async def works(users: Users, secret: str) -> bool:
-    try:
-        await users.authenticate(secret)
-    except Unauthorized:
-        return False
-    return True
 
 
 async def new_user(users: Users, role: str = "reader", **more: object) -> NewSecret:
@@ -50,7 +43,7 @@ async def test_a_new_user_is_recognised_by_its_secret(users: Users) -> None:
 
     assert len(new.secret) == SECRET_LENGTH == 64
     assert new.secret.isascii()
-    assert await users.authenticate(new.secret) == Caller(
+    assert await holder(users, new.secret) == Caller(
         account=account, user=new.user.user, role="reader"
     )
     assert await users.find_all(account) == [new.user]

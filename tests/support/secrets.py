@@ -1,0 +1,22 @@
+"""Whether a secret is taken, by a process that has not seen it before and so remembers nothing."""
+
+from batchd.db.notifications import Notifications
+from batchd.domain.callers import Caller
+from batchd.domain.errors import Unauthorized
+from batchd.services.callers import Callers
+from batchd.services.users import Users
+from tests.support.clock import MovableClock
+
+
+async def holder(users: Users, secret: str) -> Caller:
+    """Return who holds the secret, by the clock of `users`. Raises Unauthorized."""
+    unheard = Notifications("postgresql://unused", timeout_s=1.0)
+    return await Callers(users, unheard, MovableClock()).authenticate(secret)
+
+
+async def works(users: Users, secret: str) -> bool:
+    try:
+        await holder(users, secret)
+    except Unauthorized:
+        return False
+    return True
