@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from batchd.db.migrations import migrate
+from batchd.devstack.answering import until_ready
 from batchd.devstack.failures import StackFailed
 from batchd.devstack.first_user import FirstUser, first_user
 from batchd.devstack.guard import Guard
@@ -22,7 +23,6 @@ from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.upstream import URL_VARIABLE, example_operations, run_upstream
 from batchd.settings import to_environment
 
-POLL_S = 0.05
 READY_S = 60.0
 
 
@@ -102,7 +102,7 @@ async def run_stack(options: StackOptions, guard: Guard) -> AsyncIterator[Stack]
         memory = data_dir / "admin.json"
         async with together() as group:
             user_task = group.create_task(first_user(memory, whole_env))
-            group.create_task(_until_ready(api_url))
+            group.create_task(until_ready("The API", api_url, "/readyz", within_s=READY_S))
         user = user_task.result()
         await _check_secret(api_url, user, memory)
         yield Stack(
@@ -189,23 +189,6 @@ async def _side_by_side(
         ]
     finally:
         await asyncio.gather(*(stack.aclose() for stack in stacks))
-
-
-async def _until_ready(api_url: str) -> None:
-    answer = "no answer"
-    try:
-        async with asyncio.timeout(READY_S), aiohttp.ClientSession(api_url) as session:
-            while True:
-                try:
-                    async with session.get("/readyz") as response:
-                        if response.status == 200:
-                            return
-                        answer = f"{response.status}: {await response.text()}"
-                except aiohttp.ClientError as error:
-                    answer = str(error)
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        raise StackFailed(f"The API is not ready after {READY_S:g} s ({answer}).") from None
 
 
 async def _check_secret(api_url: str, user: FirstUser, memory: Path) -> None:

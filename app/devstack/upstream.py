@@ -1,21 +1,17 @@
 """The example's upstream, a child like the others: somebody else's API, to be put in batches."""
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
-
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.answering import until_ready
 from batchd.devstack.guard import Guard
 from batchd.devstack.ports import HOST, hold_port
 from batchd.devstack.processes import run_child
 
 URL_VARIABLE = "EXAMPLE_UPSTREAM_URL"
 """What the example's operations.toml refers to."""
-POLL_S = 0.05
 READY_S = 30.0
 
 
@@ -41,20 +37,5 @@ async def run_upstream(guard: Guard, log: Path, env: Mapping[str, str]) -> Async
             run_child("upstream", command, log=log, env=env) as child,
             guard.watching(child.name, child.process.wait, log),
         ):
-            await _until_ready(url)
+            await until_ready("The example's upstream", url, "/count", within_s=READY_S)
             yield url
-
-
-async def _until_ready(url: str) -> None:
-    try:
-        async with asyncio.timeout(READY_S), aiohttp.ClientSession(url) as session:
-            while True:
-                try:
-                    async with session.get("/count") as response:
-                        if response.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass
-                await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        raise StackFailed(f"The example's upstream is not ready after {READY_S:g} s.") from None
