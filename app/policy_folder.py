@@ -1,13 +1,15 @@
-"""The policy in force: the last good one of a folder that is followed while everything runs."""
+"""The policy in force, the last good one of a folder that is followed, and who decides by it."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from batchd import metrics
+from batchd.domain.ids import AccountId
+from batchd.domain.permission import Access, Decision, Role
 from batchd.domain.ports import NotStartable
 from batchd.following import Contents, Follower, Wanted, read
 
@@ -18,10 +20,14 @@ class Policy(Protocol):
     @property
     def revision(self) -> str: ...
 
+    def decide(self, role: str, account: AccountId, operation: str, *, own: bool) -> Decision: ...
+
 
 P = TypeVar("P", bound=Policy)
 Load = Callable[[Contents], P]
 """Makes a policy of the files, or raises NotStartable. Runs in a thread, and takes breath."""
+FindRoles = Callable[[P, AccountId, str | None], Iterable[Role]]
+"""Gives what `Authorizer.find_roles` returns. Runs in a thread: a large policy takes a while."""
 
 
 class PolicyFolder(Generic[P]):
@@ -72,3 +78,38 @@ async def open_policies(
         yield policies
     finally:
         await asyncio.to_thread(follower.stop)
+
+
+class FolderAuthorizer(Generic[P]):
+    """Implements `domain.permission.Authorizer`: decides by the policy in force."""
+
+    def __init__(self, policies: PolicyFolder[P], find_roles: FindRoles[P]) -> None:
+        self._policies = policies
+        self._find_roles = find_roles
+
+    @property
+    def revision(self) -> str:
+        return self._policies.policy.revision
+
+    @property
+    def current(self) -> bool:
+        return self._policies.current
+
+    async def decide(self, access: Access) -> Decision:
+        caller = access.caller
+        return self._policies.policy.decide(
+            caller.role, caller.account, access.operation, own=access.own
+        )
+
+    async def find_roles(self, account: AccountId, role: str | None = None) -> Sequence[Role]:
+        policy = self._policies.policy
+        return await asyncio.to_thread(lambda: list(self._find_roles(policy, account, role)))
+
+
+@asynccontextmanager
+async def open_authorizer(
+    folder: Path, wanted: Wanted, load: Load[P], find_roles: FindRoles[P]
+) -> AsyncIterator[FolderAuthorizer[P]]:
+    """Open an authorizer for the policies of a folder. Raises what `load` refuses them for."""
+    async with open_policies(folder, wanted, load) as policies:
+        yield FolderAuthorizer(policies, find_roles)

@@ -204,7 +204,7 @@ def statement(
 ) -> None:
     """Print what the role may do, as GET /roles/{role} tells it."""
     loaded = _load(*_places(policies, operations))
-    found = next(find_roles(loaded, None if account is None else str(account), role), None)
+    found = next(find_roles(loaded, account, role), None)
     if found is None:
         typer.echo(f"batchd: there is no role {role}", err=True)
         raise typer.Exit(FAILED)

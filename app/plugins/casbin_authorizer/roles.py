@@ -1,24 +1,26 @@
 """What each role may do, as statements."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
 from batchd.domain.permission import Role, Statement
 from batchd.plugins.casbin_authorizer.policy import Policy
 from batchd.plugins.casbin_authorizer.statements import ANY
 
 
-def find_roles(policy: Policy, account: str | None, role: str | None = None) -> Iterator[Role]:
+def find_roles(policy: Policy, account: UUID | None, role: str | None = None) -> Iterator[Role]:
     """Give the roles that mean something in the account, or the one of this name.
 
     Without an account, those of every account. Rules of other accounts are left out, and so are
     roles that have no other rules: their names may tell who else is a customer.
     """
+    where = None if account is None else str(account)
     for name in policy.roles if role is None else [role]:
         lineage = policy.lineage(name)
-        statements = statements_of(policy, lineage, account)
+        statements = statements_of(policy, lineage, where)
         if statements:
             inherits = tuple(
-                other for other in lineage[1:] if statements_of(policy, (other,), account)
+                other for other in lineage[1:] if statements_of(policy, (other,), where)
             )
             yield Role(role=name, inherits=inherits, statements=statements)
 
