@@ -1,25 +1,27 @@
-"""Follows a folder of files from a thread of its own, and reads each state in which it rests.
+"""Follows files from a thread of its own, and reads each state in which they rest.
 
 A thread, because nothing of it may hold up an event loop: not a file system that hangs, and not the
 work on what was read. Pure Python keeps the interpreter for 5 ms at a time, so that work takes a
 `Breath` now and then.
 """
 
+import asyncio
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from watchfiles import watch
 
 logger = logging.getLogger(__name__)
 
 Contents: TypeAlias = Mapping[Path, bytes | str]
-"""What the files hold, in the order of their names; a text says why one can't be read. The same for
-the folder itself, which is in it only then."""
+"""What the files hold; a text says why one can't be read."""
 Wanted: TypeAlias = Callable[[str], bool]
 """Whether a file of this name is one of them."""
 _Look: TypeAlias = Mapping[Path, tuple[int, ...]]
@@ -45,31 +47,81 @@ class Breath:
             self._until = time.perf_counter() + self._WORK_S
 
 
-def read(folder: Path, wanted: Wanted) -> Contents:
-    """Read all files in one state of the folder; one that never rests is read as it comes."""
+class Followed(Protocol):
+    """Which files they are; it may change from one look to the next. Its text names them."""
+
+    def files(self) -> Iterable[Path]: ...
+
+    def folders(self) -> Iterable[Path]:
+        """Return where something happens when one of the files changes, comes or goes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The files of a folder that have a wanted name, in the order of their names."""
+
+    path: Path
+    wanted: Wanted
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def files(self) -> Iterable[Path]:
+        """Return them, or the folder itself if it is none: to read it tells why."""
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208  # names
+        except OSError:
+            return (self.path,)
+        return sorted(self.path / name for name in names if self.wanted(name))
+
+    def folders(self) -> Iterable[Path]:
+        return (self.path,)
+
+
+def read(followed: Followed) -> Contents:
+    """Read all files in one state; if they never rest, they are read as they come."""
     for _ in range(_READ_TIMES):
-        before = _look(folder, wanted)
-        contents = {path: _read(path) for path in before}
-        if before == _look(folder, wanted):
+        before = _look(followed)
+        contents = {path: read_file(path) for path in before}
+        if before == _look(followed):
             return contents
         time.sleep(SETTLE_S / _READ_TIMES)
-    return {path: _read(path) for path in _look(folder, wanted)}
+    return {path: read_file(path) for path in _look(followed)}
 
 
-class Follower:
-    """Calls `changed`, in its thread, with every state after `seen` in which the folder rests."""
+def read_file(path: Path) -> bytes | str:
+    """Return what `Contents` holds of a file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)
 
+
+@asynccontextmanager
+async def following(
+    followed: Followed, changed: Callable[[Contents], None], *, seen: Contents
+) -> AsyncIterator[None]:
+    """Have `changed` called, in a thread, with every state after `seen` in which the files rest."""
+    follower = _Follower(followed, changed, seen)
+    follower.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(follower.stop)
+
+
+class _Follower:
     def __init__(
-        self, folder: Path, wanted: Wanted, changed: Callable[[Contents], None], *, seen: Contents
+        self, followed: Followed, changed: Callable[[Contents], None], seen: Contents
     ) -> None:
-        self._folder = folder
-        self._wanted = wanted
+        self._followed = followed
         self._changed = changed
         self._contents = seen
-        # Not how it looks now: what was read may be older.
+        # Not how they look now: what was read may be older.
         self._seen: _Look | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"following {folder}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"following {followed}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -81,7 +133,7 @@ class Follower:
 
     def _run(self) -> None:
         for _ in self._turns():
-            if _look(self._folder, self._wanted) == self._seen:
+            if _look(self._followed) == self._seen:
                 continue
             contents = self._settled()
             if contents is None or contents == self._contents:
@@ -90,18 +142,18 @@ class Follower:
             try:
                 self._changed(contents)
             except Exception:
-                logger.exception("a change of %s was not dealt with", self._folder)
+                logger.exception("a change of %s was not dealt with", self._followed)
 
     def _settled(self) -> Contents | None:
-        """Read the folder once it rests; None if we are stopped before."""
+        """Read the files once they rest; None if we are stopped before."""
         while True:
-            look = _look(self._folder, self._wanted)
+            look = _look(self._followed)
             if self._stop.wait(SETTLE_S):
                 return None
-            if look != _look(self._folder, self._wanted):
+            if look != _look(self._followed):
                 continue
-            contents = {path: _read(path) for path in look}
-            if look == _look(self._folder, self._wanted):
+            contents = {path: read_file(path) for path in look}
+            if look == _look(self._followed):
                 self._seen = look
                 return contents
 
@@ -109,9 +161,9 @@ class Follower:
         """Give a turn after each change that we are told of, and some time after the last turn."""
         while not self._stop.is_set():
             try:
-                watched = _stamp(self._folder)
+                watched = self._folders()
                 for _ in watch(
-                    self._folder,
+                    *watched,
                     watch_filter=None,
                     debounce=round(LOOK_EVERY_S * 1000),
                     step=50,
@@ -122,23 +174,22 @@ class Follower:
                     raise_interrupt=False,
                 ):
                     yield
-                    if _stamp(self._folder)[:2] != watched[:2]:
-                        break  # another folder stands in its place: we watch one that is gone
+                    if self._folders() != watched:
+                        break  # another folder stands in the place of one: we watch what is gone
             except (OSError, RuntimeError) as error:
                 # There is no folder, or the system has no more watches to give away; what else may
                 # be wrong with them, watchfiles tells as a RuntimeError.
-                logger.debug("can't watch %s: %s", self._folder, error)
+                logger.debug("can't watch %s: %s", self._followed, error)
                 yield
                 self._stop.wait(LOOK_EVERY_S)
 
+    def _folders(self) -> _Look:
+        return {folder: _stamp(folder)[:2] for folder in self._followed.folders()}
 
-def _look(folder: Path, wanted: Wanted) -> _Look:
+
+def _look(followed: Followed) -> _Look:
     """Return what changes with every change of the files, without reading them."""
-    try:
-        paths = sorted(folder / name for name in os.listdir(folder) if wanted(name))  # noqa: PTH208  # names
-    except OSError:
-        return {folder: _stamp(folder)}
-    return {path: _stamp(path) for path in paths}
+    return {path: _stamp(path) for path in followed.files()}
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -148,10 +199,3 @@ def _stamp(path: Path) -> tuple[int, ...]:
     except OSError as error:
         return (error.errno or 0,)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _read(path: Path) -> bytes | str:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        return error.strerror or str(error)

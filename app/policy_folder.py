@@ -11,7 +11,7 @@ from batchd import metrics
 from batchd.domain.ids import AccountId
 from batchd.domain.permission import Access, Decision, Role
 from batchd.domain.ports import NotStartable
-from batchd.following import Contents, Follower, Wanted, read
+from batchd.following import Contents, Folder, Wanted, following, read
 
 logger = logging.getLogger(__name__)
 
@@ -70,14 +70,11 @@ async def open_policies(
     folder: Path, wanted: Wanted, load: Load[P]
 ) -> AsyncIterator[PolicyFolder[P]]:
     """Load the policy and follow its folder. Raises what `load` refuses it for."""
-    contents = await asyncio.to_thread(read, folder, wanted)
+    files = Folder(folder, wanted)
+    contents = await asyncio.to_thread(read, files)
     policies = PolicyFolder(folder, load, await asyncio.to_thread(load, contents))
-    follower = Follower(folder, wanted, policies.take, seen=contents)
-    follower.start()
-    try:
+    async with following(files, policies.take, seen=contents):
         yield policies
-    finally:
-        await asyncio.to_thread(follower.stop)
 
 
 class FolderAuthorizer(Generic[P]):

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from batchd.domain.operations import Parts
+from batchd.following import SETTLE_S
 from batchd.plugins.http_operations import BadOperations, HttpOperations
 from batchd.plugins.http_operations.declaration import Declaration, Retry
 from tests.support.http_operations import Declare, run
@@ -162,7 +161,7 @@ async def test_a_file_that_can_not_be_read_is_refused(
     file = tmp_path / "operations.toml"
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(BadOperations, match=r"can't be read: No such file|not UTF-8"):
-        await source.load()
+        source.load()
 
 
 def test_the_document_lists_every_key() -> None:
@@ -186,19 +185,6 @@ async def test_what_is_not_said_has_a_default(declare: Declare) -> None:
 
 # Changes
 
-Follow = Callable[[HttpOperations], Awaitable[None]]
-
-
-@asynccontextmanager
-async def following(source: HttpOperations) -> AsyncIterator[None]:
-    task = asyncio.create_task(source.follow())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
 
 async def names(source: HttpOperations, *expected: str) -> None:
     """Wait until these are in force."""
@@ -215,7 +201,7 @@ async def test_a_change_takes_force_as_a_whole(
     file = tmp_path / "operations.toml"
     text = OP + 'url = "${BASE}/old"\n'
     source = await declare(text, BASE=upstream.url)
-    async with following(source):
+    async with source.following():
         new = text.replace("old", "new")
         file.write_text(new + new.replace(".op]", ".another]"))
         await names(source, "op", "another")
@@ -229,20 +215,47 @@ async def test_a_change_takes_force_as_a_whole(
     assert upstream.seen[0].target == "/new"
 
 
-async def test_a_changed_schema_takes_force(declare: Declare, tmp_path: Path) -> None:
-    schema = tmp_path / "schema.json"
+@pytest.mark.parametrize("path", ["schema.json", "schemas/one.json", "../schema.json"])
+async def test_a_changed_schema_takes_force(declare: Declare, tmp_path: Path, path: str) -> None:
+    schema = tmp_path / path
+    schema.parent.mkdir(exist_ok=True)
     schema.write_text('{"required": ["a"]}')
-    source = await declare(GOOD + 'body = "schema.json"')
+    source = await declare(GOOD + f'body = "{path}"')
 
-    async def missing() -> list[str]:
-        operation = source.find("op")
-        assert operation is not None
-        return [found.pointer for found in operation.check(Parts(path={"x": 1}, body={}))]
-
-    assert await missing() == ["/body/a"]
-    async with following(source):
+    assert await missing(source) == ["/body/a"]
+    async with source.following():
         schema.write_text('{"required": ["b"]}')
-        await eventually(missing, lambda found: found == ["/body/b"])
+        await eventually(lambda: missing(source), lambda found: found == ["/body/b"])
+
+
+async def test_a_schema_is_followed_from_when_it_is_named(
+    declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = await declare(GOOD)
+    schema = tmp_path / "schema.json"
+
+    async def told() -> int:
+        return len([message for message in caplog.messages if "operations" in message])
+
+    async with source.following():
+        schema.write_text('{"required": ["a"]}')
+        (tmp_path / "operations.toml").write_text(GOOD + 'body = "schema.json"')
+        await eventually(lambda: missing(source), lambda found: found == ["/body/a"])
+        schema.unlink()
+        await eventually(told, lambda count: count == 3)
+        assert "schema.json: No such file" in caplog.text
+        assert await missing(source) == ["/body/a"]
+        schema.write_text('{"required": ["b"]}')
+        await eventually(lambda: missing(source), lambda found: found == ["/body/b"])
+    assert await told() == 4
+
+
+async def missing(source: HttpOperations) -> list[str]:
+    """Return what a line without anything in its body would lack."""
+    operation = source.find("op")
+    assert operation is not None
+    return [found.pointer for found in operation.check(Parts(path={"x": 1}, body={}))]
 
 
 @pytest.mark.parametrize("bad", ["", "[operations", GOOD.replace("op]", "get_batch]"), None])
@@ -256,7 +269,7 @@ async def test_a_bad_file_changes_nothing_and_is_told_once(
     async def told() -> list[str]:
         return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
-    async with following(source):
+    async with source.following():
         file.unlink() if bad is None else file.write_text(bad)
         await eventually(told, bool)
         assert source.find("op") is in_force
@@ -273,30 +286,21 @@ async def test_a_file_that_is_being_written_is_let_rest(
 ) -> None:
     caplog.set_level(logging.INFO)
     file = tmp_path / "operations.toml"
-    whole = GOOD + GOOD.replace(".op]", ".second]")
-    source = await declare(whole)
-    looks = iter([GOOD, whole + "#"])  # half of it would be a good file, too
-
-    async def look() -> object:
-        if text := next(looks, None):
-            file.write_text(text)
-        return await HttpOperations._look(source)
-
-    source._look = look  # type: ignore[method-assign, assignment]
-    async with following(source):
-        await eventually(lambda: _count(caplog), lambda count: count == 2)
-    assert "operations in force: op, second" in caplog.text
-    assert not any(record.getMessage().endswith("force: op") for record in caplog.records)
-
-
-async def _count(caplog: pytest.LogCaptureFixture) -> int:
-    return sum("operations in force" in record.getMessage() for record in caplog.records)
+    source = await declare(GOOD)
+    async with source.following():
+        with file.open("w") as writing:
+            for number in range(12):  # what there is of it is a good file each time
+                writing.write(GOOD.replace(".op]", f".op_{number}]"))
+                writing.flush()
+                await asyncio.sleep(SETTLE_S / 4)  # what a slow copy does, nothing waited for
+        await names(source, *(f"op_{number}" for number in range(12)))
+    assert sum("operations in force" in message for message in caplog.messages) == 2
 
 
 async def test_calls_of_before_a_change_count_against_the_same_bound(declare: Declare) -> None:
     source = await declare(GOOD + "concurrency = 2")
     before = source.find("op")
-    await source.load()
+    source.load()
     after = source.find("op")
     assert before is not None
     assert after is not None

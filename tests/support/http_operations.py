@@ -55,14 +55,8 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
             ) -> HttpOperations:
                 file = folder / "operations.toml"
                 file.write_text(text)
-                source = HttpOperations(
-                    file,
-                    means,
-                    variables=variables,
-                    taken=taken.__contains__,
-                    look_every_s=0.02,
-                )
-                await source.load()
+                source = HttpOperations(file, means, variables=variables, taken=taken.__contains__)
+                source.load()
                 return source
 
             yield declare

@@ -13,7 +13,7 @@ import casbin
 
 from batchd.domain.ids import AccountId
 from batchd.domain.permission import Decision
-from batchd.following import Breath, Contents, read
+from batchd.following import Breath, Contents, Folder, read
 from batchd.plugins.casbin_authorizer.bad_policy import BadPolicy, Fault
 from batchd.plugins.casbin_authorizer.enforcer import OWNERS, new_enforcer
 from batchd.plugins.casbin_authorizer.inheritance import check_inheritance
@@ -118,7 +118,7 @@ def wanted(name: str) -> bool:
 
 def load_policy(folder: Path, known: Known) -> Policy:
     """Read model.conf and every .csv file of the folder. Raises BadPolicy."""
-    return parse_policy(folder, read(folder, wanted), known)
+    return parse_policy(folder, read(Folder(folder, wanted)), known)
 
 
 def parse_policy(folder: Path, contents: Contents, known: Known) -> Policy:

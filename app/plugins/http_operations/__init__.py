@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from batchd.domain.operations import Operation, OperationContext, OperationSource
 from batchd.plugins.http_operations.bad_file import BadOperations
@@ -33,11 +33,6 @@ async def http_operations(context: OperationContext) -> AsyncIterator[OperationS
     async with open_client() as client:
         means = Means(client=client, rate=context.rate, pacing=Pacing())
         source = HttpOperations(file, means, variables=environment(), taken=context.taken)
-        await source.load()
-        following = asyncio.create_task(source.follow())
-        try:
+        await asyncio.to_thread(source.load)
+        async with source.following():
             yield source
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following

@@ -1,10 +1,11 @@
 """Why an operations file cannot take force."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from batchd.domain.ports import NotStartable
+from batchd.following import Contents
 
 
 class Fault(NamedTuple):
@@ -16,9 +17,7 @@ class Fault(NamedTuple):
 class BadOperations(NotStartable):
     """The file, or one that it names, is missing or wrong; every fault is told."""
 
-    def __init__(
-        self, file: Path, faults: Sequence[Fault], contents: Mapping[Path, bytes | None]
-    ) -> None:
+    def __init__(self, file: Path, faults: Sequence[Fault], contents: Contents) -> None:
         lines = (
             f"{file}: {fault.key}: {fault.reason}" if fault.key else f"{file}: {fault.reason}"
             for fault in faults
@@ -26,4 +25,4 @@ class BadOperations(NotStartable):
         super().__init__("\n".join(lines))
         self.faults = tuple(faults)
         self.contents = contents
-        """The files that were read, None for one that could not be: another try needs a change."""
+        """The files that were read, or could not be: another try needs a change of one."""

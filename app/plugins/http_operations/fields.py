@@ -64,7 +64,7 @@ def _body(value: object, info: ValidationInfo) -> BodySchema:
             try:
                 return BodySchema(_object(_surroundings(info).read(value)))
             except OSError as error:
-                raise ValueError(f"{value}: {error.strerror or error}") from None
+                raise ValueError(f"{value}: {error}") from None
             except (ValueError, msgspec.MsgspecError, RecursionError) as error:
                 raise ValueError(f"{value}: {error}") from None
         case _:

@@ -8,28 +8,31 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from batchd.following import Contents, read_file
 from batchd.plugins.http_operations.bad_file import BadOperations, Fault
 from batchd.plugins.http_operations.declaration import Declaration, OperationsFile
 from batchd.plugins.http_operations.fields import Surroundings
-
-Contents = Mapping[Path, bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     declarations: Mapping[str, Declaration]
     contents: Contents
-    """Every file that was read."""
+    """The file and those that it names."""
 
 
-def load(file: Path, variables: Mapping[str, str], taken: Callable[[str], bool]) -> Loaded:
-    """Raise BadOperations, with every fault."""
-    contents: dict[Path, bytes | None] = {}
+def load(
+    file: Path, known: Contents, variables: Mapping[str, str], taken: Callable[[str], bool]
+) -> Loaded:
+    """Read what is not among the known contents. Raises BadOperations, with every fault."""
+    contents: dict[Path, bytes | str] = {}
 
     def read(path: str) -> bytes:
         place = file.parent / path
-        contents[place] = None
-        contents[place] = content = place.read_bytes()
+        contents[place] = ""
+        contents[place] = content = known[place] if place in known else read_file(place)
+        if isinstance(content, str):
+            raise OSError(content)
         return content
 
     surroundings = Surroundings(variables=variables, taken=taken, read=read)
@@ -37,7 +40,7 @@ def load(file: Path, variables: Mapping[str, str], taken: Callable[[str], bool])
         table = tomllib.loads(read(file.name).decode())
         declared = OperationsFile.model_validate(table, context=surroundings)
     except OSError as error:
-        faults = [Fault("", f"can't be read: {error.strerror or error}")]
+        faults = [Fault("", f"can't be read: {error}")]
     except UnicodeDecodeError as error:
         faults = [Fault("", f"byte {error.start + 1} is not UTF-8")]
     except tomllib.TOMLDecodeError as error:
@@ -62,18 +65,6 @@ def declared_names(file: Path) -> frozenset[str]:
     else:
         return frozenset(operations) if isinstance(operations, dict) else frozenset()
     raise BadOperations(file, [Fault("", reason)], {})
-
-
-def read_again(contents: Contents) -> Contents:
-    """Return what the same files hold now."""
-    return {path: _read(path) for path in contents}
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
 
 
 def _fault(error: Any) -> Fault:

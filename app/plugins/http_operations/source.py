@@ -1,23 +1,23 @@
 """The operations of the file in force, replaced all at once when the file changes."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import MappingProxyType
 
+from batchd.following import Contents, following
 from batchd.plugins.http_operations.bad_file import BadOperations
 from batchd.plugins.http_operations.declaration import Declaration
-from batchd.plugins.http_operations.loading import Contents, load, read_again
+from batchd.plugins.http_operations.loading import load
 from batchd.plugins.http_operations.operation import HttpOperation, Means
 from batchd.plugins.http_operations.places import Places
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.5
-
 
 class HttpOperations:
-    """Implements `domain.operations.OperationSource`."""
+    """Implements `domain.operations.OperationSource`, and `Followed`."""
 
     def __init__(
         self,
@@ -26,16 +26,17 @@ class HttpOperations:
         *,
         variables: Mapping[str, str],
         taken: Callable[[str], bool],
-        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._file = file
         self._means = means
         self._variables = variables
         self._taken = taken
-        self._look_every_s = look_every_s
         self._operations: Mapping[str, HttpOperation] = {}
         self._places: dict[tuple[str, int], Places] = {}
-        self._seen: Contents = {}
+        self._contents: Contents = {}
+
+    def __str__(self) -> str:
+        return str(self._file)
 
     def find(self, name: str) -> HttpOperation | None:
         return self._operations.get(name)
@@ -43,44 +44,44 @@ class HttpOperations:
     def names(self) -> Iterable[str]:
         return tuple(self._operations)
 
-    async def load(self) -> None:
-        """Put the file in force. Raises BadOperations; then what was in force stays so."""
+    def files(self) -> Iterable[Path]:
+        """Return the file and those that it named when it was last read."""
+        return tuple(self._contents)
+
+    def folders(self) -> Iterable[Path]:
+        return {file.parent for file in self._contents}
+
+    def load(self, known: Contents = MappingProxyType({})) -> None:
+        """Put the file in force, reading what is not known.
+
+        Raises BadOperations; then what was in force stays so.
+        """
         try:
-            loaded = await asyncio.to_thread(load, self._file, self._variables, self._taken)
+            loaded = load(self._file, known, self._variables, self._taken)
         except BadOperations as error:
-            self._seen = error.contents
+            self._contents = error.contents
             raise
-        self._seen = loaded.contents
+        self._contents = loaded.contents
         self._operations = {
             name: HttpOperation(name, declaration, self._means, self._places_of(name, declaration))
             for name, declaration in loaded.declarations.items()
         }
         logger.info("operations in force: %s, from %s", ", ".join(self._operations), self._file)
 
-    async def follow(self) -> None:
-        """Put each change of the file, or of those it names, in force.
+    def following(self) -> AbstractAsyncContextManager[None]:
+        """Put each change of the file, or of those it names, in force."""
+        return following(self, self._take, seen=self._contents)
 
-        Contents are compared: that sees every way of replacing a file, on every file system.
-        """
-        while True:
-            await asyncio.sleep(self._look_every_s)
-            found = await self._look()
-            if found == self._seen:
-                continue
-            # Perhaps it is being written, and half a file can be a good one: wait till it rests.
-            await asyncio.sleep(self._look_every_s)
-            if await self._look() != found:
-                continue
-            self._seen = found
-            try:
-                await self.load()
-            except BadOperations as error:
-                logger.error("the operations stay as they were: %s", error)  # noqa: TRY400
-            except Exception:
-                logger.exception("the operations stay as they were")
-
-    async def _look(self) -> Contents:
-        return await asyncio.to_thread(read_again, self._seen)
+    def _take(self, contents: Contents) -> None:
+        # A file that is named for the first time is looked at from then on, and was read at once.
+        if contents == self._contents:
+            return
+        try:
+            self.load(contents)
+        except BadOperations as error:
+            logger.error("the operations stay as they were: %s", error)  # noqa: TRY400
+        except Exception:
+            logger.exception("the operations stay as they were")
 
     def _places_of(self, name: str, declaration: Declaration) -> Places:
         """Return the same places for the same bound: calls of before the change count too."""
