@@ -258,7 +258,12 @@ async def missing(source: HttpOperations) -> list[str]:
     return [found.pointer for found in operation.check(Parts(path={"x": 1}, body={}))]
 
 
-@pytest.mark.parametrize("bad", ["", "[operations", GOOD.replace("op]", "get_batch]"), None])
+NO_PATH = GOOD + 'body = "a\\u0000b"'
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "[operations", GOOD.replace("op]", "get_batch]"), NO_PATH, None], ids=repr
+)
 async def test_a_bad_file_changes_nothing_and_is_told_once(
     declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: str | None
 ) -> None:

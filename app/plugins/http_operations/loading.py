@@ -29,7 +29,7 @@ def load(
 
     def read(path: str) -> bytes:
         place = file.parent / path
-        contents[place] = ""
+        # A ValueError leaves it out: no file can have this path, so there is nothing to follow.
         contents[place] = content = known[place] if place in known else read_file(place)
         if isinstance(content, str):
             raise OSError(content)
