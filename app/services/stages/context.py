@@ -1,11 +1,13 @@
 """What the stages work with, and how one learns that it has been replaced."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from batchd.db import batches
-from batchd.db.connection import Database
-from batchd.domain.batches import Batch
+from batchd.db.connection import Connection, Database
+from batchd.domain.batches import Batch, Status
 from batchd.domain.ports import Clock, Storage
 from batchd.services.access import Gate
 from batchd.services.keys import batch_prefix
@@ -55,6 +57,26 @@ class Hold:
                 f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}"
             )
         self._checked = time.monotonic()
+
+
+@asynccontextmanager
+async def advance(
+    context: Context, batch: Batch, status: Status, *, or_remove: str
+) -> AsyncIterator[tuple[Connection, Batch]]:
+    """Move the batch on by our attempt; the block records what belongs to it, all or nothing.
+
+    If the batch has gone on without us, the file that was made for it is removed instead, and
+    Superseded raised.
+    """
+    async with context.database.transaction() as connection:
+        moved = await batches.move(
+            connection, batch.batch, status, now=context.clock.now(), attempt=batch.attempt
+        )
+        if moved is not None:
+            yield connection, moved
+    if moved is None:
+        await context.storage.delete([or_remove])
+        raise Superseded(f"{batch.batch} was cancelled, or made {status} by another worker")
 
 
 async def tidy(context: Context, batch: Batch, *, keep: str | None) -> None:

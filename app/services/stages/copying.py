@@ -9,7 +9,7 @@ from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import ObjectMissing
 from batchd.services.keys import copy_key, upload_key
-from batchd.services.stages.context import Context, Hold, Superseded, tidy
+from batchd.services.stages.context import Context, Hold, advance, tidy
 
 
 async def copy(context: Context, batch_id: BatchId) -> None:
@@ -67,17 +67,7 @@ async def _copy(context: Context, batch: Batch) -> tuple[str, str | None]:
 
 
 async def _keep(context: Context, batch: Batch, problem: str | None) -> None:
-    async with context.database.transaction() as connection:
-        copied = await batches.move(
-            connection,
-            batch.batch,
-            Status.COPIED,
-            now=context.clock.now(),
-            attempt=batch.attempt,
-        )
-        if copied is not None:
-            await batches.set_input(connection, batch.batch, key=copy_key(batch), problem=problem)
-            await jobs.enqueue(connection, copied, [Job(Stage.VALIDATE, batch.batch)])
-    if copied is None:
-        await context.storage.delete([copy_key(batch)])
-        raise Superseded(f"{batch.batch} was cancelled, or copied by another worker")
+    key = copy_key(batch)
+    async with advance(context, batch, Status.COPIED, or_remove=key) as (connection, copied):
+        await batches.set_input(connection, batch.batch, key=key, problem=problem)
+        await jobs.enqueue(connection, copied, [Job(Stage.VALIDATE, batch.batch)])

@@ -15,7 +15,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.operations import Operation, Problem, SizesChunks
 from batchd.domain.ports import ObjectWriter
 from batchd.services.keys import input_of, report_key, unpacked_key
-from batchd.services.stages.context import Context, Hold, Superseded, tidy
+from batchd.services.stages.context import Context, Hold, advance, tidy
 from batchd.services.stages.duplicates import Ids
 from batchd.services.stages.parsing import BadLine, check
 from batchd.services.stages.planning import Plan
@@ -184,49 +184,32 @@ async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None
     async with context.storage.write(key) as writer:
         for line in report:
             await writer.write(line)
-    async with context.database.transaction() as connection:
-        failed = await batches.move(
-            connection,
-            batch.batch,
-            Status.VALIDATION_FAILED,
-            now=context.clock.now(),
-            attempt=batch.attempt,
-        )
-        if failed is not None:
-            await batches.set_download(connection, batch.batch, key)
-            await jobs.enqueue(connection, failed, [Job(Stage.TIDY, batch.batch)])
-            await batches.set_input(connection, batch.batch, key=None)
-    if failed is None:
-        await context.storage.delete([key])
-        raise Superseded(f"{batch.batch} was cancelled, or validated by another worker")
+    ended = Status.VALIDATION_FAILED
+    async with advance(context, batch, ended, or_remove=key) as (connection, failed):
+        await batches.set_download(connection, batch.batch, key)
+        await jobs.enqueue(connection, failed, [Job(Stage.TIDY, batch.batch)])
+        await batches.set_input(connection, batch.batch, key=None)
     await tidy(context, batch, keep=key)
 
 
 async def _go_on(context: Context, batch: Batch, scan: _Scan) -> None:
     plan, unpacked = scan.plan, scan.unpacked
     planned = plan.chunks()
-    async with context.database.transaction() as connection:
-        now = context.clock.now()
-        processing = await batches.move(
-            connection, batch.batch, Status.PROCESSING, now=now, attempt=batch.attempt
+    key, begun = unpacked_key(batch), Status.PROCESSING
+    async with advance(context, batch, begun, or_remove=key) as (connection, processing):
+        await batches.set_lines(connection, batch.batch, plan.lines, size=scan.size)
+        if unpacked:
+            await batches.set_input(connection, batch.batch, key=key)
+        await chunks.insert(connection, batch.batch, planned)
+        running = replace(processing, input_size=scan.size)
+        await jobs.enqueue(
+            connection,
+            running,
+            [Job(Stage.CHUNK, batch.batch, chunk.no, cost=chunk.lines) for chunk in planned],
         )
-        if processing is not None:
-            await batches.set_lines(connection, batch.batch, plan.lines, size=scan.size)
-            if unpacked:
-                await batches.set_input(connection, batch.batch, key=unpacked_key(batch))
-            await chunks.insert(connection, batch.batch, planned)
-            running = replace(processing, input_size=scan.size)
-            await jobs.enqueue(
-                connection,
-                running,
-                [Job(Stage.CHUNK, batch.batch, chunk.no, cost=chunk.lines) for chunk in planned],
-            )
-            if not planned:
-                # Nothing to run: there will be no last chunk to say that all are done.
-                await batches.move(connection, batch.batch, Status.PROCESSED, now=now)
-                await jobs.enqueue(connection, running, [Job(Stage.RESULTS, batch.batch)])
-    if processing is None:
-        await context.storage.delete([unpacked_key(batch)])
-        raise Superseded(f"{batch.batch} was cancelled, or validated by another worker")
+        if not planned:
+            # Nothing to run: there will be no last chunk to say that all are done.
+            await batches.move(connection, batch.batch, Status.PROCESSED, now=context.clock.now())
+            await jobs.enqueue(connection, running, [Job(Stage.RESULTS, batch.batch)])
     if unpacked and batch.input_key is not None:
         await context.storage.delete([batch.input_key])

@@ -13,7 +13,7 @@ from batchd.domain.ports import ObjectMissing, ObjectWriter
 from batchd.services.keys import results_key
 from batchd.services.stages import lines
 from batchd.services.stages.chunk_lines import parse_valid, read_lines
-from batchd.services.stages.context import Context, Hold, Superseded, tidy
+from batchd.services.stages.context import Context, Hold, advance, tidy
 
 
 async def write_results(context: Context, batch_id: BatchId, *, salvage: bool = False) -> None:
@@ -43,20 +43,13 @@ async def assemble(context: Context, batch: Batch, *, end: Status, salvage: bool
             raise ValueError(
                 f"{file.lines} results and {file.tally.done} counted for {batch.lines} lines"
             )
-    async with context.database.transaction() as connection:
-        ended = await batches.move(
-            connection, batch.batch, end, now=context.clock.now(), attempt=batch.attempt
+    async with advance(context, batch, end, or_remove=key) as (connection, ended):
+        await batches.set_results(
+            connection, batch.batch, key=key, results=file.facts(), tally=file.tally
         )
-        if ended is not None:
-            await batches.set_results(
-                connection, batch.batch, key=key, results=file.facts(), tally=file.tally
-            )
-            await batches.set_input(connection, batch.batch, key=None)
-            await chunks.delete(connection, batch.batch)
-            await jobs.enqueue(connection, ended, [Job(Stage.TIDY, batch.batch)])
-    if ended is None:
-        await context.storage.delete([key])
-        raise Superseded(f"{batch.batch} was ended by another worker")
+        await batches.set_input(connection, batch.batch, key=None)
+        await chunks.delete(connection, batch.batch)
+        await jobs.enqueue(connection, ended, [Job(Stage.TIDY, batch.batch)])
     await tidy(context, batch, keep=key)
 
 
