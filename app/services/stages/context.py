@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from batchd.db import batches
 from batchd.db.connection import Connection, Database
 from batchd.domain.batches import Batch, Status
+from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, Storage
 from batchd.services.access import Gate
 from batchd.services.keys import batch_prefix
@@ -57,6 +58,12 @@ class Hold:
                 f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}"
             )
         self._checked = time.monotonic()
+
+
+async def begin(context: Context, batch: BatchId, status: Status) -> Batch | None:
+    """Take the batch for a new attempt at a stage; None if it is not there to be taken."""
+    async with context.database.transaction() as connection:
+        return await batches.take(connection, batch, status, now=context.clock.now())
 
 
 @asynccontextmanager

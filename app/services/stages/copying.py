@@ -9,13 +9,12 @@ from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import ObjectMissing
 from batchd.services.keys import copy_key, upload_key
-from batchd.services.stages.context import Context, Hold, advance, tidy
+from batchd.services.stages.context import Context, Hold, advance, begin, tidy
 
 
 async def copy(context: Context, batch_id: BatchId) -> None:
     """Copy the upload and hold the copy against the hash; what runs later is what was hashed."""
-    async with context.database.transaction() as connection:
-        batch = await batches.take(connection, batch_id, Status.COPYING, now=context.clock.now())
+    batch = await begin(context, batch_id, Status.COPYING)
     if batch is None:
         return
     sha256, problem = await _copy(context, batch)
@@ -37,8 +36,7 @@ async def copy(context: Context, batch_id: BatchId) -> None:
 
 async def give_up_copy(context: Context, batch_id: BatchId) -> None:
     """Let the validation report tell that there is no copy."""
-    async with context.database.transaction() as connection:
-        batch = await batches.take(connection, batch_id, Status.COPYING, now=context.clock.now())
+    batch = await begin(context, batch_id, Status.COPYING)
     if batch is not None:
         await _keep(context, batch, General.name)
 

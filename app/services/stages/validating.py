@@ -15,7 +15,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.operations import Operation, Problem, SizesChunks
 from batchd.domain.ports import ObjectWriter
 from batchd.services.keys import input_of, report_key, unpacked_key
-from batchd.services.stages.context import Context, Hold, advance, tidy
+from batchd.services.stages.context import Context, Hold, advance, begin, tidy
 from batchd.services.stages.duplicates import Ids
 from batchd.services.stages.parsing import BadLine, check
 from batchd.services.stages.planning import Plan
@@ -28,8 +28,7 @@ _BREATH = 100
 
 async def validate(context: Context, batch_id: BatchId) -> None:
     """Check every line and cut the file into chunks, or write the report of what is wrong."""
-    async with context.database.transaction() as connection:
-        batch = await batches.take(connection, batch_id, Status.VALIDATING, now=context.clock.now())
+    batch = await begin(context, batch_id, Status.VALIDATING)
     if batch is None:
         return
     with Ids() as ids, Report() as report:
@@ -47,8 +46,7 @@ async def validate(context: Context, batch_id: BatchId) -> None:
 
 async def give_up_validation(context: Context, batch_id: BatchId) -> None:
     """End with a report that says no more than that the file could not be read."""
-    async with context.database.transaction() as connection:
-        batch = await batches.take(connection, batch_id, Status.VALIDATING, now=context.clock.now())
+    batch = await begin(context, batch_id, Status.VALIDATING)
     if batch is not None:
         with Report() as report:
             report.add(1, None, [_whole_file(General.name)])

@@ -13,15 +13,12 @@ from batchd.domain.ports import ObjectMissing, ObjectWriter
 from batchd.services.keys import results_key
 from batchd.services.stages import lines
 from batchd.services.stages.chunk_lines import parse_valid, read_lines
-from batchd.services.stages.context import Context, Hold, advance, tidy
+from batchd.services.stages.context import Context, Hold, advance, begin, tidy
 
 
 async def write_results(context: Context, batch_id: BatchId, *, salvage: bool = False) -> None:
     """Write the results file of a batch whose lines have all been run."""
-    async with context.database.transaction() as connection:
-        batch = await batches.take(
-            connection, batch_id, Status.WRITING_RESULTS, now=context.clock.now()
-        )
+    batch = await begin(context, batch_id, Status.WRITING_RESULTS)
     if batch is not None:
         await assemble(context, batch, end=Status.COMPLETED, salvage=salvage)
 
