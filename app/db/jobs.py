@@ -67,8 +67,6 @@ class Job(msgspec.Struct, frozen=True):
     stage: Stage
     batch: BatchId
     chunk: int | None = None
-    cost: int = 1
-    """Lines; it says how long the account's next job has to wait for its turn."""
 
     @property
     def key(self) -> str:
@@ -90,15 +88,18 @@ def lane_of(batch: Batch, stage: Stage) -> Lane:
     return Lane.CHUNKS if stage is Stage.CHUNK else Lane.STAGES
 
 
-async def enqueue(connection: Connection, batch: Batch, jobs: Sequence[Job]) -> None:
+async def enqueue(
+    connection: Connection, batch: Batch, jobs: Sequence[Job], *, costs: Sequence[int] = ()
+) -> None:
     """Queue jobs of one lane for their batch, in its account's turn, in the transaction at hand.
 
-    They exist when it commits, or never did.
+    They exist when it commits, or never did. `costs` says by how many lines each job, 1 if left
+    out, puts off the account's next turn.
     """
     if not jobs:
         return
     lane = lane_of(batch, jobs[0].stage)
-    tags = await shares.take_tags(connection, lane, batch.account, [job.cost for job in jobs])
+    tags = await shares.take_tags(connection, lane, batch.account, costs or [1] * len(jobs))
     await _insert(connection, lane, jobs, tags)
     if jobs[0].stage is Stage.CHUNK:
         await shares.reorder(connection, lane, batch.account, batch.batch)

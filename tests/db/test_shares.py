@@ -50,9 +50,8 @@ async def queue_batch(
         await connection.execute(_USER, made.user, made.account)
         await batches.insert(connection, made, request_hash=b"")
         await chunks.insert(connection, made.batch, planned)
-        await jobs.enqueue(
-            connection, made, [Job(Stage.CHUNK, made.batch, no, cost=LINES) for no in range(count)]
-        )
+        wanted = [Job(Stage.CHUNK, made.batch, no) for no in range(count)]
+        await jobs.enqueue(connection, made, wanted, costs=[LINES] * count)
     return made
 
 

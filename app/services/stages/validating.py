@@ -203,7 +203,8 @@ async def _go_on(context: Context, batch: Batch, scan: _Scan) -> None:
         await jobs.enqueue(
             connection,
             running,
-            [Job(Stage.CHUNK, batch.batch, chunk.no, cost=chunk.lines) for chunk in planned],
+            [Job(Stage.CHUNK, batch.batch, chunk.no) for chunk in planned],
+            costs=[chunk.lines for chunk in planned],
         )
         if not planned:
             # Nothing to run: there will be no last chunk to say that all are done.
