@@ -1,11 +1,17 @@
-"""What the tests of the HTTP operations share: an upstream, and a way to declare what calls it."""
+"""For the tests of the plugins: the S3 storage; an upstream, and a way to declare what calls it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
+import aiohttp
 import pytest
+import pytest_asyncio
 
+from batchd.devstack.seaweedfs import SeaweedFS
+from batchd.domain.ports import Storage
 from tests.support.http_operations import Declare, World, declaring
+from tests.support.s3_storage import open_storage
 from tests.support.upstream import Upstream, running_upstream
 
 
@@ -24,3 +30,22 @@ def world() -> World:
 async def declare(world: World, tmp_path: Path) -> AsyncIterator[Declare]:
     async with declaring(world, tmp_path) as opened:
         yield opened
+
+
+# One client for all of a module: to make one takes longer than most of the tests.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def storage(s3: SeaweedFS) -> AsyncIterator[Storage]:
+    async with open_storage(s3) as storage:
+        yield storage
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[aiohttp.ClientSession]:
+    """Whoever holds a URL, and nothing else."""
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture
+def key() -> str:
+    return f"tests/{uuid4()}"

@@ -1,5 +1,6 @@
 """HTTP operations without the rest of batchd: declared by a test, on time and chance of its own."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,15 @@ from batchd.plugins.http_operations.retrying import Pacing
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 CALLER = Caller(account=AccountId(UUID(int=1)), user=UserId(UUID(int=2)), role="admin")
+
+GET = """
+[operations.op]
+method = "GET"
+url = "${BASE}/a/{x}"
+"""
+OP = '[operations.op]\nmethod = "POST"\n'
+URL = 'url = "http://127.0.0.1:9/a/{x}"\n'
+GOOD = OP + URL
 
 Declare: TypeAlias = Callable[..., Awaitable[HttpOperations]]
 """Takes the text of the file, and environment variables by keyword."""
@@ -72,3 +82,9 @@ async def run(source: HttpOperations, name: str = "op", **parts: Any) -> Answer:
     operation = source.find(name)
     assert operation is not None
     return await operation.run(call_of(**parts))
+
+
+def body(answer: bytes) -> Any:
+    """Return the JSON of an answer, which is on one line."""
+    assert b"\n" not in answer
+    return json.loads(answer)

@@ -1,0 +1,177 @@
+"""HTTP operations: what becomes of the answer, and of its absence."""
+
+import logging
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.http_operations import GET, Declare, body, run
+from tests.support.upstream import Upstream, answering_bytes, broken_off, bytes_of, hanging
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "expected"),
+    [
+        ("application/json", b'{\n "a" : [1, 2.50, 1e400]\r\n}', b'{"a":[1,2.50,1e400]}'),
+        ("application/problem+json", b'{"a": "\xc3\xbc"}', '{"a":"ü"}'.encode()),
+        ("application/json", b"\xef\xbb\xbf[ ]", b"[]"),
+        ("application/json; charset=utf-16", '{"a": 1}'.encode("utf-16"), b'{"a":1}'),
+        ("application/json", b"{oops}\n", b'{"text":"{oops}\\n"}'),
+        ("application/json", b"[" * 50_000, None),
+        ("application/json", b'"\xff"', b'{"base64":"Iv8i"}'),
+        ("text/html", b"<p>1</p>\n", b'{"text":"<p>1</p>\\n"}'),
+        ("text/plain; charset=iso-8859-1", b"\xfc", '{"text":"ü"}'.encode()),
+        ("text/plain; charset=punycode", b"a", b'{"base64":"YQ=="}'),
+        ("text/plain", b"1", b'{"text":"1"}'),
+        ("image/png", b"\x89PNG", b'{"base64":"iVBORw=="}'),
+        ("application/json", b"", b"null"),
+    ],
+)
+async def test_an_answer_becomes_json_on_one_line(
+    declare: Declare, upstream: Upstream, content_type: str, data: bytes, expected: bytes | None
+) -> None:
+    upstream.reply(bytes_of(data, content_type))
+    source = await declare(GET, BASE=upstream.url)
+    answer = await run(source, path={"x": "1"})
+    assert answer.succeeded
+    assert body(answer.body) is not ...
+    assert expected is None or answer.body == expected
+
+
+async def test_an_answer_without_a_type_may_be_json(declare: Declare) -> None:
+    async with answering_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[ ]") as url:
+        source = await declare(GET, BASE=url)
+        assert (await run(source, path={"x": "1"})).body == b"[]"
+
+
+async def test_compressed_answers_are_not_asked_for_and_not_unpacked(
+    declare: Declare, upstream: Upstream
+) -> None:
+    upstream.reply(bytes_of(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))
+    source = await declare(GET, BASE=upstream.url)
+    assert body((await run(source, path={"x": "1"})).body) == {"base64": "H4s="}
+    assert upstream.seen[0].headers["accept-encoding"] == "identity"
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Answer 100 bytes and more, without saying how many."""
+    response = web.StreamResponse(status=201)
+    await response.prepare(request)
+    for _ in range(3):
+        await response.write(b"x" * 50)
+    return response
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [lambda: stream, bytes_of(b"[" + b" " * 100 + b"]")],
+    ids=["of an unknown size", "of a known size"],
+)
+async def test_an_answer_that_is_too_large_is_a_failure_that_says_so(
+    declare: Declare, upstream: Upstream, reply: Any
+) -> None:
+    upstream.reply(reply)
+    source = await declare(GET + "max_answer_bytes = 100", BASE=upstream.url)
+    answer = await run(source, path={"x": "1"})
+    assert answer.status in {200, 201}
+    assert not answer.succeeded
+    refused = body(answer.body)
+    assert refused["subcode"] == 400141
+    assert (
+        f"answered {answer.status}, with a body of more than the 100 bytes"
+        in refused["description"]
+    )
+
+
+async def test_an_answer_of_exactly_the_bound_is_taken(
+    declare: Declare, upstream: Upstream
+) -> None:
+    upstream.reply(bytes_of(b"[" + b" " * 98 + b"]"))
+    source = await declare(GET + "max_answer_bytes = 100", BASE=upstream.url)
+    assert (await run(source, path={"x": "1"})).body == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "succeeded"),
+    [
+        ("", 204, True),
+        ("", 304, False),
+        ("", 404, False),
+        ("success = [200]", 201, False),
+        ('success = ["2xx", 404]', 404, True),
+        ('success = ["400-404"]', 404, True),
+        ('success = ["400-404"]', 405, False),
+    ],
+)
+async def test_the_declaration_says_what_is_a_success(
+    declare: Declare, upstream: Upstream, rule: str, status: int, succeeded: bool
+) -> None:
+    upstream.statuses([status])
+    source = await declare(GET + rule, BASE=upstream.url)
+    answer = await run(source, path={"x": "1"})
+    assert (answer.status, answer.succeeded) == (status, succeeded)
+
+
+# No answer
+
+
+REFUSED = "no connection could be made"
+BROKEN = "the connection broke off, or what came was not HTTP"
+RETRY = "retry = { attempts = 3 }"
+
+
+def assert_unanswered(answer: Any, words: str) -> None:
+    assert (answer.status, answer.succeeded) == (503, False)
+    refused = body(answer.body)
+    assert refused.keys() == {"subcode", "trace", "description"}
+    assert refused["subcode"] == 503159
+    assert refused["description"] == (
+        f"No answer from the upstream of 'op' in attempt 3 of 3: {words}."
+    )
+
+
+async def test_an_upstream_that_does_not_answer_in_time(
+    declare: Declare, upstream: Upstream
+) -> None:
+    upstream.reply(lambda: hanging)
+    source = await declare(GET + f"timeout_s = 0.05\n{RETRY}", BASE=upstream.url)
+    assert_unanswered(await run(source, path={"x": "1"}), "not within 0.05 s")
+    assert len(upstream.seen) == 3
+
+
+async def test_an_upstream_that_breaks_off(declare: Declare, upstream: Upstream) -> None:
+    upstream.reply(lambda: broken_off)
+    source = await declare(GET + RETRY, BASE=upstream.url)
+    assert_unanswered(await run(source, path={"x": "1"}), BROKEN)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_an_upstream_that_speaks_no_http(declare: Declare, answer: bytes) -> None:
+    async with answering_bytes(answer) as url:
+        source = await declare(GET + RETRY, BASE=url)
+        assert_unanswered(await run(source, path={"x": "1"}), BROKEN)
+
+
+async def test_an_upstream_that_is_not_there_and_no_secret_in_the_log(
+    declare: Declare, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with answering_bytes(b"") as url:
+        pass
+    text = GET + 'headers = { Authorization = "${TOKEN}" }\n' + RETRY
+    source = await declare(text, BASE=url, TOKEN="s3cret")
+    with caplog.at_level(logging.INFO):
+        answer = await run(source, path={"x": "1"})
+    assert_unanswered(answer, REFUSED)
+    assert url.removeprefix("http://") not in answer.body.decode()
+    assert body(answer.body)["trace"] in caplog.text
+    assert "s3cret" not in caplog.text

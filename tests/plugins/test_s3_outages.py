@@ -1,0 +1,101 @@
+"""The S3 storage that does not answer, refuses, or can't be opened."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from batchd.devstack.seaweedfs import SeaweedFS
+from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.ports import Storage
+from batchd.plugins.s3_storage import s3_storage
+from batchd.settings import BadSettings
+from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def dead_endpoint() -> str:
+    """Where nobody listens."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+async def test_dead_storage_is_told_quickly_and_nothing_else_is(
+    s3: SeaweedFS, dead_endpoint: str, key: str
+) -> None:
+    async with open_storage(s3, s3_endpoint=dead_endpoint) as storage:
+        started = time.monotonic()
+        failures = await asyncio.gather(
+            failure_of(storage.stat(key)),
+            failure_of(storage.check()),
+            failure_of(storage.delete([key])),
+            failure_of(keys_of(storage, key)),
+            failure_of(get(storage, key)),
+            failure_of(put(storage, key, LINES)),
+        )
+        assert time.monotonic() - started < 5
+    for failure in failures:
+        assert failure.description == "The storage does not answer. Try again in a few seconds."
+
+
+async def failure_of(call: Awaitable[object]) -> ProcessingTimeout:
+    with pytest.raises(ProcessingTimeout) as caught:
+        await call
+    return caught.value
+
+
+async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
+    s3: SeaweedFS,
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with open_storage(s3, s3_endpoint=endpoint) as storage:
+            started = time.monotonic()
+            with pytest.raises(ProcessingTimeout):
+                await storage.check()
+            assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"s3_bucket": "no-such-bucket"},
+        {"s3_secret_key": "wrong"},
+        {"s3_access_key": "unknown"},
+    ],
+)
+async def test_check_fails_on_a_wrong_setting(
+    s3: SeaweedFS, key: str, wrong: dict[str, str]
+) -> None:
+    async with open_storage(s3, **wrong) as storage:
+        with pytest.raises(ProcessingTimeout):
+            await storage.check()
+        with pytest.raises(ProcessingTimeout):
+            await put(storage, key, LINES)
+
+
+async def test_check_passes_on_a_good_storage(storage: Storage) -> None:
+    await storage.check()
+
+
+async def test_storage_without_credentials_does_not_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(BadSettings, match="BATCHD_S3_ACCESS_KEY"):
+        async with s3_storage(settings_for()):
+            pytest.fail("it was opened")
+
+
+async def test_storage_with_half_a_credential_does_not_open() -> None:
+    with pytest.raises(BadSettings, match="BATCHD_S3_SECRET_KEY"):
+        async with s3_storage(settings_for(s3_access_key="access")):
+            pytest.fail("it was opened")

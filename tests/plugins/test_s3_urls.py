@@ -1,0 +1,153 @@
+"""What callers do with the URLs of the S3 storage, over plain HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from batchd.devstack.seaweedfs import SeaweedFS
+from batchd.domain.ports import Storage
+from batchd.plugins.s3_storage import s3_storage
+from batchd.plugins.s3_storage.multipart import PART_BYTES
+from tests.support.s3_storage import LINES, encoded, get, keys_of, open_storage, put, settings_for
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_file_goes_up_and_down_through_urls(
+    storage: Storage, browser: aiohttp.ClientSession, key: str
+) -> None:
+    upload = await storage.presign_upload(key, validity_s=60)
+    async with browser.put(encoded(upload), data=LINES) as answer:
+        assert answer.status == HTTPStatus.OK
+    download = await storage.presign_download(key, validity_s=60, filename="b7.jsonl")
+    async with browser.get(encoded(download)) as answer:
+        assert answer.status == HTTPStatus.OK
+        assert await answer.read() == LINES
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="b7.jsonl"'
+        assert answer.headers["Content-Type"] == "application/x-ndjson"
+
+
+@pytest.mark.parametrize("name", ["a b+c&d=e?f#g%20h", "ü/日本/~-._", "'quoted' (1)!*"])
+async def test_url_of_a_key_with_special_characters_works(
+    storage: Storage, browser: aiohttp.ClientSession, key: str, name: str
+) -> None:
+    upload = await storage.presign_upload(f"{key}/{name}", validity_s=60)
+    async with browser.put(encoded(upload), data=LINES) as answer:
+        assert answer.status == HTTPStatus.OK
+    assert await get(storage, f"{key}/{name}") == LINES
+    assert await keys_of(storage, key) == [f"{key}/{name}"]
+
+
+async def test_url_tells_the_moment_that_the_storage_enforces(storage: Storage, key: str) -> None:
+    url = await storage.presign_download(key, validity_s=900, filename="b.jsonl")
+    query = URL(url.url).query
+    signed_at = datetime.strptime(query["X-Amz-Date"] + "+0000", "%Y%m%dT%H%M%SZ%z")
+    assert url.validity_ts == signed_at + timedelta(seconds=int(query["X-Amz-Expires"]))
+    assert query["X-Amz-Expires"] == "900"
+    assert url.validity_ts.tzinfo is UTC
+    assert abs(signed_at - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+async def test_no_url_promises_more_than_the_seven_days_of_s3(storage: Storage, key: str) -> None:
+    url = await storage.presign_upload(key, validity_s=30 * 24 * 3600)
+    assert url.validity_ts <= datetime.now(UTC) + timedelta(days=7)
+    assert URL(url.url).query["X-Amz-Expires"] == "604800"
+
+
+async def test_url_stops_working_when_it_says(
+    storage: Storage, browser: aiohttp.ClientSession, key: str
+) -> None:
+    await put(storage, key, LINES)
+    url = await storage.presign_download(key, validity_s=2, filename="b.jsonl")
+    status, refused_at, worked = HTTPStatus.OK, datetime.now(UTC), 0
+    async with asyncio.timeout(8):
+        while status == HTTPStatus.OK:
+            async with browser.get(encoded(url)) as answer:
+                status, refused_at = HTTPStatus(answer.status), datetime.now(UTC)
+            worked += status == HTTPStatus.OK
+            await asyncio.sleep(0.05)
+    assert status == HTTPStatus.FORBIDDEN
+    assert worked > 0
+    assert refused_at >= url.validity_ts - timedelta(seconds=1)
+    assert refused_at <= url.validity_ts + timedelta(seconds=2)
+
+
+async def test_url_opens_no_other_key_and_no_other_method(
+    storage: Storage, browser: aiohttp.ClientSession, key: str
+) -> None:
+    await put(storage, key, LINES)
+    await put(storage, f"{key}-other", LINES)
+    url = await storage.presign_download(key, validity_s=60, filename="b.jsonl")
+    other_key = url.url.replace(key, f"{key}-other")
+    async with browser.get(URL(other_key, encoded=True)) as answer:
+        assert answer.status == HTTPStatus.FORBIDDEN
+    longer = url.url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000")
+    async with browser.get(URL(longer, encoded=True)) as answer:
+        assert answer.status == HTTPStatus.FORBIDDEN
+    async with browser.put(encoded(url), data=b"forged") as answer:
+        assert answer.status == HTTPStatus.FORBIDDEN
+    assert await get(storage, key) == LINES
+
+
+async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
+    async with open_storage(s3, s3_public_endpoint="https://files.example.com/") as storage:
+        url = await storage.presign_upload("uploads/1", validity_s=60)
+        assert url.url.startswith("https://files.example.com/batchd/uploads/1?X-Amz-Algorithm=")
+        # The service itself is still reached at its own endpoint.
+        await storage.check()
+
+
+async def test_urls_name_the_bucket_in_the_host_where_asked_to() -> None:
+    settings = settings_for(
+        s3_endpoint="http://127.0.0.1:8333",
+        s3_public_endpoint="https://files.example.com:8443",
+        s3_addressing="virtual",
+        s3_access_key="access",
+        s3_secret_key="secret",
+    )
+    async with s3_storage(settings) as storage:
+        url = await storage.presign_upload("uploads/1", validity_s=60)
+    assert url.url.startswith("https://batchd.files.example.com:8443/uploads/1?")
+
+
+@pytest.mark.parametrize(
+    ("addressing", "start"),
+    [
+        ("path", "https://s3.eu-central-1.amazonaws.com/batchd/uploads/1?"),
+        ("virtual", "https://batchd.s3.eu-central-1.amazonaws.com/uploads/1?"),
+    ],
+)
+async def test_urls_name_aws_without_an_endpoint(
+    monkeypatch: pytest.MonkeyPatch, addressing: str, start: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ambient")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of a role")
+    settings = settings_for(s3_region="eu-central-1", s3_addressing=addressing)
+    async with s3_storage(settings) as storage:
+        url = await storage.presign_upload("uploads/1", validity_s=60)
+    assert url.url.startswith(start)
+    assert URL(url.url).query["X-Amz-Credential"].startswith("ambient/")
+    assert URL(url.url).query["X-Amz-Security-Token"] == "of a role"
+
+
+async def test_upload_that_breaks_off_leaves_nothing(
+    storage: Storage, browser: aiohttp.ClientSession, key: str
+) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield b"x" * PART_BYTES
+        raise ConnectionAbortedError
+
+    url = await storage.presign_upload(key, validity_s=60)
+    with pytest.raises(aiohttp.ClientError):
+        await browser.put(
+            encoded(url), data=half(), headers={"Content-Length": str(2 * PART_BYTES)}
+        )
+    # The server reads on until it sees the end of the connection: ask it for something else after.
+    await put(storage, f"{key}-after", LINES)
+    assert await storage.stat(key) is None
