@@ -1,6 +1,7 @@
 """The policy in force, the last good one of a folder that is followed, and who decides by it."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -63,6 +64,15 @@ class PolicyFolder(Generic[P]):
             logger.info(
                 "policy %s in force: %s, from %s", self.policy.revision, self.policy, self._folder
             )
+
+
+def revision_of(contents: Contents) -> str:
+    """Hash names and contents; the first 16 hexadecimal digits tell any two states apart."""
+    digest = hashlib.sha256()
+    for file, content in contents.items():
+        digest.update(f"{file.name}\0{len(content)}\0".encode())
+        digest.update(content if isinstance(content, bytes) else content.encode())
+    return digest.hexdigest()[:16]
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from batchd.domain.permission import OWNED
 from batchd.plugins.casbin_authorizer.checking import FREE
 from batchd.plugins.casbin_authorizer.policy import NOWHERE, Policy
-from batchd.plugins.casbin_authorizer.statements import ANY, show
+from batchd.plugins.casbin_authorizer.statements import ANY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,17 +92,12 @@ def _told(
         if not changed:
             continue
         where = NOWHERE if account == ANY else account
-        _, rule = new.enforce(role, where, operation, own=changed[0])
         batches = "any" if len(changed) == len(verdicts) else "own" if changed[0] else "others"
-        text = None
-        if rule is not None:
-            file, line = new.statements.rules[rule]
-            text = f"{file}:{line}: {show(rule)}"
         yield Change(
             gains=gains,
             role=role,
             account=account,
             operation=operation,
             batches=batches,
-            rule=text,
+            rule=new.decide(role, where, operation, own=changed[0]).rule,
         )

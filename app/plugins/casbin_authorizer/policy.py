@@ -1,6 +1,5 @@
 """One state of the policy files: its revision, and the decisions that Casbin makes by it."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from functools import cached_property
@@ -27,6 +26,7 @@ from batchd.plugins.casbin_authorizer.statements import (
     parse_statements,
     show,
 )
+from batchd.policy_folder import revision_of
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def parse_policy(folder: Path, contents: Contents, known: Known) -> Policy:
         if one.alike:
             logger.warning("%s:%d: %s", *one.place, one.reason)
     return Policy(
-        revision=_revision(files),
+        revision=revision_of(files),
         statements=statements,
         enforcer=new_enforcer(folder / MODEL, files[folder / MODEL], statements.links),
         unknown=unknown,
@@ -159,12 +159,3 @@ def _check_files(folder: Path, contents: Contents) -> Mapping[Path, bytes]:
     if faults:
         raise BadPolicy(*faults)
     return files
-
-
-def _revision(contents: Mapping[Path, bytes]) -> str:
-    """Hash names and contents; the first 16 hexadecimal digits tell any two states apart."""
-    digest = hashlib.sha256()
-    for file, content in contents.items():
-        digest.update(f"{file.name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()[:16]

@@ -1,6 +1,5 @@
 """Reads the .cedar files and roles.json of a folder: all of it is right, or nothing takes force."""
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,6 +10,7 @@ import cedarpy
 from batchd.domain.ports import NotStartable
 from batchd.following import Contents
 from batchd.plugins.cedar_authorizer.policy import CedarPolicy, role_entity
+from batchd.policy_folder import revision_of
 
 ROLES = "roles.json"
 _ACTION = re.compile(r'\bAction::"([^"]*)"')
@@ -65,7 +65,7 @@ def parse_policy(
         raise BadCedar("\n".join(faults))
     whole = json.dumps({"templates": {}, "staticPolicies": merged, "templateLinks": []})
     return CedarPolicy(
-        revision=_revision(contents),
+        revision=revision_of(contents),
         policies=cedarpy.PolicySet.from_json_str(whole, release_gil=True),
         inherited=inherited,
     )
@@ -128,11 +128,3 @@ def _inherited(text: str) -> Mapping[str, tuple[str, ...]]:
         json.dumps([role_entity(role, others) for role, others in inherited.items()])
     )
     return inherited
-
-
-def _revision(contents: Contents) -> str:
-    digest = hashlib.sha256()
-    for file, content in contents.items():
-        digest.update(f"{file.name}\0{len(content)}\0".encode())
-        digest.update(content if isinstance(content, bytes) else content.encode())
-    return digest.hexdigest()[:16]
