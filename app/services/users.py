@@ -36,7 +36,10 @@ def hash_secret(secret: str) -> bytes:
 
 
 class Users:
-    """For the command line, whose user holds the database's keys: no permission is asked here."""
+    """For the command line, whose user holds the database's keys, and to see who calls.
+
+    No permission is asked here.
+    """
 
     def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
         self._database = database

@@ -63,9 +63,7 @@ def _body(value: object, info: ValidationInfo) -> BodySchema:
         case str():
             try:
                 return BodySchema(_object(_surroundings(info).read(value)))
-            except OSError as error:
-                raise ValueError(f"{value}: {error}") from None
-            except (ValueError, msgspec.MsgspecError, RecursionError) as error:
+            except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
                 raise ValueError(f"{value}: {error}") from None
         case _:
             raise ValueError("must be a JSON Schema as a table, or the path of a file with one")

@@ -1,4 +1,4 @@
-"""One line of the results file, and the running of one line."""
+"""One line of the results file, and how many of a chunk's came out how."""
 
 import logging
 
