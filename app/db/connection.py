@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeAlias
 
 import asyncpg
@@ -16,6 +16,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 logger = logging.getLogger(__name__)
+
+_GIVE_BACK_S = 0.5
 
 _UNAVAILABLE = (
     OSError,
@@ -58,14 +60,19 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """Lend a connection; each statement is a transaction of its own."""
         with _unavailable_is_timeout():
-            async with self.pool.acquire(timeout=self._timeout_s) as connection:
-                try:
-                    yield connection
-                except asyncpg.InterfaceError as error:
-                    # Also raised when the driver is misused: that is a defect of ours.
-                    if connection.is_closed():
-                        raise ConnectionResetError(str(error)) from error
-                    raise
+            connection = await self.pool.acquire(timeout=self._timeout_s)
+            try:
+                yield connection
+            except asyncpg.InterfaceError as error:
+                # Also raised when the driver is misused: that is a defect of ours.
+                if connection.is_closed():
+                    raise ConnectionResetError(str(error)) from error
+                raise
+            finally:
+                # Waits for the server to end a statement that was given up. One that is frozen does
+                # not: then the connection is closed, and what is raised already tells enough.
+                with suppress(TimeoutError):
+                    await self.pool.release(connection, timeout=_GIVE_BACK_S)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
