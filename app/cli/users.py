@@ -45,6 +45,10 @@ def _print_secret(new: NewSecret) -> None:
     _print(shown)
 
 
+def _warn(text: str) -> None:
+    typer.echo(f"batchd: {text}", err=True)
+
+
 @users.command()
 def create(
     *,
@@ -108,7 +112,10 @@ def rotate(
                 UserId(user), old_until=_moment(old_until), validity_ts=_moment(validity_ts)
             )
 
-    _print_secret(start(run))
+    rotated = start(run)
+    _print_secret(rotated)
+    if rotated.user.disabled_ts is not None:
+        _warn("the user is disabled, so no secret of it works, not this one either")
 
 
 @users.command()

@@ -33,7 +33,9 @@ async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: U
     caller = await holder(users, made["secret"])
     assert (str(caller.account), str(caller.user)) == (made["account"], made["user"])
 
-    (rotated,) = (await batchd("users", "rotate", made["user"], env=env)).printed
+    rotation = await batchd("users", "rotate", made["user"], env=env)
+    (rotated,) = rotation.printed
+    assert rotation.errors == ""
     assert rotated == made | {"secret": rotated["secret"]}
     assert not await works(users, made["secret"])
     assert await works(users, rotated["secret"])
@@ -71,6 +73,19 @@ async def test_a_user_is_made_as_the_options_say(env: dict[str, str], users: Use
     assert set(shown) == {"account", "user", "role", "name", "created_ts", "disabled_ts"}
     assert (shown["user"], shown["name"]) == (made["user"], "Ada Lovelace ✓")
     assert shown["disabled_ts"] is None
+
+
+async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
+    env: dict[str, str], users: Users
+) -> None:
+    user = (await users.create(account=None, role="reader", name="")).user.user
+    await users.disable(user)
+    rotated = await batchd("users", "rotate", user, env=env)
+
+    assert rotated.errors == (
+        "batchd: the user is disabled, so no secret of it works, not this one either\n"
+    )
+    assert not await works(users, rotated.printed[0]["secret"])
 
 
 async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> None:
