@@ -15,7 +15,7 @@ from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
-from batchd.domain.permission import AuthorizerContext
+from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.domain.ports import Clock, Ids, NotStartable
 from batchd.endpoints.local import LocalApi
 from batchd.endpoints.table import BY_NAME
@@ -86,6 +86,16 @@ def more_operations(declared: Path | None) -> bool:
     return declared is not None or bool(sources - {"http"})
 
 
+def open_authorizer(settings: Settings) -> AbstractAsyncContextManager[Authorizer]:
+    """Open the authorizer that the settings name. Raises UnknownPlugin, or what it refuses for."""
+    context = AuthorizerContext(
+        settings=settings,
+        operations=operation_names(),
+        more_operations=more_operations(settings.operations),
+    )
+    return _load("batchd.authorizers", settings.authorizer)(context)
+
+
 @asynccontextmanager
 async def _open_current_database(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings) as database:
@@ -124,15 +134,7 @@ async def open_services(
     clock = clock or SystemClock()
     ids = ids or TimeOrderedIds()
     async with AsyncExitStack() as stack:
-        authorizer = await stack.enter_async_context(
-            _load("batchd.authorizers", settings.authorizer)(
-                AuthorizerContext(
-                    settings=settings,
-                    operations=operation_names(),
-                    more_operations=more_operations(settings.operations),
-                )
-            )
-        )
+        authorizer = await stack.enter_async_context(open_authorizer(settings))
         database = await stack.enter_async_context(_open_current_database(settings))
         storage = await stack.enter_async_context(
             _load("batchd.storages", settings.storage)(settings)

@@ -1,6 +1,7 @@
 """How every command starts: settings, log, event loop; and how it ends when it can't."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, TypeVar
@@ -32,11 +33,16 @@ _REFUSALS = (
 )
 
 
-def start(command: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
-    """Run the command; what it refuses to start for is one clear message and exit code 1."""
+def start(command: Callable[[Settings], Coroutine[Any, Any, T]], *, quiet: bool = False) -> T:
+    """Run the command; what it refuses to start for is one clear message and exit code 1.
+
+    With `quiet` the log has only what goes wrong.
+    """
     try:
         settings = read_settings()
         logs.configure(settings.log_level)
+        if quiet:
+            logging.disable(logging.INFO)
         return uvloop.run(command(settings))
     except _REFUSALS as refusal:
         typer.echo(f"batchd: {refusal}", err=True)

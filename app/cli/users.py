@@ -7,7 +7,7 @@ from uuid import UUID
 
 import typer
 
-from batchd.bootstrap import open_users
+from batchd.bootstrap import open_authorizer, open_users
 from batchd.cli.starting import start
 from batchd.db.users import User
 from batchd.domain.ids import AccountId, UserId
@@ -49,6 +49,18 @@ def _warn(text: str) -> None:
     typer.echo(f"batchd: {text}", err=True)
 
 
+async def _doubt_role(settings: Settings, user: User) -> None:
+    """Warn of a role that means nothing: a slip, or one that the policies will have later."""
+    try:
+        async with open_authorizer(settings) as authorizer:
+            known = await authorizer.find_roles(user.account, user.role)
+    except Exception as error:  # noqa: BLE001  # an authorizer may be anybody's; the user is made
+        _warn(f"whether there is a role '{user.role}' could not be looked up: {error}")
+        return
+    if not known:
+        _warn(f"no policy names the role '{user.role}' in this account: it may do nothing")
+
+
 @users.command()
 def create(
     *,
@@ -59,16 +71,18 @@ def create(
 ) -> None:
     """Make a user and print its secret: the only time that it is seen."""
 
-    async def run(settings: Settings) -> NewSecret:
+    async def run(settings: Settings) -> None:
         async with open_users(settings) as service:
-            return await service.create(
+            new = await service.create(
                 account=None if account is None else AccountId(account),
                 role=role,
                 name=name,
                 validity_ts=_moment(validity_ts),
             )
+        _print_secret(new)
+        await _doubt_role(settings, new.user)
 
-    _print_secret(start(run))
+    start(run, quiet=True)
 
 
 @users.command("list")
@@ -135,6 +149,7 @@ def set_role(user: UUID, role: str) -> None:
 
     async def run(settings: Settings) -> None:
         async with open_users(settings) as service:
-            await service.set_role(UserId(user), role)
+            changed = await service.set_role(UserId(user), role)
+        await _doubt_role(settings, changed)
 
-    start(run)
+    start(run, quiet=True)

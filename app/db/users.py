@@ -126,9 +126,10 @@ async def disable(connection: Connection, user: UserId, *, now: datetime) -> boo
     return await connection.fetchval(_DISABLE, user, now) is not None
 
 
-_SET_ROLE = "UPDATE users SET role = $2 WHERE user_id = $1 RETURNING 1"
+_SET_ROLE = f"UPDATE users SET role = $2 WHERE user_id = $1 RETURNING {_COLUMNS}"
 
 
-async def set_role(connection: Connection, user: UserId, role: str) -> bool:
-    """Return whether there is such a user."""
-    return await connection.fetchval(_SET_ROLE, user, role) is not None
+async def set_role(connection: Connection, user: UserId, role: str) -> User | None:
+    """Return the user as it is now; None if there is no such user."""
+    row = await connection.fetchrow(_SET_ROLE, user, role)
+    return None if row is None else _user(row)

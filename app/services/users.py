@@ -102,11 +102,13 @@ class Users:
             if not await table.disable(connection, user, now=self._clock.now()):
                 raise NotFound(f"There is no user {user}.")
 
-    async def set_role(self, user: UserId, role: str) -> None:
+    async def set_role(self, user: UserId, role: str) -> User:
         """Give another role; running batches notice within a second. Raises NotFound."""
         async with self._database.transaction() as connection:
-            if not await table.set_role(connection, user, role):
-                raise NotFound(f"There is no user {user}.")
+            changed = await table.set_role(connection, user, role)
+        if changed is None:
+            raise NotFound(f"There is no user {user}.")
+        return changed
 
     async def find_by_secret(self, secret_hash: bytes) -> tuple[Caller, datetime | None] | None:
         """Return who holds the secret, and when it stops working; None if it does not work."""

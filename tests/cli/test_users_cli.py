@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from batchd.bootstrap import open_users
 from batchd.services.users import Users
 from batchd.settings import Settings
 from tests.support.command import batchd, environment
+from tests.support.policies import write_policy
 from tests.support.secrets import holder, works
 
 
@@ -27,7 +29,9 @@ async def users(settings: Settings) -> AsyncIterator[Users]:
 
 
 async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: Users) -> None:
-    (made,) = (await batchd("users", "create", "--role=reader", env=env)).printed
+    creation = await batchd("users", "create", "--role=reader", env=env)
+    (made,) = creation.printed
+    assert creation.errors == ""
     assert set(made) == {"account", "user", "role", "secret"}
     assert made["role"] == "reader"
     caller = await holder(users, made["secret"])
@@ -45,6 +49,7 @@ async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: U
         batchd("users", "set-role", made["user"], "operator", env=env),
     )
     assert disabled.printed == changed.printed == []
+    assert changed.errors == ""
     assert not await works(users, rotated["secret"])
 
     listed = await batchd("users", "list", env=env)
@@ -86,6 +91,39 @@ async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
         "batchd: the user is disabled, so no secret of it works, not this one either\n"
     )
     assert not await works(users, rotated.printed[0]["secret"])
+
+
+async def test_a_role_that_no_policy_names_is_given_with_a_warning(
+    settings: Settings, users: Users, tmp_path: Path
+) -> None:
+    """Nor does one that is about another account."""
+    user = (await users.create(account=None, role="clerk", name="")).user.user
+    write_policy(tmp_path, "p, clerk, *, *, allow", f"p, partner, {uuid4()}, *, allow")
+    env = environment(settings, policies=tmp_path)
+    made, changed = await asyncio.gather(
+        batchd("users", "create", "--role=clark", env=env),
+        batchd("users", "set-role", user, "partner", env=env),
+    )
+
+    for ended, role in ((made, "clark"), (changed, "partner")):
+        assert ended.errors == (
+            f"batchd: no policy names the role '{role}' in this account: it may do nothing\n"
+        )
+    assert await works(users, made.printed[0]["secret"])
+    assert (await users.current(user)).role == "partner"
+
+
+async def test_a_user_is_made_also_where_the_policies_are_not(
+    settings: Settings, users: Users, tmp_path: Path
+) -> None:
+    env = environment(settings, policies=tmp_path / "nowhere")
+    made = await batchd("users", "create", "--role=clerk", env=env)
+
+    assert await works(users, made.printed[0]["secret"])
+    assert made.errors.startswith(
+        "batchd: whether there is a role 'clerk' could not be looked up: "
+    )
+    assert "no policy folder" in made.errors
 
 
 async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> None:

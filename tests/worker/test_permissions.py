@@ -40,15 +40,15 @@ async def until_noticed(services: Services, batch: str) -> None:
         await eventually(pulse, before.__ne__)
 
 
-def disable(services: Services, caller: ApiCaller) -> Awaitable[None]:
+def disable(services: Services, caller: ApiCaller) -> Awaitable[object]:
     return services.users.disable(caller.user.user.user)
 
 
-def become_reader(services: Services, caller: ApiCaller) -> Awaitable[None]:
+def become_reader(services: Services, caller: ApiCaller) -> Awaitable[object]:
     return services.users.set_role(caller.user.user.user, "reader")
 
 
-Change = Callable[[Services, ApiCaller], Awaitable[None]]
+Change = Callable[[Services, ApiCaller], Awaitable[object]]
 
 
 @pytest.mark.parametrize(
