@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,15 +37,17 @@ async def main(options: argparse.Namespace) -> None:
         async with run_upstream(folder) as upstream, run_stack(operations=upstream.file) as stack:
             await stack.start("api")
             await stack.until_ready()
-            worker = await stack.start("worker")
             user = await stack.user()
 
-            def batchd(operation: str, count: int) -> Side:
-                return lambda: run_batch(stack, user.secret, operation, count)
+            def batchd(operation: str, count: int, **settings: object) -> Side:
+                return lambda: by_one_worker(stack, user.secret, operation, count, **settings)
 
             async with run_redis(folder) as redis_url:
                 sides = {
-                    "batchd": batchd("no_op", options.lines),
+                    "batchd, chunks of 5,000 lines": batchd(
+                        "no_op", options.lines, chunk_lines=5_000
+                    ),
+                    "batchd as it comes": batchd("no_op", options.lines),
                     "PgQueuer, a job a line": lambda: pgqueuer(folder, stack, options.lines // 10),
                     "Celery on Redis, a task a line": lambda: celery(
                         folder, redis_url, options.lines // 20
@@ -70,7 +71,7 @@ async def main(options: argparse.Namespace) -> None:
                 },
                 options.rounds,
             )
-            await curve(stack, worker, user.secret, options)
+            await curve(stack, user.secret, options)
 
 
 async def compare(title: str, sides: Mapping[str, Side], rounds: int) -> None:
@@ -81,20 +82,36 @@ async def compare(title: str, sides: Mapping[str, Side], rounds: int) -> None:
     print(table.rates(title, measured, "lines/s"), flush=True)
 
 
-async def curve(stack: Stack, worker: Process, secret: str, options: argparse.Namespace) -> None:
+async def curve(stack: Stack, secret: str, options: argparse.Namespace) -> None:
     """One, two and four workers; on two cores, which PostgreSQL and S3 need as well."""
     measured: dict[str, list[float]] = {}
     for number in (1, 2, 4):
-        started = [await stack.start("worker") for _ in range(number - 1)]
-        await run_batch(stack, secret, "no_op", options.lines // 10)
-        measured[f"{number} workers"] = [
-            await run_batch(stack, secret, "no_op", options.lines) for _ in range(options.rounds)
-        ]
+        async with workers(stack, number):
+            await run_batch(stack, secret, "no_op", options.lines // 10)
+            measured[f"{number} workers"] = [
+                await run_batch(stack, secret, "no_op", options.lines)
+                for _ in range(options.rounds)
+            ]
+    print(table.rates("no-op by workers", measured, "lines/s"), flush=True)
+
+
+@asynccontextmanager
+async def workers(stack: Stack, number: int, **settings: object) -> AsyncIterator[None]:
+    started = [await stack.start("worker", **settings) for _ in range(number)]
+    try:
+        yield
+    finally:
         for process in started:
             process.terminate()
             await process.wait()
-    print(table.rates("no-op by workers", measured, "lines/s"), flush=True)
-    assert worker.returncode is None
+
+
+async def by_one_worker(
+    stack: Stack, secret: str, operation: str, count: int, **settings: object
+) -> float:
+    async with workers(stack, 1, **settings):
+        await run_batch(stack, secret, operation, count // 20)  # until it is there, and warm
+        return await run_batch(stack, secret, operation, count)
 
 
 async def run_batch(stack: Stack, secret: str, operation: str, count: int) -> float:
@@ -109,7 +126,8 @@ async def run_batch(stack: Stack, secret: str, operation: str, count: int) -> fl
 
 
 async def validation(stack: Stack, secret: str, count: int) -> float:
-    async with customer(stack.api_url, secret) as caller:
+    async with workers(stack, 1), customer(stack.api_url, secret) as caller:
+        await caller.end(await caller.create(lines(count // 20), "no_op"))
         batch = await caller.create(lines(count), "no_op")
         _, seen = await caller.end(batch, poll_s=0.005)
     return count / (seen["processing"] - seen["validating"])

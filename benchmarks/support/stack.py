@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,12 +45,17 @@ class Stack:
     def api_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self, kind: str, **settings: object) -> Process:
-        """Start `batchd api` or `batchd worker`; its log goes to `<kind>-<n>.log` in the folder."""
+    async def start(
+        self, kind: str, *, program: Sequence[str] = ("-m", "batchd.cli"), **settings: object
+    ) -> Process:
+        """Start `batchd api` or `batchd worker`; its log goes to `<kind>-<n>.log` in the folder.
+
+        `program` is what Python runs in place of batchd's own command.
+        """
         log = self.folder / f"{kind}-{len(self.processes)}.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "batchd.cli", kind),
+                *(sys.executable, "-P", *program, kind),
                 env={**self.env, **to_environment(settings)},
                 stdout=output,
                 stderr=output,
