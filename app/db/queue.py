@@ -14,6 +14,7 @@ from pgqueuer.domain.errors import RetryRequested
 
 from batchd.db.connection import Database
 from batchd.db.jobs import Job, Lane
+from batchd.domain.errors import ProcessingTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class _Executor(AbstractEntrypointExecutor):
     The engine would delete a job whose handler raises, and one that is cancelled.
     """
 
+    database: Database
     run: Callable[[Job], Awaitable[None]]
     running: set[asyncio.Task[None]]
     stopping: asyncio.Event
@@ -52,6 +54,7 @@ class _Executor(AbstractEntrypointExecutor):
             await asyncio.wait([task])
             task.result()
         except TryLater as later:
+            await self._database_answers()
             raise RetryRequested(timedelta(seconds=later.delay_s), str(later)) from later
         except asyncio.CancelledError:
             if not task.cancelled():  # it is the engine that was cancelled, not the handler
@@ -63,9 +66,24 @@ class _Executor(AbstractEntrypointExecutor):
             logger.warning(
                 "%s failed and is tried again in %s s", wanted.key, delay_s, exc_info=error
             )
+            await self._database_answers()
             raise RetryRequested(timedelta(seconds=delay_s), type(error).__name__) from error
         finally:
             self.running.discard(task)
+
+    async def _database_answers(self) -> None:
+        """Keep a job until it can be given back.
+
+        Otherwise it would be nobody's until its lease runs out: the engine tries only once.
+        """
+        while not self.stopping.is_set():
+            try:
+                async with self.database.connection() as connection:
+                    await connection.execute("SELECT 1")
+            except ProcessingTimeout:
+                await asyncio.sleep(_RESTART_DELAY_S)
+            else:
+                return
 
 
 async def _nothing(_: models.Job) -> None:
@@ -118,7 +136,8 @@ class Queue:
             func=_nothing, concurrency_limit=0, on_failure="hold"
         )
         self._manager.register_executor(
-            self._lane.value, _Executor(parameters, self._handle, self._running, self._stopping)
+            self._lane.value,
+            _Executor(parameters, self._database, self._handle, self._running, self._stopping),
         )
         if self._stopping.is_set():
             return

@@ -6,11 +6,17 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain import models
+from pydantic import SecretStr
 
 from batchd.db import jobs
+from batchd.db.connection import open_database
 from batchd.db.jobs import Job, Lane, Stage
 from batchd.db.queue import Queue, TryLater
+from batchd.domain.errors import ProcessingTimeout
 from batchd.services.container import Services
+from batchd.settings import Settings
+from tests.support.polling import eventually
+from tests.support.relay import relay_to
 from tests.support.rows import a_batch
 
 Handle = Callable[[Job], Awaitable[None]]
@@ -79,6 +85,37 @@ async def test_job_that_failed_is_tried_again(
     queue.stop()
     await running
     assert tries == [job, job]
+
+
+@pytest.mark.usefixtures("queued")
+async def test_job_that_failed_while_the_database_was_away_is_tried_again_before_its_lease_ends(
+    settings: Settings, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+    succeeded = asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await relay.cut()
+            raise ProcessingTimeout("The database is away.")
+        succeeded.set()
+
+    async def asked_in_vain() -> bool:
+        return "the database does not answer" in caplog.text
+
+    async with relay_to(database_url) as relay:
+        changes = {"database_url": SecretStr(relay.url)}
+        async with open_database(settings.model_copy(update=changes)) as database:
+            queue = Queue(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
+            running = asyncio.create_task(queue.run())
+            await eventually(asked_in_vain, bool)
+            await relay.mend()
+            async with asyncio.timeout(15):
+                await succeeded.wait()
+            queue.stop()
+            await running
 
 
 @pytest.mark.usefixtures("queued")
