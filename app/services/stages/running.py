@@ -20,7 +20,7 @@ from batchd.services.stages.context import Context
 
 logger = logging.getLogger(__name__)
 
-MAX_TAKERS = 8
+MAX_TAKERS = 16
 """A chunk that so many workers died of probably ends them: its lines fail."""
 
 _RETRY_S = 1.0
