@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     chunk_bytes: PositiveInt = Field(8 * MIB, description="bytes a worker takes at a time, about")
     line_concurrency: PositiveInt = Field(64, description="lines of one chunk that run at once")
     worker_slots: PositiveInt = Field(
-        4, description="chunks one worker runs at once, and as many other jobs"
+        4, description="chunks one worker runs at once; small batches have places of their own"
     )
     lease_s: PositiveFloat = Field(
         10.0, description="a worker silent for so long is taken for dead"
