@@ -74,7 +74,7 @@ class Storage(Protocol):
     def read(
         self, key: str, *, offset: int = 0, length: int | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Stream the object, or `length` bytes from `offset`, in pieces of at most 1 MiB.
+        """Stream the object, or `length` bytes from `offset`, in pieces of at most 256 KiB.
 
         Raises ObjectMissing on entering.
         """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
 
-PIECE_BYTES = 1024**2
+PIECE_BYTES = 256 * 1024
 DELETE_KEYS = 1_000
 """S3 takes no more in one call."""
 STAT_TIMEOUT_S = 10.0

@@ -8,7 +8,7 @@ import msgspec
 BOM = b"\xef\xbb\xbf"
 """Some programs begin a UTF-8 file with it."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_PIECE = 1024**2
+_PIECE = 256 * 1024
 _GZIP_WBITS = 31
 
 
@@ -17,7 +17,7 @@ class CorruptGzip(Exception):
 
 
 async def unpack(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Decompress gzip, of one member or several, in pieces of at most 1 MiB.
+    """Decompress gzip, of one member or several, in pieces of at most 256 KiB.
 
     Raises CorruptGzip; what came before it has been given out.
     """
