@@ -40,5 +40,7 @@ def main() -> None:
     gc.disable()
     wanted = [name for name in sys.argv[1:2] if name in COMMANDS]
     app = build(*(wanted or COMMANDS))
+    # Nor is it looked through ever after.
+    gc.freeze()
     gc.enable()
     app()
