@@ -1,8 +1,10 @@
 """The composition root: the only place that builds things."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,19 @@ class TimeOrderedIds:
         return uuid7()
 
 
+@lru_cache(maxsize=1)
+def _installed(_where: tuple[str, ...]) -> Mapping[str, Collection[EntryPoint]]:
+    """Return the plugins in these places by group: for one the metadata of all packages is read."""
+    found = entry_points()
+    return {group: found.select(group=group) for group in found.groups}
+
+
+def _plugins(group: str) -> Collection[EntryPoint]:
+    return _installed(tuple(sys.path)).get(group, ())
+
+
 def _plugin(group: str, name: str) -> EntryPoint:
-    found = entry_points(group=group)
+    found = _plugins(group)
     for entry_point in found:
         if entry_point.name == name:
             return entry_point
@@ -76,13 +89,13 @@ def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[
 
 def operation_names() -> frozenset[str]:
     """Return the operations that are there as long as a process runs."""
-    installed = entry_points(group="batchd.operations")
+    installed = _plugins("batchd.operations")
     return frozenset(BY_NAME) | {plugin.name for plugin in installed}
 
 
 def more_operations(declared: Path | None) -> bool:
     """Return whether others come and go: from the file of HTTP operations, or another source."""
-    sources = {plugin.name for plugin in entry_points(group="batchd.operation_sources")}
+    sources = {plugin.name for plugin in _plugins("batchd.operation_sources")}
     return declared is not None or bool(sources - {"http"})
 
 
@@ -173,7 +186,7 @@ async def open_services(
         context = OperationContext(
             settings=settings, api=LocalApi(api), rate=Rates(database), taken=registry.taken
         )
-        for plugin in entry_points(group="batchd.operations"):
+        for plugin in _plugins("batchd.operations"):
             operation = await stack.enter_async_context(plugin.load()(context))
             if operation.name != plugin.name:
                 # Policies are held against the names of the entry points, before these are open.
@@ -183,7 +196,7 @@ async def open_services(
             registry.add(operation)
         for factory in operations:
             registry.add(await stack.enter_async_context(factory(context)))
-        for plugin in entry_points(group="batchd.operation_sources"):
+        for plugin in _plugins("batchd.operation_sources"):
             registry.add_source(await stack.enter_async_context(plugin.load()(context)))
         stages = Context(
             database=database,
