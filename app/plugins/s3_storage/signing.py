@@ -1,17 +1,19 @@
 """URLs that need no other credential: AWS Signature Version 4 in the query string."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
-from aiobotocore.credentials import AioCredentials
 from botocore.auth import SIGV4_TIMESTAMP, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
 from batchd.domain.ports import SignedUrl
+
+if TYPE_CHECKING:
+    from aiobotocore.credentials import AioCredentials
 
 REMEMBERED = 20_000
 """Some 25 MB."""
@@ -44,7 +46,7 @@ class RecentUrls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlSigner:
-    credentials: AioCredentials
+    credentials: "Callable[[], Awaitable[AioCredentials]]"
     region: str
     bucket_url: str
     """Where callers reach the bucket."""
@@ -59,7 +61,8 @@ class UrlSigner:
     ) -> SignedUrl:
         """Return a URL for one method, one key and exactly this query."""
         # The signer alone, without the client's machinery around it: 0.18 ms instead of 0.45.
-        frozen = await self.credentials.get_frozen_credentials()
+        credentials = await self.credentials()
+        frozen = await credentials.get_frozen_credentials()
         validity_s = min(validity_s, MAX_VALIDITY_S)
         request = AWSRequest(
             method=method, url=f"{self.bucket_url}/{quote(key)}", params=dict(query or {})
@@ -69,13 +72,12 @@ class UrlSigner:
             tzinfo=UTC
         )
         validity_ts = signed_at + timedelta(seconds=validity_s)
-        return SignedUrl(url=str(request.url), validity_ts=self._until_credentials_end(validity_ts))
-
-    def _until_credentials_end(self, validity_ts: datetime) -> datetime:
-        """Return the earlier of both: a URL dies with the temporary credentials that signed it."""
-        # botocore has no public name for it; permanent credentials don't have the attribute.
-        expiry: datetime | None = getattr(self.credentials, "_expiry_time", None)
-        return validity_ts if expiry is None else min(validity_ts, expiry.replace(microsecond=0))
+        # A URL dies with the temporary credentials that signed it. botocore has no public name for
+        # their end; permanent credentials don't have the attribute.
+        expiry: datetime | None = getattr(credentials, "_expiry_time", None)
+        if expiry is not None:
+            validity_ts = min(validity_ts, expiry.replace(microsecond=0))
+        return SignedUrl(url=str(request.url), validity_ts=validity_ts)
 
 
 def bucket_url(
