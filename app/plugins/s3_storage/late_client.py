@@ -1,6 +1,7 @@
 """The client, opened in the background: to read it in and to make it takes 0.2 s of a start."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,10 @@ class LateClient:
 
     async def _open(self) -> "Opened":
         client = await asyncio.to_thread(prepared, self._settings)
-        return await self._exits.enter_async_context(client)
+        opened = await self._exits.enter_async_context(client)
+        # It is much, and it stays: the collector need not go through it again and again.
+        gc.freeze()
+        return opened
 
 
 @asynccontextmanager
