@@ -1,19 +1,14 @@
 """How failures are presented: one table from whatever went wrong to the contract's answer."""
 
 import logging
-import time
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
 
-from batchd import logs
-from batchd.api import meter
 from batchd.domain.errors import (
     BatchdError,
     General,
     MethodNotAllowed,
-    NotFound,
     ProcessingTimeout,
     QuotaViolation,
     RequestFormat,
@@ -29,20 +24,10 @@ _DEFECT = (
     "The request could not be answered because of a defect of the service. "
     "Tell its operator the trace."
 )
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 def from_http(error: web.HTTPException) -> BatchdError:
-    """Translate what the router and aiohttp itself refuse."""
-    if isinstance(error, web.HTTPNotFound):
-        return NotFound("There is no such path.")
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = frozenset(error.allowed_methods)
-        return MethodNotAllowed(
-            f"This path does not take {error.method}, but {', '.join(sorted(allowed))}.",
-            allowed=allowed,
-        )
+    """Translate what aiohttp itself refuses."""
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return QuotaViolation("The request is too large.")
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -78,26 +63,3 @@ def answer(error: Exception, trace: str, *, method: str, path: str) -> web.Respo
         charset="utf-8",
         headers=headers,
     )
-
-
-def presented(handle: Handle) -> Handle:
-    """Give every answer its trace, and every failure its form.
-
-    Around the whole application, so that what the router and aiohttp itself refuse is presented by
-    the same lines; a middleware would be called for less, and cost more.
-    """
-
-    async def present(request: web.BaseRequest) -> web.StreamResponse:
-        trace = logs.new_trace()
-        began = time.perf_counter()
-        try:
-            response = await handle(request)
-        except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
-            response = answer(error, trace, method=request.method, path=request.path)
-        else:
-            response.headers[TRACE_HEADER] = trace
-            response.headers["Server"] = "batchd"
-        meter.record(request, response.status, time.perf_counter() - began)
-        return response
-
-    return present

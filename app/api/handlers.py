@@ -1,18 +1,22 @@
 """From an HTTP request to an operation's parts, and from its answer back."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
+from typing import TypeAlias
 
 from aiohttp import web
 
-from batchd.api.failures import Handler
-from batchd.api.keys import OVERLOAD, RATE_LIMIT, SERVICES
+from batchd.api.state import State
 from batchd.domain.callers import Caller
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
 from batchd.domain.operations import Parts
 from batchd.endpoints.answers import BatchAnswer
 from batchd.endpoints.table import Endpoint
 from batchd.endpoints.wire import encode
+
+Parameters: TypeAlias = Mapping[str, str]
+"""Those in the path."""
+Handler: TypeAlias = Callable[[State, web.BaseRequest, Parameters], Awaitable[web.StreamResponse]]
 
 MAX_BODY = 64 * 1024
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
@@ -21,11 +25,13 @@ _JSON = {"Content-Type": "application/json; charset=utf-8"}
 def handler_of(endpoint: Endpoint) -> Handler:
     """Return the handler of an operation: authenticate, call its service, present the answer."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        with request.app[OVERLOAD]:
-            caller = await _authenticate(request)
-            parts = await _parts(request, endpoint)
-            answer = await endpoint.act(request.app[SERVICES].api, caller, parts)
+    async def handle(
+        state: State, request: web.BaseRequest, parameters: Parameters
+    ) -> web.StreamResponse:
+        with state.overload:
+            caller = await _authenticate(state, request)
+            parts = await _parts(request, parameters, endpoint)
+            answer = await endpoint.act(state.services.api, caller, parts)
         body = encode(answer)
         if endpoint.method != "GET" or (isinstance(answer, BatchAnswer) and answer.download):
             return _json(body, status=endpoint.success, headers={"Cache-Control": "no-store"})
@@ -34,31 +40,31 @@ def handler_of(endpoint: Endpoint) -> Handler:
     return handle
 
 
-async def _authenticate(request: web.Request) -> Caller:
-    caller = await request.app[SERVICES].callers.authenticate(_secret(request))
-    request.app[RATE_LIMIT].take(caller.user)
+async def _authenticate(state: State, request: web.BaseRequest) -> Caller:
+    caller = await state.services.callers.authenticate(_secret(request))
+    state.rate_limit.take(caller.user)
     return caller
 
 
-def _secret(request: web.Request) -> str | None:
+def _secret(request: web.BaseRequest) -> str | None:
     """Take the secret as it is, or as a bearer token (RFC 6750; the scheme in any case)."""
     header = request.headers.get("Authorization", "").strip()
     scheme, _, token = header.partition(" ")
     return token.strip() if scheme.lower() == "bearer" else header or None
 
 
-async def _parts(request: web.Request, endpoint: Endpoint) -> Parts:
+async def _parts(request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint) -> Parts:
     """Take the request apart. Nothing is judged here: the service first checks the permission."""
     key = request.headers.get("Idempotency-Key") if endpoint.takes_idempotency_key else None
     return Parts(
-        path=dict(request.match_info),
+        path=parameters,
         query=_query(request),
         body=await _body(request) if endpoint.body_form is not None else None,
         idempotency_key=key,
     )
 
 
-def _query(request: web.Request) -> Mapping[str, object]:
+def _query(request: web.BaseRequest) -> Mapping[str, object]:
     """Return the parameters; one that is given twice has no one value and becomes a list."""
     if not request.query_string:
         return {}
@@ -70,7 +76,7 @@ def _query(request: web.Request) -> Mapping[str, object]:
     }
 
 
-async def _body(request: web.Request) -> bytes | BatchdError:
+async def _body(request: web.BaseRequest) -> bytes | BatchdError:
     try:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
@@ -81,7 +87,7 @@ async def _body(request: web.Request) -> bytes | BatchdError:
         )
 
 
-def _revalidated(request: web.Request, body: bytes) -> web.Response:
+def _revalidated(request: web.BaseRequest, body: bytes) -> web.Response:
     """Answer 304 to a caller that has this very answer already (RFC 9110, section 13.1.2)."""
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}

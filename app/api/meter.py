@@ -2,16 +2,14 @@
 
 from functools import cache
 
-from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from batchd import metrics
 
 
-def record(request: web.BaseRequest, status: int, seconds: float) -> None:
+def record(operation: str, status: int, seconds: float) -> None:
     """Count an answer under the name of its route; what no route takes has none."""
-    found = getattr(request, "_match_info", None)  # match_info insists on being there
-    answered, took = _of("" if found is None else found.route.name or "", status)
+    answered, took = _of(operation, status)
     answered.inc()
     took.observe(seconds)
 

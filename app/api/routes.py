@@ -5,22 +5,25 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from batchd import metrics
-from batchd.api import failures
-from batchd.api.handlers import handler_of
-from batchd.api.keys import OPENAPI, SERVICES
+from batchd.api.handlers import Handler, Parameters, handler_of
+from batchd.api.state import State
 from batchd.domain.errors import ProcessingTimeout
 from batchd.endpoints.table import ENDPOINTS
 from batchd.endpoints.wire import encode
 
 
-async def _healthz(_: web.Request) -> web.StreamResponse:
+async def _healthz(
+    _state: State, _request: web.BaseRequest, _parameters: Parameters
+) -> web.StreamResponse:
     """Say that the process answers; nothing else is asked."""
     return web.json_response({"status": "alive"})
 
 
-async def _readyz(request: web.Request) -> web.StreamResponse:
+async def _readyz(
+    state: State, _request: web.BaseRequest, _parameters: Parameters
+) -> web.StreamResponse:
     """Say whether a request could be served: 503, with the part that does not answer, if not."""
-    health = request.app[SERVICES].health
+    health = state.services.health
     checks = await health.check()
     silent = [name for name, answers in checks.items() if not answers]
     if silent:
@@ -29,12 +32,16 @@ async def _readyz(request: web.Request) -> web.StreamResponse:
     return web.Response(body=encode(body), content_type="application/json")
 
 
-async def _metrics(_: web.Request) -> web.StreamResponse:
+async def _metrics(
+    _state: State, _request: web.BaseRequest, _parameters: Parameters
+) -> web.StreamResponse:
     return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-async def _openapi(request: web.Request) -> web.StreamResponse:
-    return web.Response(body=request.app[OPENAPI], content_type="application/json")
+async def _openapi(
+    state: State, _request: web.BaseRequest, _parameters: Parameters
+) -> web.StreamResponse:
+    return web.Response(body=state.openapi, content_type="application/json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +50,8 @@ class Route:
     """That of the operation, also in the metrics."""
     method: str = "GET"
     path: str
-    handler: failures.Handler
+    """Its last segment may be a `{parameter}`."""
+    handler: Handler
 
 
 ROUTES: tuple[Route, ...] = (

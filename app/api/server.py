@@ -1,17 +1,69 @@
-"""The server below the application: what goes wrong before a request exists is JSON as well.
+"""The server: every request goes in here, and every answer out, the failures among them.
 
-aiohttp answers malformed HTTP in plain text, outside of all middlewares. Some seams used here are
-not public; tests/api/test_malformed_requests.py holds them against the version in use.
+aiohttp answers malformed HTTP in plain text. Some seams used here are not public;
+tests/api/test_malformed_requests.py holds them against the version in use.
 """
 
+import asyncio
+import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from batchd import logs
-from batchd.api import failures
+from batchd.api import failures, meter
+from batchd.api.handlers import MAX_BODY
+from batchd.api.routing import find
+from batchd.api.state import State
 from batchd.domain.errors import RequestFormat
+
+
+class Server(web.Server):
+    """Below `web.Application`, which would do for each request what this API has no use for."""
+
+    def __init__(self, state: State) -> None:
+        loop = asyncio.get_running_loop()
+        super().__init__(
+            self._answer,
+            request_factory=partial(web.BaseRequest, loop=loop, client_max_size=MAX_BODY),
+            handler_cancellation=True,
+        )
+        self._state = state
+
+    def __call__(self) -> web.RequestHandler:
+        # No access log: the metrics count, and failures are logged.
+        return _Protocol(self, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Give every answer its trace, and every failure its form."""
+        trace = logs.new_trace()
+        began = time.perf_counter()
+        operation = ""
+        try:
+            route, parameters = find(request.method, request.rel_url.path_safe)
+            operation = route.name
+            if "Expect" in request.headers:
+                await _continue(request)
+            response = await route.handler(self._state, request, parameters)
+        except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
+            response = failures.answer(error, trace, method=request.method, path=request.path)
+        else:
+            response.headers[failures.TRACE_HEADER] = trace
+            response.headers["Server"] = "batchd"
+        meter.record(operation, response.status, time.perf_counter() - began)
+        return response
+
+
+async def _continue(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body (RFC 9110, section 10.1.1)."""
+    expected = request.headers["Expect"]
+    if expected.lower() != "100-continue":
+        raise RequestFormat(f"The expectation '{expected}' can't be met, only '100-continue'.")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # The answer itself has not begun yet.
+    request.writer.output_size = 0
 
 
 class _Protocol(web.RequestHandler):
@@ -38,22 +90,3 @@ class _Protocol(web.RequestHandler):
         """Log what broke the connection, unless it was a damaged body: that has been answered."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.AppRunner):
-    """An AppRunner whose server presents every failure in the one form."""
-
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        return _Server(
-            failures.presented(server.request_handler),
-            request_factory=server.request_factory,
-            handler_cancellation=server.handler_cancellation,
-            loop=server._loop,  # noqa: SLF001
-            **server._kwargs,  # noqa: SLF001
-        )

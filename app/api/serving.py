@@ -4,14 +4,23 @@ import asyncio
 import gc
 import logging
 import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
-from batchd.api.app import OpenServices, create_app
-from batchd.api.server import Runner
+from batchd.api.openapi import document
+from batchd.api.overload import Overload
+from batchd.api.rate import RateLimit
+from batchd.api.server import Server
+from batchd.api.state import State
+from batchd.endpoints.wire import encode
+from batchd.services.container import Services
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 _BACKLOG = 1024
 
@@ -20,14 +29,15 @@ class CannotListen(Exception):
     """The address is taken, or not one of this machine."""
 
 
-def runner_of(settings: Settings, open_services: OpenServices) -> Runner:
+def runner_of(settings: Settings, services: Services) -> web.ServerRunner:
     """Return the runner that serves the API."""
-    return Runner(
-        create_app(settings, open_services),
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=settings.shutdown_timeout_s,
+    state = State(
+        services=services,
+        overload=Overload(settings.max_requests),
+        rate_limit=RateLimit(settings.rate_per_s),
+        openapi=encode(document()),
     )
+    return web.ServerRunner(Server(state), shutdown_timeout=settings.shutdown_timeout_s)
 
 
 async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.Event) -> None:
@@ -35,20 +45,21 @@ async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.E
 
     Raises CannotListen.
     """
-    runner = runner_of(settings, open_services)
-    await runner.setup()
-    # What is there by now stays. Going through it again stops all requests for some 20 ms.
-    gc.collect()
-    gc.freeze()
-    try:
-        await _listen(runner, settings.listen)
-        logger.info("listening on %s", settings.listen)
-        await stop.wait()
-    finally:
-        await runner.cleanup()
+    async with open_services() as services:
+        runner = runner_of(settings, services)
+        await runner.setup()
+        # What is there by now stays. Going through it again stops all requests for some 20 ms.
+        gc.collect()
+        gc.freeze()
+        try:
+            await _listen(runner, settings.listen)
+            logger.info("listening on %s", settings.listen)
+            await stop.wait()
+        finally:
+            await runner.cleanup()
 
 
-async def _listen(runner: Runner, address: str) -> None:
+async def _listen(runner: web.ServerRunner, address: str) -> None:
     host, _, port = address.rpartition(":")
     site = web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=True, backlog=_BACKLOG)
     try:

@@ -1,7 +1,7 @@
 """Fixtures on top of the embedded stack: settings, services, the live API and its callers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
@@ -61,12 +61,7 @@ async def services(
 @pytest.fixture
 async def api_url(settings: Settings, services: Services) -> AsyncIterator[str]:
     """Serve the API, and return where."""
-
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
-        yield services
-
-    server = LiveServer(settings, opened)
+    server = LiveServer(settings, services)
     await server.start_server()
     yield str(server.make_url("")).rstrip("/")
     await server.close()

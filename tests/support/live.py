@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 
-from batchd.api.app import OpenServices
-from batchd.api.server import Runner
 from batchd.api.serving import runner_of
 from batchd.services.container import Services
 from batchd.settings import Settings
@@ -18,13 +17,13 @@ from batchd.worker.fleet import work
 class LiveServer(BaseTestServer):
     """What `batchd api` runs, on a port of its own; pytest-aiohttp starts and stops it."""
 
-    def __init__(self, settings: Settings, open_services: OpenServices) -> None:
+    def __init__(self, settings: Settings, services: Services) -> None:
         super().__init__(host="127.0.0.1")
         self._settings = settings
-        self._open_services = open_services
+        self._services = services
 
-    async def _make_runner(self, **_: Any) -> Runner:
-        return runner_of(self._settings, self._open_services)
+    async def _make_runner(self, **_: Any) -> web.ServerRunner:
+        return runner_of(self._settings, self._services)
 
 
 @asynccontextmanager

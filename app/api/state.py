@@ -1,0 +1,16 @@
+"""What the handlers of one API process share."""
+
+from dataclasses import dataclass
+
+from batchd.api.overload import Overload
+from batchd.api.rate import RateLimit
+from batchd.services.container import Services
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    services: Services
+    overload: Overload
+    rate_limit: RateLimit
+    openapi: bytes
+    """The document."""
