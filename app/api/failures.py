@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from batchd.api.answer import Answer, json_answer
 from batchd.domain.errors import (
     BatchdError,
     General,
@@ -19,7 +20,6 @@ from batchd.domain.operations import error_answer
 
 logger = logging.getLogger(__name__)
 
-TRACE_HEADER = "X-Request-Id"
 _DEFECT = (
     "The request could not be answered because of a defect of the service. "
     "Tell its operator the trace."
@@ -35,7 +35,7 @@ def from_http(error: web.HTTPException) -> BatchdError:
     return General(_DEFECT)
 
 
-def answer(error: Exception, trace: str, *, method: str, path: str) -> web.Response:
+def answer(error: Exception, trace: str, *, method: str, path: str) -> Answer:
     """Log the failure under its trace and present it."""
     if isinstance(error, web.HTTPException):
         error = from_http(error)
@@ -49,17 +49,13 @@ def answer(error: Exception, trace: str, *, method: str, path: str) -> web.Respo
         extra={"trace": trace, "status": shown.status, "subcode": shown.subcode},
         exc_info=error if shown is not error else None,
     )
-    headers = {TRACE_HEADER: trace, "Server": "batchd"}
+    headers = {}
     if isinstance(shown, TooFast | ProcessingTimeout):
         headers["Retry-After"] = str(shown.retry_after_s)
     if isinstance(shown, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(shown, MethodNotAllowed):
         headers["Allow"] = ", ".join(sorted(shown.allowed))
-    return web.Response(
-        status=shown.status,
-        body=error_answer(shown, trace).body,
-        content_type="application/json",
-        charset="utf-8",
-        headers=headers,
-    )
+    made = json_answer(error_answer(shown, trace).body, status=shown.status, headers=headers)
+    made.trace = trace
+    return made

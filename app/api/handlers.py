@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
+from batchd.api.answer import Answer, json_answer
 from batchd.api.state import State
 from batchd.domain.callers import Caller
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
@@ -16,25 +17,23 @@ from batchd.endpoints.wire import encode
 
 Parameters: TypeAlias = Mapping[str, str]
 """Those in the path."""
-Handler: TypeAlias = Callable[[State, web.BaseRequest, Parameters], Awaitable[web.StreamResponse]]
+Handler: TypeAlias = Callable[[State, web.BaseRequest, Parameters], Awaitable[Answer]]
 
 MAX_BODY = 64 * 1024
-_JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 def handler_of(endpoint: Endpoint) -> Handler:
     """Return the handler of an operation: authenticate, call its service, present the answer."""
 
-    async def handle(
-        state: State, request: web.BaseRequest, parameters: Parameters
-    ) -> web.StreamResponse:
+    async def handle(state: State, request: web.BaseRequest, parameters: Parameters) -> Answer:
         with state.overload:
             caller = await _authenticate(state, request)
             parts = await _parts(request, parameters, endpoint)
             answer = await endpoint.act(state.services.api, caller, parts)
         body = encode(answer)
         if endpoint.method != "GET" or (isinstance(answer, BatchAnswer) and answer.download):
-            return _json(body, status=endpoint.success, headers={"Cache-Control": "no-store"})
+            headers = {"Cache-Control": "no-store"}
+            return json_answer(body, status=endpoint.success, headers=headers)
         return _revalidated(request, body)
 
     return handle
@@ -87,23 +86,18 @@ async def _body(request: web.BaseRequest) -> bytes | BatchdError:
         )
 
 
-def _revalidated(request: web.BaseRequest, body: bytes) -> web.Response:
+def _revalidated(request: web.BaseRequest, body: bytes) -> Answer:
     """Answer 304 to a caller that has this very answer already (RFC 9110, section 13.1.2)."""
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if "If-None-Match" in request.headers and _matches(
         ", ".join(request.headers.getall("If-None-Match")), etag
     ):
-        return web.Response(status=304, headers=headers)
-    return _json(body, status=200, headers=headers)
+        return Answer(None, status=304, headers=headers)
+    return json_answer(body, headers=headers)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
     return if_none_match in {etag, "*"} or any(
         candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(",")
     )
-
-
-def _json(body: bytes, *, status: int, headers: Mapping[str, str]) -> web.Response:
-    # The type among the headers: as an argument of its own it would be taken apart again.
-    return web.Response(body=body, status=status, headers={**_JSON, **headers})

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from inspect import cleandoc
 from typing import TypeAlias
 
-from batchd.api.failures import TRACE_HEADER
+from batchd.api.answer import TRACE_HEADER
 from batchd.api.openapi_schemas import Json, StructType, json_body, reference
 from batchd.domain.errors import (
     BatchdError,

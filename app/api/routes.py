@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from batchd import metrics
+from batchd.api.answer import Answer, json_answer
 from batchd.api.handlers import Handler, Parameters, handler_of
 from batchd.api.state import State
 from batchd.domain.errors import ProcessingTimeout
@@ -12,16 +13,12 @@ from batchd.endpoints.table import ENDPOINTS
 from batchd.endpoints.wire import encode
 
 
-async def _healthz(
-    _state: State, _request: web.BaseRequest, _parameters: Parameters
-) -> web.StreamResponse:
+async def _healthz(_state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
     """Say that the process answers; nothing else is asked."""
-    return web.json_response({"status": "alive"})
+    return json_answer(encode({"status": "alive"}))
 
 
-async def _readyz(
-    state: State, _request: web.BaseRequest, _parameters: Parameters
-) -> web.StreamResponse:
+async def _readyz(state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
     """Say whether a request could be served: 503, with the part that does not answer, if not."""
     health = state.services.health
     checks = await health.check()
@@ -29,19 +26,15 @@ async def _readyz(
     if silent:
         raise ProcessingTimeout(f"Not ready: {', '.join(silent)}.")
     body = {"status": "ready", "checks": checks, "policy": health.policy}
-    return web.Response(body=encode(body), content_type="application/json")
+    return json_answer(encode(body))
 
 
-async def _metrics(
-    _state: State, _request: web.BaseRequest, _parameters: Parameters
-) -> web.StreamResponse:
-    return web.Response(body=metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+async def _metrics(_state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
+    return Answer(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-async def _openapi(
-    state: State, _request: web.BaseRequest, _parameters: Parameters
-) -> web.StreamResponse:
-    return web.Response(body=state.openapi, content_type="application/json")
+async def _openapi(state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
+    return json_answer(state.openapi)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

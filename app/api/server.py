@@ -14,6 +14,7 @@ from aiohttp import web
 
 from batchd import logs
 from batchd.api import failures, meter
+from batchd.api.answer import Answer
 from batchd.api.handlers import MAX_BODY
 from batchd.api.routing import find
 from batchd.api.state import State
@@ -36,7 +37,7 @@ class Server(web.Server):
         # No access log: the metrics count, and failures are logged.
         return _Protocol(self, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest) -> Answer:
         """Give every answer its trace, and every failure its form."""
         trace = logs.new_trace()
         began = time.perf_counter()
@@ -46,14 +47,13 @@ class Server(web.Server):
             operation = route.name
             if "Expect" in request.headers:
                 await _continue(request)
-            response = await route.handler(self._state, request, parameters)
+            answer = await route.handler(self._state, request, parameters)
         except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
-            response = failures.answer(error, trace, method=request.method, path=request.path)
+            answer = failures.answer(error, trace, method=request.method, path=request.path)
         else:
-            response.headers[failures.TRACE_HEADER] = trace
-            response.headers["Server"] = "batchd"
-        meter.record(operation, response.status, time.perf_counter() - began)
-        return response
+            answer.trace = trace
+        meter.record(operation, answer.status, time.perf_counter() - began)
+        return answer
 
 
 async def _continue(request: web.BaseRequest) -> None:
@@ -73,18 +73,16 @@ class _Protocol(web.RequestHandler):
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> Answer:
         """Present malformed HTTP like any other failure; the connection is closed after it."""
         error = exc if isinstance(exc, Exception) else RuntimeError(message)
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             error = RequestFormat("This is not a well-formed HTTP request, or no known method.")
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it can only be broken off") from exc
-        response = failures.answer(
-            error, logs.new_trace(), method=request.method, path=request.path
-        )
-        response.force_close()
-        return response
+        answer = failures.answer(error, logs.new_trace(), method=request.method, path=request.path)
+        answer.force_close()
+        return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log what broke the connection, unless it was a damaged body: that has been answered."""

@@ -24,10 +24,15 @@ class RawConnection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def read_reply(self) -> Reply:
-        """Read one answer, which must have a Content-Length."""
+    async def read_head(self) -> str:
+        """Read up to the body of an answer, the empty line included."""
         async with asyncio.timeout(PATIENCE_S):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
+            return (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
+
+    async def read_reply(self) -> Reply:
+        """Read one answer, which must have a Content-Length if it has a body."""
+        async with asyncio.timeout(PATIENCE_S):
+            head = await self.read_head()
             first, *lines = head.strip().split("\r\n")
             headers = CIMultiDict[str]()
             for line in lines:

@@ -1,0 +1,98 @@
+"""The head of an answer, byte by byte: what HTTP asks of it beyond what the contract does."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import pytest
+
+from tests.support.callers import ApiCaller
+from tests.support.raw_http import RawConnection, raw_connection, request
+
+ALIVE = b"GET /healthz HTTP/1.1"
+
+
+@pytest.fixture
+def authorization(caller: ApiCaller) -> bytes:
+    return f"Authorization: {caller.user.secret}".encode()
+
+
+async def test_each_answer_tells_what_it_is(api_url: str, authorization: bytes) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"GET /whoami HTTP/1.1", authorization))
+        reply = await connection.read_reply()
+    assert reply.status == 200
+    assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert reply.headers["Server"] == "batchd"
+    assert len(reply.headers["X-Request-Id"]) == 32
+    assert "Connection" not in reply.headers
+    date = parsedate_to_datetime(reply.headers["Date"])
+    assert abs(datetime.now(UTC) - date) < timedelta(seconds=5)
+    assert len(set(reply.headers)) == len(reply.headers)
+
+
+@pytest.mark.parametrize(
+    ("first", "header", "answered", "stays"),
+    [
+        (b"GET /healthz HTTP/1.1", b"X: 1", None, True),
+        (b"GET /healthz HTTP/1.1", b"Connection: keep-alive", None, True),
+        (b"GET /healthz HTTP/1.1", b"Connection: close", "close", False),
+        (b"GET /healthz HTTP/1.0", b"X: 1", None, False),
+        (b"GET /healthz HTTP/1.0", b"Connection: keep-alive", "keep-alive", True),
+        (b"GET /nowhere HTTP/1.1", b"Connection: close", "close", False),
+        (b"GET /nowhere HTTP/1.0", b"X: 1", None, False),
+    ],
+)
+async def test_connection_stays_as_the_version_and_the_client_have_it(
+    api_url: str, first: bytes, header: bytes, answered: str | None, *, stays: bool
+) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(first, header))
+        reply = await connection.read_reply()
+        assert reply.status == (404 if b"nowhere" in first else 200)
+        assert reply.headers.get("Connection") == answered
+        if stays:
+            await is_alive(connection)
+        else:
+            assert await connection.is_closed()
+
+
+async def is_alive(connection: RawConnection) -> None:
+    await connection.send(request(ALIVE))
+    assert (await connection.read_reply()).body == {"status": "alive"}
+
+
+async def test_answers_to_requests_that_came_together_come_in_their_order(
+    api_url: str, authorization: bytes
+) -> None:
+    calls = [b"GET /whoami HTTP/1.1", ALIVE, b"GET /nowhere HTTP/1.1", ALIVE]
+    async with raw_connection(api_url) as connection:
+        await connection.send(b"".join(request(call, authorization) for call in calls))
+        replies = [await connection.read_reply() for _ in calls]
+    assert [reply.status for reply in replies] == [200, 200, 404, 200]
+    assert replies[1].body == replies[3].body == {"status": "alive"}
+    assert len({reply.headers["X-Request-Id"] for reply in replies}) == len(calls)
+
+
+async def test_head_is_answered_without_a_body(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"HEAD /healthz HTTP/1.1") + request(ALIVE))
+        head = await connection.read_head()
+        assert head.startswith("HTTP/1.1 405 Method Not Allowed\r\n")
+        assert "\r\nAllow: GET\r\n" in head
+        assert "\r\nContent-Length: " in head
+        # What comes next is not its body, but the next answer.
+        assert (await connection.read_reply()).body == {"status": "alive"}
+
+
+async def test_not_modified_has_neither_body_nor_length(
+    caller: ApiCaller, api_url: str, authorization: bytes
+) -> None:
+    batch = await caller.create(b"")
+    first = f"GET /batches/{batch} HTTP/1.1".encode()
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(first, authorization, b"If-None-Match: *"))
+        reply = await connection.read_reply()
+        assert reply.status == 304
+        assert "ETag" in reply.headers
+        assert not {"Content-Length", "Content-Type", "Transfer-Encoding"} & set(reply.headers)
+        await is_alive(connection)
