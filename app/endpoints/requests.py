@@ -247,10 +247,11 @@ def decode_cursor(text: str, *, oldest_first: bool) -> forms.Cursor:
 
 
 def _batch(parts: Parts) -> BatchId:
-    match parts.path:
-        case {"batch": str(batch), **rest} if not rest and _UUID.fullmatch(batch):
-            return BatchId(UUID(batch))
-    return BatchId(UUID(read_path(parts, BatchPath).batch))
+    batch = parts.path.get("batch")
+    if not isinstance(batch, str) or len(parts.path) != 1 or not _UUID.fullmatch(batch):
+        # Only to say what is wrong: it takes five times as long.
+        batch = read_path(parts, BatchPath).batch
+    return BatchId(msgspec.convert(batch, UUID))
 
 
 def _statuses(text: str) -> frozenset[Status]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -17,6 +17,9 @@ from batchd.domain.errors import (
 from batchd.domain.operations import Parts
 
 T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 SHA256_PATTERN = "^[a-f0-9]{64}$"
@@ -143,7 +146,7 @@ def to_datetime(seconds: float) -> datetime:
 
 def to_seconds(moment: datetime) -> float:
     """Return seconds since the Unix epoch, to three decimal places."""
-    return round(moment.timestamp(), 3)
+    return round((moment - _EPOCH) / _MILLISECOND) / 1000
 
 
 def encode(value: Any) -> bytes:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from batchd.db import batch_pages, chunks, jobs
 from batchd.db import batches as table
 from batchd.db.batch_reads import BatchReads
@@ -26,8 +28,7 @@ from batchd.domain.ports import Clock, SignedUrl, Storage
 from batchd.services.access import Gate, Whose
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchView:
+class BatchView(msgspec.Struct, frozen=True, kw_only=True):
     """A batch with what was asked for along with it."""
 
     batch: Batch
