@@ -102,8 +102,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultsFile:
+class ResultsFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     """Bytes."""
     lines: int

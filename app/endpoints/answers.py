@@ -147,9 +147,12 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     description: Annotated[str, Meta(description="What is wrong and what to do.")]
 
 
+_NOTHING_DONE = Tally()
+
+
 def batch(view: BatchView) -> BatchAnswer:
     shown = view.batch
-    tally = view.tally or Tally()
+    tally = view.tally or _NOTHING_DONE
     expand = view.expand
     return BatchAnswer(
         batch=shown.batch,
