@@ -16,7 +16,8 @@ from batchd.domain.ids import AccountId, BatchId
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 3
+IN_FLIGHT = 2
+"""One collects while the other is answered; more would only make them smaller."""
 MOST_AT_ONCE = 500
 
 _FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = ANY($1)"
