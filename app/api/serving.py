@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 
 _BACKLOG = 1024
+_GC_THRESHOLD = 20_000
+"""Objects more than at the last look; Python's own number is 700."""
 
 
 class CannotListen(Exception):
@@ -51,6 +53,9 @@ async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.E
         # What is there by now stays. Going through it again stops all requests for some 20 ms.
         gc.collect()
         gc.freeze()
+        # Requests leave nothing behind for the collector, but by the hundred they are enough for it
+        # to look for it all the time.
+        gc.set_threshold(_GC_THRESHOLD)
         try:
             await _listen(runner, settings.listen)
             logger.info("listening on %s", settings.listen)
