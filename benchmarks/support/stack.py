@@ -130,6 +130,8 @@ async def run_stack(**settings: object) -> AsyncIterator[Stack]:
                 **settings,
             }
             stack.env = {**os.environ, **to_environment(fields)}
+            # An installation has its bytecode. Without it, half of a start is compiling.
+            stack.env.pop("PYTHONDONTWRITEBYTECODE", None)
             exits.push_async_callback(_stop, stack)
             yield stack
 
