@@ -29,6 +29,10 @@ class LateClient:
         self._opening = asyncio.create_task(self._open())
 
     def __getattr__(self, operation: str) -> Callable[..., Awaitable[Any]]:
+        """Return an operation of the client; called, it waits until there is one."""
+        if operation.startswith("_"):  # what Python itself asks for
+            raise AttributeError(operation)
+
         async def call(**parameters: object) -> Any:
             client = (await self.opened()).client
             return await getattr(client, operation)(**parameters)
