@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     max_requests: PositiveInt = Field(
         1_000, description="requests one API process works on at once; more are refused with 503"
     )
+    body_timeout_s: PositiveFloat = Field(
+        30.0, description="how long the body of a request may be in coming"
+    )
     rate_per_s: float = Field(
         0.0, ge=0, description="requests a second each user may make of one API process; 0: any"
     )

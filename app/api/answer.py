@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 TRACE_HEADER = "X-Request-Id"
@@ -51,11 +51,12 @@ class Answer(web.StreamResponse):
         lines = "".join([f"{name}: {value}\r\n" for name, value in self._lines.items()])
         if self._content is not None:
             lines += f"Content-Length: {len(self._content)}\r\n"
-        major, minor = request.version
-        if self._stays != (minor > 0):  # each version has a custom of its own
+        # One that we do not speak is answered in the one that we do (RFC 9110, section 2.5).
+        version = "1.0" if request.version < HttpVersion11 else "1.1"
+        if self._stays != (version == "1.1"):  # each version has a custom of its own
             lines += f"Connection: {'keep-alive' if self._stays else 'close'}\r\n"
         return (
-            f"HTTP/{major}.{minor} {self.status} {self.reason}\r\n{lines}"
+            f"HTTP/{version} {self.status} {self.reason}\r\n{lines}"
             f"{TRACE_HEADER}: {self.trace}\r\nServer: batchd\r\n"
             f"Date: {_http_date(int(time.time()))}\r\n\r\n"
         ).encode()

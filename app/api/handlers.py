@@ -1,11 +1,13 @@
 """From an HTTP request to an operation's parts, and from its answer back."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import blake2b
 from typing import TypeAlias
 
 from aiohttp import web
 
+from batchd.api import expecting
 from batchd.api.answer import Answer, json_answer
 from batchd.api.state import State
 from batchd.domain.callers import Caller
@@ -28,7 +30,9 @@ def handler_of(endpoint: Endpoint) -> Handler:
     async def handle(state: State, request: web.BaseRequest, parameters: Parameters) -> Answer:
         with state.overload:
             caller = await _authenticate(state, request)
-            parts = await _parts(request, parameters, endpoint)
+        # A body may be long in coming: nobody else is to be refused for it.
+        parts = await _parts(state, request, parameters, endpoint)
+        with state.overload:
             answer = await endpoint.act(state.services.api, caller, parts)
         body = encode(answer)
         if endpoint.method != "GET" or (isinstance(answer, BatchAnswer) and answer.download):
@@ -47,18 +51,20 @@ async def _authenticate(state: State, request: web.BaseRequest) -> Caller:
 
 def _secret(request: web.BaseRequest) -> str | None:
     """Take the secret as it is, or as a bearer token (RFC 6750; the scheme in any case)."""
-    header = request.headers.get("Authorization", "").strip()
+    header = request.headers.get("Authorization", "").strip(" \t")
     scheme, _, token = header.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else header or None
+    return token.strip(" \t") if scheme.lower() == "bearer" else header or None
 
 
-async def _parts(request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint) -> Parts:
+async def _parts(
+    state: State, request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint
+) -> Parts:
     """Take the request apart. Nothing is judged here: the service first checks the permission."""
     key = request.headers.get("Idempotency-Key") if endpoint.takes_idempotency_key else None
     return Parts(
         path=parameters,
         query=_query(request),
-        body=await _body(request) if endpoint.body_form is not None else None,
+        body=await _body(state, request) if endpoint.body_form is not None else None,
         idempotency_key=key,
     )
 
@@ -75,11 +81,18 @@ def _query(request: web.BaseRequest) -> Mapping[str, object]:
     }
 
 
-async def _body(request: web.BaseRequest) -> bytes | BatchdError:
+async def _body(state: State, request: web.BaseRequest) -> bytes | BatchdError:
+    too_large = QuotaViolation(f"The body is larger than {MAX_BODY // 1024} kB.")
+    if (request.content_length or 0) > MAX_BODY:
+        return too_large
+    await expecting.ask_for_body(request)
     try:
-        return await request.read()
+        async with asyncio.timeout(state.body_timeout_s):
+            return await request.read()
+    except TimeoutError:
+        return RequestFormat(f"The body has not come within {state.body_timeout_s:g} s.")
     except web.HTTPRequestEntityTooLarge:
-        return QuotaViolation(f"The body is larger than {MAX_BODY // 1024} kB.")
+        return too_large
     except web.RequestPayloadError:
         return RequestFormat(
             "The body can't be read: it is not what Content-Encoding or Transfer-Encoding say."

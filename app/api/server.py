@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from batchd import logs
-from batchd.api import failures, meter
+from batchd.api import expecting, failures, meter
 from batchd.api.answer import Answer
 from batchd.api.handlers import MAX_BODY
 from batchd.api.routing import find
@@ -45,8 +45,7 @@ class Server(web.Server):
         try:
             route, parameters = find(request.method, request.rel_url.path_safe)
             operation = route.name
-            if "Expect" in request.headers:
-                await _continue(request)
+            expecting.check(request)
             answer = await route.handler(self._state, request, parameters)
         except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
             answer = failures.answer(error, trace, method=request.method, path=request.path)
@@ -54,16 +53,6 @@ class Server(web.Server):
             answer.trace = trace
         meter.record(operation, answer.status, time.perf_counter() - began)
         return answer
-
-
-async def _continue(request: web.BaseRequest) -> None:
-    """Tell a client that waits for it to send the body (RFC 9110, section 10.1.1)."""
-    expected = request.headers["Expect"]
-    if expected.lower() != "100-continue":
-        raise RequestFormat(f"The expectation '{expected}' can't be met, only '100-continue'.")
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # The answer itself has not begun yet.
-    request.writer.output_size = 0
 
 
 class _Protocol(web.RequestHandler):

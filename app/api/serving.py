@@ -37,6 +37,7 @@ def runner_of(settings: Settings, services: Services) -> web.ServerRunner:
         services=services,
         overload=Overload(settings.max_requests),
         rate_limit=RateLimit(settings.rate_per_s),
+        body_timeout_s=settings.body_timeout_s,
         openapi=encode(document()),
     )
     return web.ServerRunner(Server(state), shutdown_timeout=settings.shutdown_timeout_s)

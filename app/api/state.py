@@ -12,5 +12,7 @@ class State:
     services: Services
     overload: Overload
     rate_limit: RateLimit
+    body_timeout_s: float
+    """How long the body of a request may be in coming."""
     openapi: bytes
     """The document."""

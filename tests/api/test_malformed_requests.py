@@ -92,6 +92,37 @@ async def test_traces_of_unreadable_requests_are_in_the_log(
     assert [vars(r)["subcode"] for r in caplog.records if vars(r).get("trace") == trace] == [400589]
 
 
+async def test_a_client_that_leaves_before_it_is_asked_for_the_body_is_no_failure_of_ours(
+    api_url: str, authorization: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "batchd")
+    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 200"]
+    for _ in range(20):
+        async with raw_connection(api_url) as connection:
+            await connection.send(request(POST, *expecting))
+    await answer_to(api_url, request(WHO, authorization))
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_who_is_refused_is_not_asked_for_the_body(api_url: str) -> None:
+    expecting = [b"Expect: 100-continue", b"Content-Length: 2"]
+    assert_refused(await answer_to(api_url, request(POST, *expecting)), 401, 401000)
+
+
+async def test_a_body_known_to_be_too_large_is_not_asked_for(
+    api_url: str, authorization: bytes
+) -> None:
+    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 5000000000"]
+    assert_refused(await answer_to(api_url, request(POST, *expecting)), 400, 400141)
+
+
+async def test_nothing_is_expected_by_an_old_client(api_url: str, authorization: bytes) -> None:
+    old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
+    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
+    assert_refused(await answer_to(api_url, request(old, *expecting, body=b"{}")), 400, 400589)
+
+
 async def test_an_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
     reply = await answer_to(api_url, request(WHO, authorization, b"Expect: miracles"))
     assert_refused(reply, 400, 400589)

@@ -1,6 +1,7 @@
 """Beyond what a process can do at once it refuses quickly, and goes on with what it has begun."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -11,6 +12,7 @@ from batchd.domain.ids import AccountId, BatchId
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.polling import eventually
+from tests.support.raw_http import raw_connection, request
 from tests.support.refusals import assert_refused
 
 MOST = 3
@@ -18,7 +20,7 @@ MOST = 3
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"max_requests": MOST})
+    return settings.model_copy(update={"max_requests": MOST, "body_timeout_s": 1.0})
 
 
 async def test_a_request_too_many_is_refused_at_once_and_the_others_are_answered(
@@ -50,3 +52,33 @@ async def test_a_request_too_many_is_refused_at_once_and_the_others_are_answered
     let.set()
     assert [reply.status for reply in await asyncio.gather(*begun)] == [200] * MOST
     assert (await caller.get(path)).status == 200
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param([b"Content-Length: 100"], id="nothing"),
+        pytest.param([b"Transfer-Encoding: chunked"], id="no chunk"),
+    ],
+)
+async def test_bodies_that_do_not_come_are_given_up_and_refuse_nobody_else(
+    caller: ApiCaller, api_url: str, begun: list[bytes]
+) -> None:
+    authorization = f"Authorization: {caller.user.secret}".encode()
+    assert (await caller.get("/whoami")).status == 200  # now it is known who calls
+    async with AsyncExitStack() as stack:
+        idle = [await stack.enter_async_context(raw_connection(api_url)) for _ in range(2 * MOST)]
+        for connection in idle:
+            await connection.send(request(b"POST /batches HTTP/1.1", authorization, *begun))
+        assert (await caller.get("/whoami")).status == 200
+        for connection in idle:
+            assert_refused(await connection.read_reply(), 400, 400589)
+
+
+async def test_a_body_that_turns_out_malformed_is_given_up(caller: ApiCaller, api_url: str) -> None:
+    headers = [f"Authorization: {caller.user.secret}".encode(), b"Transfer-Encoding: chunked"]
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"POST /batches HTTP/1.1", *headers, b"Expect: 100-continue"))
+        assert (await connection.read_head()).startswith("HTTP/1.1 100")
+        await connection.send(b"zz\r\n")
+        assert_refused(await connection.read_reply(), 400, 400589)
