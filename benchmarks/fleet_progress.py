@@ -6,19 +6,19 @@ neither. Somebody who watches asks for progress and errors twenty times a second
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleet_throughput import run_batch
+from fleet_throughput import by_one_worker
 from support import table
 from support.customer import Customer, customer
 from support.http_operation import NAME, run_upstream
 from support.stack import Stack, User, run_stack
 
 WITHOUT = (str(Path(__file__).parent / "support" / "without_pulse.py"),)
-WITH = ("-m", "batchd.cli")
 WATCH_S = 0.05
 
 
@@ -35,23 +35,12 @@ async def main(options: argparse.Namespace) -> None:
             for operation, count in (("no_op", options.lines), (NAME, options.calls)):
                 measured: dict[str, list[float]] = {"without": [], "with": [], "watched": []}
                 for _ in range(options.rounds):
-                    measured["without"].append(await run(stack, user, operation, count, WITHOUT))
-                    measured["with"].append(await run(stack, user, operation, count, WITH))
+                    run = partial(by_one_worker, stack, user.secret, operation, count)
+                    measured["without"].append(await run(program=WITHOUT))
+                    measured["with"].append(await run())
                     async with watching(stack, user):
-                        measured["watched"].append(await run(stack, user, operation, count, WITH))
+                        measured["watched"].append(await run())
                 print(table.rates(f"{operation}, progress", measured, "lines/s"), flush=True)
-
-
-async def run(
-    stack: Stack, user: User, operation: str, count: int, program: Sequence[str]
-) -> float:
-    worker = await stack.start("worker", program=program)
-    try:
-        await run_batch(stack, user.secret, operation, count // 20)
-        return await run_batch(stack, user.secret, operation, count)
-    finally:
-        worker.terminate()
-        await worker.wait()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -96,7 +97,7 @@ async def curve(stack: Stack, secret: str, options: argparse.Namespace) -> None:
 
 
 @asynccontextmanager
-async def workers(stack: Stack, number: int, **settings: object) -> AsyncIterator[None]:
+async def workers(stack: Stack, number: int, **settings: Any) -> AsyncIterator[None]:
     started = [await stack.start("worker", **settings) for _ in range(number)]
     try:
         yield
@@ -107,8 +108,9 @@ async def workers(stack: Stack, number: int, **settings: object) -> AsyncIterato
 
 
 async def by_one_worker(
-    stack: Stack, secret: str, operation: str, count: int, **settings: object
+    stack: Stack, secret: str, operation: str, count: int, **settings: Any
 ) -> float:
+    """Run a batch on a worker of its own; `settings` are those of `Stack.start`."""
     async with workers(stack, 1, **settings):
         await run_batch(stack, secret, operation, count // 20)  # until it is there, and warm
         return await run_batch(stack, secret, operation, count)
