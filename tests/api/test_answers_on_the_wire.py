@@ -56,6 +56,22 @@ async def test_connection_stays_as_the_version_and_the_client_have_it(
             assert await connection.is_closed()
 
 
+async def test_no_version_is_named_that_is_not_spoken(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"GET /healthz HTTP/2.0"))
+        assert (await connection.read_head()).startswith("HTTP/1.1 ")
+
+
+async def test_only_the_spaces_of_http_are_taken_off_a_secret(
+    caller: ApiCaller, api_url: str
+) -> None:
+    async with raw_connection(api_url) as connection:
+        for spaces, status in (("  \t", 200), ("\u00a0", 401)):
+            secret = f"Authorization: {spaces}{caller.user.secret}".encode()
+            await connection.send(request(b"GET /whoami HTTP/1.1", secret))
+            assert (await connection.read_reply()).status == status
+
+
 async def is_alive(connection: RawConnection) -> None:
     await connection.send(request(ALIVE))
     assert (await connection.read_reply()).body == {"status": "alive"}
