@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import uuid4
 
 import aiohttp
 import msgspec
 
+from batchd import logs
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
 from batchd.domain.operations import (
     Answer,
@@ -62,7 +62,7 @@ class HttpOperation:
         if problems:
             # Found valid by an older file.
             text = f"{problems[0].pointer}: {problems[0].message}"
-            return error_answer(RequestFormat(text), uuid4().hex)
+            return error_answer(RequestFormat(text), logs.current_trace())
         request = self._request(call)
         retry, pacing = self._declaration.retry, self._means.pacing
         attempt = 1
@@ -120,6 +120,6 @@ class HttpOperation:
         )
 
     def _failure(self, error: BatchdError, call: Call, cause: str) -> Answer:
-        trace = uuid4().hex
+        trace = logs.current_trace()
         logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
         return error_answer(error, trace)
