@@ -11,6 +11,7 @@ RUN pip install --require-hashes --no-deps --requirement requirements/build.lock
 COPY README.md pyproject.toml setup.cfg ./
 COPY app app
 COPY migrations migrations
+COPY examples examples
 COPY policies policies
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/batchd/bin/python install --no-deps dist/*.whl

@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from batchd.shipped import shipped_folder
+
 GIB = 1024**3
 MIB = 1024**2
 
@@ -41,7 +43,10 @@ class Settings(BaseSettings):
     authorizer: str = Field(
         "casbin", description="authorizer plugin (entry points batchd.authorizers)"
     )
-    policies: Path = Field(Path("policies"), description="folder of the policy files")
+    policies: Path = Field(
+        default_factory=lambda: shipped_folder("policies"),
+        description="folder of the policy files; unset: the shipped ones",
+    )
     operations: Path | None = Field(
         None, description="file of the HTTP operations (docs/batches.md); unset: none"
     )
@@ -108,7 +113,7 @@ def read_settings(**overrides: object) -> Settings:
 
 def policy_places() -> tuple[Path, Path | None]:
     """Return where policies and operations are, for tools that need to know no more."""
-    policies = os.environ.get("BATCHD_POLICIES") or Settings.model_fields["policies"].default
+    policies = os.environ.get("BATCHD_POLICIES") or shipped_folder("policies")
     operations = os.environ.get("BATCHD_OPERATIONS")
     return Path(policies), Path(operations) if operations else None
 

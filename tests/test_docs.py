@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 def _row(name: str) -> str:
     field = Settings.model_fields[name]
-    default = "" if field.default is None else f"`{field.default}`"
+    has_value = field.default is not None and field.default_factory is None
+    default = f"`{field.default}`" if has_value else ""
     shown = "required" if field.is_required() else default
     return f"| `BATCHD_{name.upper()}` | {shown} | {field.description} |"
 

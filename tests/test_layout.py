@@ -3,7 +3,6 @@
 import re
 from configparser import ConfigParser
 from importlib.metadata import EntryPoint, entry_points
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -36,17 +35,12 @@ def locked(name: str) -> dict[str, str]:
 def test_every_package_is_listed() -> None:
     folders = {path.parent.relative_to(ROOT / "app") for path in ROOT.glob("app/**/__init__.py")}
     packages = {".".join(["batchd", *folder.parts]) for folder in folders}
-    assert set(lines(setup_cfg()["options"]["packages"])) == packages | {"batchd.migrations"}
+    assert set(lines(setup_cfg()["options"]["packages"])) == packages
 
 
 def test_every_folder_of_code_is_a_package() -> None:
     folders = {path.parent for path in ROOT.glob("app/**/*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
-
-
-def test_the_migrations_come_with_the_package() -> None:
-    names = {path.name for path in files("batchd.migrations").iterdir()}
-    assert {path.name for path in ROOT.glob("migrations/*.sql")} <= names
 
 
 @pytest.mark.parametrize(

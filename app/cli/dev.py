@@ -20,6 +20,7 @@ from batchd.devstack.sample import (
 )
 from batchd.devstack.stack import Stack, StackOptions, run_stack
 from batchd.devstack.upstream import URL_VARIABLE, example_operations
+from batchd.shipped import shipped_folder
 
 TITLES = ("The sample batch", "The second one, which calls examples/upstream.py")
 FIRST_SESSION = """\
@@ -49,7 +50,9 @@ def dev(
     data_dir: Annotated[
         Path, typer.Option(help="where everything is kept; a second start finds it again")
     ] = Path(".batchd"),
-    policies: Annotated[Path, typer.Option(help="folder of the policy files")] = Path("policies"),
+    policies: Annotated[
+        Path | None, typer.Option(help="folder of the policy files; unset: the shipped ones")
+    ] = None,
     operations: Annotated[
         Path | None,
         typer.Option(help="file of the HTTP operations; unset: the example, with its upstream"),
@@ -70,7 +73,7 @@ def dev(
     options = StackOptions(
         port=port,
         data_dir=data_dir,
-        policies=policies,
+        policies=policies or shipped_folder("policies"),
         operations=operations or example_operations(),
         api_processes=api_processes,
         workers=workers,

@@ -32,7 +32,7 @@ FAILED, IMPOSSIBLE = 1, 2
 
 Policies = Annotated[
     Path | None,
-    typer.Option(help="folder of the policy files; else BATCHD_POLICIES, else ./policies"),
+    typer.Option(help="folder of the policy files; else BATCHD_POLICIES, else the shipped ones"),
 ]
 Operations = Annotated[
     Path | None,

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import sys
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
 from batchd.db.connection import Connection
+from batchd.shipped import shipped_folder
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +22,10 @@ class SchemaTooOld(Exception):
     """The database lacks migrations that this version needs."""
 
 
-def migrations_folder() -> Path:
-    """Return the folder of the SQL files, in a checkout and in an installed copy alike."""
-    return Path(str(files("batchd.migrations")))
-
-
 def needed_versions() -> frozenset[str]:
-    return frozenset(path.name.split("_", 1)[0] for path in migrations_folder().glob("*.sql"))
+    return frozenset(
+        path.name.split("_", 1)[0] for path in shipped_folder("migrations").glob("*.sql")
+    )
 
 
 def _for_dbmate(url: str) -> str:
@@ -49,7 +46,7 @@ async def migrate(database_url: str) -> None:
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).parent / "dbmate"),
         "--migrations-dir",
-        str(migrations_folder()),
+        str(shipped_folder("migrations")),
         "--no-dump-schema",
         "--env-file",
         "",

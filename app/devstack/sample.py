@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from batchd.devstack.failures import StackFailed
-from batchd.devstack.upstream import examples_folder
+from batchd.shipped import shipped_folder
 
 GET_BATCH_SAMPLE = "get_batch_sample.jsonl"
 UPSTREAM_SAMPLE = "upstream_sample.jsonl"
@@ -38,7 +38,7 @@ class SampleRun:
 
 
 def _read_sample(name: str) -> str:
-    path = examples_folder() / name
+    path = shipped_folder("examples") / name
     if not path.is_file():
         raise StackFailed(f"The sample file {path} is not there; --no-sample does without it.")
     return path.read_text(encoding="utf-8")

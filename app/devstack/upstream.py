@@ -9,28 +9,23 @@ from batchd.devstack.answering import until_ready
 from batchd.devstack.guard import Guard
 from batchd.devstack.ports import HOST, hold_port
 from batchd.devstack.processes import run_child
+from batchd.shipped import shipped_folder
 
 URL_VARIABLE = "EXAMPLE_UPSTREAM_URL"
 """What the example's operations.toml refers to."""
 READY_S = 30.0
 
 
-def examples_folder() -> Path:
-    """Return the examples of the checkout that we run from; an installed copy has none."""
-    return Path(__file__).resolve().parents[2] / "examples"
-
-
-def example_operations() -> Path | None:
+def example_operations() -> Path:
     """Return the example's operations.toml, which needs the upstream to run."""
-    path = examples_folder() / "operations.toml"
-    return path if path.is_file() else None
+    return shipped_folder("examples") / "operations.toml"
 
 
 @asynccontextmanager
 async def run_upstream(guard: Guard, log: Path, env: Mapping[str, str]) -> AsyncIterator[str]:
     """Serve examples/upstream.py on a free port; give its URL. Raises StackFailed."""
     with hold_port(0) as port:
-        program = examples_folder() / "upstream.py"
+        program = shipped_folder("examples") / "upstream.py"
         command: list[str | Path] = [sys.executable, "-P", program, "--port", str(port)]
         url = f"http://{HOST}:{port}"
         async with (

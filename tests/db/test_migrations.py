@@ -13,12 +13,12 @@ from batchd.db.migrations import (
     SchemaTooOld,
     check_schema,
     migrate,
-    migrations_folder,
     needed_versions,
 )
 from batchd.devstack.postgres_cluster import CLEAN, program
+from batchd.shipped import shipped_folder
 
-MIGRATIONS = sorted(migrations_folder().glob("*.sql"))
+MIGRATIONS = sorted(shipped_folder("migrations").glob("*.sql"))
 DBMATE = str(Path(sys.executable).parent / "dbmate")
 
 
@@ -66,7 +66,7 @@ async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
     assert len(set(stairs)) == len(MIGRATIONS) + 1
 
     for expected in stairs[-2::-1]:
-        await dbmate(url, "rollback", migrations_folder())
+        await dbmate(url, "rollback", shipped_folder("migrations"))
         assert await schema_of(url) == expected
 
     await migrate(url)

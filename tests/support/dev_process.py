@@ -44,15 +44,25 @@ class Dev:
 
 
 @contextmanager
-def run_dev(data_dir: Path, *arguments: str, port: int = 0) -> Iterator[Dev]:
+def run_dev(
+    data_dir: Path,
+    *arguments: str,
+    port: int = 0,
+    python: Path = Path(sys.executable),
+    policies: Path | None = POLICIES,
+) -> Iterator[Dev]:
     """Start `batchd dev`; whatever happens, it is stopped in the end."""
     data_dir.mkdir(exist_ok=True)
     ready_file, log = data_dir.with_suffix(".json"), data_dir.with_suffix(".log")
-    options = {"data-dir": data_dir, "port": port, "policies": POLICIES, "ready-file": ready_file}
-    command = [*BATCHD, "dev", *(f"--{name}={value}" for name, value in options.items())]
+    options = {"data-dir": data_dir, "port": port, "ready-file": ready_file}
+    if policies is not None:
+        options["policies"] = policies
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    command = [str(python), *BATCHD[1:], "dev", *flags, *arguments]
     with (
         log.open("wb") as output,
-        subprocess.Popen([*command, *arguments], stdout=output, stderr=output) as process,
+        # Not the checkout: nothing may depend on where it is started.
+        subprocess.Popen(command, stdout=output, stderr=output, cwd=data_dir.parent) as process,
     ):
         try:
             yield Dev(process=process, ready_file=ready_file, log=log)

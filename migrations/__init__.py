@@ -1,1 +1,0 @@
-"""The schema, as plain SQL that `batchd migrate` applies in order."""
