@@ -65,7 +65,7 @@ lock: setup ## bring requirements/*.lock up to setup.cfg; ARGS=--upgrade: to the
 
 clean: ## remove what the other targets made, but not .batchd, the data of make run
 	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
-	rm -rf build dist batchd.egg-info .coverage .coverage.* htmlcov
+	rm -rf build dist app/batchd.egg-info .coverage .coverage.* htmlcov
 	find app benchmarks migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
@@ -89,7 +89,7 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 	pwd -P >.venv/locked
 
 .venv/ready: .venv/locked pyproject.toml setup.cfg
-	@rm -rf batchd.egg-info # an old one is found before what is installed, and hides new entry points
+	@rm -rf app/batchd.egg-info # an old one is found before what is installed, and hides new entry points
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-APP = Path(__file__).parents[1] / "app"
+APP = Path(__file__).parents[1] / "app" / "batchd"
 
 
 def imported_names(tree: ast.AST) -> Iterator[str]:

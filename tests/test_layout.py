@@ -32,12 +32,6 @@ def locked(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", text, re.MULTILINE))
 
 
-def test_every_package_is_listed() -> None:
-    folders = {path.parent.relative_to(ROOT / "app") for path in ROOT.glob("app/**/__init__.py")}
-    packages = {".".join(["batchd", *folder.parts]) for folder in folders}
-    assert set(lines(setup_cfg()["options"]["packages"])) == packages
-
-
 def test_every_folder_of_code_is_a_package() -> None:
     folders = {path.parent for path in ROOT.glob("app/**/*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()

@@ -10,7 +10,7 @@ def shipped_folder(name: Literal["policies", "migrations", "examples"]) -> Path:
 
     Raises FileNotFoundError if the installation has no such folder.
     """
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "setup.cfg").is_file():
         return checkout / name
     suffix = ("share", "batchd", name)
