@@ -19,11 +19,11 @@ from uuid import UUID
 import casbin
 import uvloop
 
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Authorizer, AuthorizerContext
-from batchd.plugins.casbin_authorizer import casbin_authorizer
-from batchd.services.access import Gate
+from batchd.domain.users import Caller
+from batchd.plugins.casbin import casbin_authorizer
+from batchd.services.authorization import Gate
 from batchd.settings import read_settings
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_text(encoding="utf-8")

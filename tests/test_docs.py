@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from batchd.endpoints.table import ENDPOINTS
+from batchd.operations.table import ENDPOINTS
 from batchd.settings import Settings
 
 ROOT = Path(__file__).parents[1]

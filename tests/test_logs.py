@@ -6,7 +6,7 @@ import sys
 
 _SCRIPT = """
 import logging, uuid
-from batchd import logs
+from batchd.observability import logs
 logs.configure("ERROR")
 logging.getLogger("batchd.anything").warning("left out")
 logging.getLogger(logs.AUDIT).info("deny %s", "get_batch", extra={"user": uuid.UUID(int=1)})

@@ -12,7 +12,8 @@ import pytest
 from tests.support.command import batchd
 
 SAYS = (
-    "from batchd import metrics; metrics.POLICY_IN_FORCE.set({}); metrics.LINES.labels('x').inc()"
+    "from batchd.observability import metrics; "
+    "metrics.POLICY_IN_FORCE.set({}); metrics.LINES.labels('x').inc()"
 )
 SHOWS = "; print(metrics.exposition().decode())"
 

@@ -11,8 +11,8 @@ from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
 from batchd.db import batches
-from batchd.db.jobs import Job, Stage
 from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of

@@ -12,28 +12,28 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from batchd.db.batch_reads import BatchReads
+from batchd.db.batch_loader import BatchReads
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.domain.ports import Clock, Ids, NotStartable
-from batchd.endpoints.local import LocalApi
-from batchd.endpoints.table import BY_NAME
-from batchd.services.access import Gate
+from batchd.operations.batch_lines import LocalApi
+from batchd.operations.table import BY_NAME
+from batchd.pipeline.cancellations import Cancellations
+from batchd.pipeline.context import Context
+from batchd.pipeline.dispatcher import Lifecycle
 from batchd.services.accounts import Accounts
+from batchd.services.authentication import Callers
+from batchd.services.authorization import Gate
+from batchd.services.batch_creation import Creation
 from batchd.services.batches import Batches
-from batchd.services.callers import Callers
 from batchd.services.container import ApiServices, Services
-from batchd.services.creation import Creation
+from batchd.services.fleet_rate import Rates
 from batchd.services.health import Health
-from batchd.services.lifecycle import Lifecycle
-from batchd.services.rates import Rates
-from batchd.services.registry import Operations
+from batchd.services.operation_registry import Operations
 from batchd.services.roles import Roles
-from batchd.services.stages.cancellations import Cancellations
-from batchd.services.stages.context import Context
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
 from batchd.settings import Settings

@@ -1,8 +1,8 @@
 """`python without_pulse.py worker`: batchd, but no chunk tells of its progress while it runs."""
 
 from batchd.cli import main
-from batchd.services.stages import chunk_hold
+from batchd.pipeline.chunks import lease
 
 if __name__ == "__main__":
-    chunk_hold._PULSE_S = 3600.0  # noqa: SLF001  # what is measured is what it costs
+    lease._PULSE_S = 3600.0  # noqa: SLF001  # what is measured is what it costs
     main()

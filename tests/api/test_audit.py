@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from batchd import logs
+from batchd.observability import logs
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from batchd.db.jobs import Stage
+from batchd.domain.jobs import Stage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of

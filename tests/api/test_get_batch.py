@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from batchd.db.jobs import Stage
 from batchd.domain.batches import Status
+from batchd.domain.jobs import Stage
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.clock import MovableClock

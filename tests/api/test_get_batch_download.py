@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from batchd.db.jobs import Stage
 from batchd.domain.batches import DOWNLOAD_STATUSES, Status
+from batchd.domain.jobs import Stage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of

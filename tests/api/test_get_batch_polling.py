@@ -2,7 +2,7 @@
 
 import re
 
-from batchd.db.jobs import Stage
+from batchd.domain.jobs import Stage
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.refusals import assert_refused

@@ -11,8 +11,8 @@ import schemathesis
 from batchd.api.openapi import document
 from batchd.api.routes import ROUTES
 from batchd.domain.batches import Status
-from batchd.endpoints.requests import EXPANDABLE
-from batchd.endpoints.table import ENDPOINTS
+from batchd.operations.requests import EXPANDABLE
+from batchd.operations.table import ENDPOINTS
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.openapi import nodes, operations, validator
 

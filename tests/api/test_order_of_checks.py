@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from batchd.endpoints.table import ENDPOINTS
+from batchd.operations.table import ENDPOINTS
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.fixtures import MakeCaller

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from batchd.db.batch_reads import BatchReads
+from batchd.db.batch_loader import BatchReads
 from batchd.domain.batches import Batch
 from batchd.domain.ids import AccountId, BatchId
 from batchd.settings import Settings

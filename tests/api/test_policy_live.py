@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from batchd.plugins.casbin_authorizer import Policy
+from batchd.plugins.casbin import Policy
 from batchd.settings import Settings
 from tests.api.test_metrics import scrape
 from tests.support.callers import ApiCaller

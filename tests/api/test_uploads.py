@@ -9,9 +9,9 @@ import pytest
 
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Storage
-from batchd.plugins.s3_storage import s3_storage
+from batchd.domain.storage_keys import upload_key
+from batchd.plugins.s3 import s3_storage
 from batchd.services.container import Services
-from batchd.services.keys import upload_key
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock

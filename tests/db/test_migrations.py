@@ -9,12 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from batchd.db.migrations import (
-    SchemaTooOld,
-    check_schema,
-    migrate,
-    needed_versions,
-)
+from batchd.db.migrations import SchemaTooOld, check_schema, migrate, needed_versions
 from batchd.devstack.postgres_cluster import CLEAN, program
 from batchd.shipped import shipped_folder
 

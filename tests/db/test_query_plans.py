@@ -11,12 +11,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from batchd.db import batch_pages, batches, jobs, lost_work
-from batchd.db.jobs import Job, Stage
+from batchd.db import batch_list, batches
 from batchd.devstack.postgres import Postgres
 from batchd.domain.batches import END_STATUSES, Status
-from batchd.domain.forms import Cursor, GetBatches
+from batchd.domain.commands import Cursor, GetBatches
 from batchd.domain.ids import AccountId, BatchId
+from batchd.domain.jobs import Job, Stage
+from batchd.queue import jobs, orphans
 from tests.support.databases import temporary_database
 from tests.support.plans import Explaining, Plan
 from tests.support.rows import T0
@@ -139,7 +140,7 @@ async def test_a_page_reads_its_own_rows_only(
     depth: str,
     oldest_first: bool,
 ) -> None:
-    page, more = await batch_pages.find_page(
+    page, more = await batch_list.find_page(
         explaining.as_connection,
         LARGE,
         GetBatches(
@@ -169,7 +170,7 @@ async def test_a_page_of_some_statuses_reads_a_page_of_each_at_most(
     oldest_first: bool,
     statuses: frozenset[Status],
 ) -> None:
-    page, _ = await batch_pages.find_page(
+    page, _ = await batch_list.find_page(
         explaining.as_connection,
         LARGE,
         GetBatches(
@@ -198,7 +199,7 @@ async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
     statuses: frozenset[Status],
 ) -> None:
     """Few of the batches of the account are the caller's: the others are not looked at."""
-    page, _ = await batch_pages.find_page(
+    page, _ = await batch_list.find_page(
         explaining.as_connection,
         LARGE,
         GetBatches(
@@ -223,7 +224,7 @@ async def test_a_page_without_ones_own_reads_those_between(
     stranger = await connection.fetchval(_STRANGER_OF, LARGE)
     wanted = GetBatches(limit=LIMIT, cursor=None, ge=None, le=None, statuses=frozenset())
 
-    page, more = await batch_pages.find_page(
+    page, more = await batch_list.find_page(
         explaining.as_connection, LARGE, wanted, without=stranger
     )
 
@@ -240,7 +241,7 @@ async def test_a_window_of_time_reads_what_lies_in_it(explaining: Explaining) ->
         statuses=frozenset(),
     )
 
-    page, more = await batch_pages.find_page(explaining.as_connection, LARGE, window)
+    page, more = await batch_list.find_page(explaining.as_connection, LARGE, window)
 
     assert (len(page), more) == (60, False)
     assert_bounded(explaining.plans[0], rows=60)
@@ -272,7 +273,7 @@ async def test_open_batches_are_counted_no_further_than_the_limit(explaining: Ex
 
 
 async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Explaining) -> None:
-    lost = await lost_work.find_lost(explaining.as_connection)
+    lost = await orphans.find_lost(explaining.as_connection)
 
     assert len([job for job in lost if job.stage is Stage.COPY]) == OPEN_OF_LARGE // 2
     assert len([job for job in lost if job.stage is Stage.CHUNK and job.chunk == 2]) == OPEN_OF_BUSY
@@ -286,7 +287,7 @@ async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Expla
 async def test_batches_that_nobody_noticed_are_looked_for_among_live_ones_only(
     explaining: Explaining,
 ) -> None:
-    assert await lost_work.find_processed(explaining.as_connection) == []
+    assert await orphans.find_processed(explaining.as_connection) == []
 
     (plan,) = explaining.plans
     assert "Seq Scan" not in plan.scans("batches") | plan.scans("chunks"), plan

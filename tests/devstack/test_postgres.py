@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.postgres import Postgres, run_postgres
 from tests.support.waiting import gone, until
 

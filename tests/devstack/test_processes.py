@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.guard import Guard
 from batchd.devstack.ports import hold_port
 from batchd.devstack.processes import run_child, run_to_end

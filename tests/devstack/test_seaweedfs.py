@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.weed_ports import sockets
 from batchd.domain.ports import ObjectInfo, Storage
-from batchd.plugins.s3_storage import s3_storage
+from batchd.plugins.s3 import s3_storage
 from batchd.settings import read_settings
 from tests.support.waiting import gone, until
 

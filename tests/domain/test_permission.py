@@ -1,7 +1,7 @@
 """What the permission port says of the API's operations holds against their table."""
 
 from batchd.domain.permission import OWNED, READS
-from batchd.endpoints.table import ENDPOINTS
+from batchd.operations.table import ENDPOINTS
 
 
 def test_reads_are_what_is_asked_for_by_get() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchd.domain.ids import AccountId
-from batchd.plugins.casbin_authorizer import BadPolicy, casbin_authorizer
+from batchd.plugins.casbin import BadPolicy, casbin_authorizer
 from tests.support.policies import (
     MODEL,
     OURS,

@@ -6,7 +6,7 @@ import pytest
 
 from batchd.domain.ids import AccountId
 from batchd.domain.permission import ANOTHER, Decision
-from batchd.plugins.casbin_authorizer import casbin_authorizer
+from batchd.plugins.casbin import casbin_authorizer
 from tests.support.policies import (
     COLLEAGUE,
     OURS,

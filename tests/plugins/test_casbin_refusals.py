@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.plugins.casbin_authorizer import BadPolicy, Known, load_policy
+from batchd.plugins.casbin import BadPolicy, Known, load_policy
 from tests.support.policies import MODEL, OURS, load, write_policy
 
 

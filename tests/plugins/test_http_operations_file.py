@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchd.plugins.http_operations import BadOperations
-from batchd.plugins.http_operations.declaration import Declaration, Retry
+from batchd.plugins.http_operations.schema import Declaration, Retry
 from tests.support.http_operations import GOOD, OP, URL, Declare
 
 VARIABLES = {"TOKEN": "s3cret", "TWO_LINES": "s3cret\n", "BATCHD_X": "s3cret", "BRACE": "s3cret{a"}

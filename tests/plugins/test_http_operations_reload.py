@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchd.domain.operations import Parts
-from batchd.following import SETTLE_S
+from batchd.file_watcher import SETTLE_S
 from batchd.plugins.http_operations import HttpOperations
 from tests.support.http_operations import GOOD, OP, Declare, run
 from tests.support.polling import eventually

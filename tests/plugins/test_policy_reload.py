@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from batchd import following
+from batchd import file_watcher
 from batchd.domain.permission import Authorizer
-from batchd.metrics import POLICY_IN_FORCE
-from batchd.plugins.casbin_authorizer import casbin_authorizer
+from batchd.observability.metrics import POLICY_IN_FORCE
+from batchd.plugins.casbin import casbin_authorizer
 from tests.support.policies import MODEL, access, context_of, write_policy
 from tests.support.polling import eventually
 
@@ -170,7 +170,7 @@ async def test_change_is_noticed_where_the_file_system_tells_of_none(
     def no_watch(*_: object, **__: object) -> None:
         raise OSError("the system limit on inotify watches is reached")
 
-    monkeypatch.setattr(following, "watch", no_watch)
+    monkeypatch.setattr(file_watcher, "watch", no_watch)
     async with casbin_authorizer(context_of(folder)) as authorizer:
         in_place(folder)
         assert await in_force(authorizer) < 1
@@ -187,7 +187,9 @@ async def test_files_that_come_one_after_the_other_take_force_together(
             file.write(f"p, role_{step}, *, get_batch, allow\n")
             file.flush()
             (folder / f"more_{step}.csv").write_text(f"p, more_{step}, *, get_batch, allow\n")
-            await asyncio.sleep(following.SETTLE_S / 4)  # what a slow copy does, nothing waited for
+            await asyncio.sleep(
+                file_watcher.SETTLE_S / 4
+            )  # what a slow copy does, nothing waited for
     await eventually(lambda: allowed(authorizer, f"more_{steps - 1}"), lambda seen: seen)
 
     taken = [message for message in caplog.messages if "in force" in message]

@@ -12,11 +12,11 @@ import pytest
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import Storage
-from batchd.plugins.s3_storage import late_client, s3_storage
+from batchd.plugins.s3 import late_client, s3_storage
 from batchd.settings import BadSettings, Settings, read_settings
 
 if TYPE_CHECKING:
-    from batchd.plugins.s3_storage.aws import Opened
+    from batchd.plugins.s3.client import Opened
 
 prepared = late_client.prepared
 
@@ -85,7 +85,7 @@ async def test_whoever_gives_up_waiting_spoils_it_for_nobody(
 async def test_storage_that_is_silent_while_it_opens_is_not_waited_for(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchd.plugins.s3_storage.storage.CHECK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("batchd.plugins.s3.storage.CHECK_TIMEOUT_S", 0.01)
     with held_client(monkeypatch):
         async with open_storage(s3) as storage:
             with pytest.raises(ProcessingTimeout):
@@ -156,7 +156,7 @@ async def test_client_takes_what_was_not_refused(endpoint: str) -> None:
 
 async def test_plugin_is_read_in_without_the_client() -> None:
     """Or a start would wait for it again."""
-    program = "import batchd.plugins.s3_storage, sys; print('aiobotocore' in sys.modules)"
+    program = "import batchd.plugins.s3, sys; print('aiobotocore' in sys.modules)"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-c", program), stdout=asyncio.subprocess.PIPE
     )

@@ -12,7 +12,7 @@ import pytest
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import Storage
-from batchd.plugins.s3_storage import s3_storage
+from batchd.plugins.s3 import s3_storage
 from batchd.settings import BadSettings
 from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, settings_for
 

@@ -12,8 +12,8 @@ import pytest
 
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import ObjectInfo, ObjectMissing, Storage
-from batchd.plugins.s3_storage.multipart import PART_BYTES, PartsWriter, part_bytes
-from batchd.plugins.s3_storage.storage import PIECE_BYTES, S3Storage
+from batchd.plugins.s3.multipart import PART_BYTES, PartsWriter, part_bytes
+from batchd.plugins.s3.storage import PIECE_BYTES, S3Storage
 from batchd.settings import GIB, MIB
 from tests.support.s3_storage import LINES, encoded, get, keys_of, put
 

@@ -11,8 +11,8 @@ from yarl import URL
 
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ports import Storage
-from batchd.plugins.s3_storage import s3_storage
-from batchd.plugins.s3_storage.multipart import PART_BYTES
+from batchd.plugins.s3 import s3_storage
+from batchd.plugins.s3.multipart import PART_BYTES
 from tests.support.s3_storage import LINES, encoded, get, keys_of, open_storage, put, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from batchd.bootstrap import operation_names
 from batchd.domain.ids import AccountId
-from batchd.plugins.casbin_authorizer import Known, Policy, load_policy
+from batchd.plugins.casbin import Known, Policy, load_policy
 
 OPERATIONS = {
     "get_batch": {"reader", "submitter", "operator", "admin"},

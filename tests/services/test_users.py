@@ -8,9 +8,9 @@ import pytest
 
 from batchd.bootstrap import TimeOrderedIds
 from batchd.db.connection import open_database
-from batchd.domain.callers import Caller
 from batchd.domain.errors import NotFound, Unauthorized
 from batchd.domain.ids import AccountId, UserId
+from batchd.domain.users import Caller
 from batchd.services.container import Services
 from batchd.services.users import SECRET_LENGTH, NewSecret, Users
 from batchd.settings import Settings

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from batchd.db.jobs import Stage
 from batchd.domain.batches import Status
+from batchd.domain.jobs import Stage
 from tests.support.history import GONE
 
 CHUNKS = 2

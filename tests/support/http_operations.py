@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.operations import Answer, Call, Parts
+from batchd.domain.users import Caller
 from batchd.plugins.http_operations import HttpOperations
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.operation import Means
-from batchd.plugins.http_operations.retrying import Pacing
+from batchd.plugins.http_operations.retry import Pacing
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 CALLER = Caller(account=AccountId(UUID(int=1)), user=UserId(UUID(int=2)), role="admin")

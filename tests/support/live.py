@@ -9,9 +9,9 @@ from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 
 from batchd.api.serving import runner_of
+from batchd.pipeline.worker import work
 from batchd.services.container import Services
 from batchd.settings import Settings
-from batchd.worker.fleet import work
 
 
 class LiveServer(BaseTestServer):

@@ -3,10 +3,10 @@
 from pathlib import Path
 from uuid import UUID
 
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Access, AuthorizerContext
-from batchd.plugins.casbin_authorizer import Known, Policy, load_policy
+from batchd.domain.users import Caller
+from batchd.plugins.casbin import Known, Policy, load_policy
 from batchd.settings import read_settings
 
 SHIPPED = Path(__file__).parents[2] / "policies"

@@ -6,7 +6,7 @@ from yarl import URL
 
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ports import SignedUrl, Storage
-from batchd.plugins.s3_storage import s3_storage
+from batchd.plugins.s3 import s3_storage
 from batchd.settings import Settings, read_settings
 
 LINES = b'{"id": "a"}\n{"id": "b"}\n'

@@ -1,9 +1,9 @@
 """Whether a secret is taken, by a process that has not seen it before and so remembers nothing."""
 
 from batchd.db.notifications import Notifications
-from batchd.domain.callers import Caller
 from batchd.domain.errors import Unauthorized
-from batchd.services.callers import Callers
+from batchd.domain.users import Caller
+from batchd.services.authentication import Callers
 from batchd.services.users import Users
 from tests.support.clock import MovableClock
 

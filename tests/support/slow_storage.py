@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from batchd.plugins.s3_storage.storage import S3Storage
+from batchd.plugins.s3.storage import S3Storage
 
 
 class SlowStorage:

@@ -2,8 +2,8 @@
 
 from uuid import UUID
 
-from batchd.db.jobs import Job, Stage
 from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from batchd.db.jobs import Job, Stage
 from batchd.domain.ids import BatchId
-from batchd.plugins.s3_storage.storage import S3Storage
+from batchd.domain.jobs import Job, Stage
+from batchd.plugins.s3.storage import S3Storage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from batchd.db.jobs import Stage
+from batchd.domain.jobs import Stage
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
@@ -157,7 +157,7 @@ async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
     batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
     await step(services, batch, *TO_PROCESSED)
     with monkeypatch.context() as patched:
-        patched.setattr("batchd.services.stages.writing.tidy", die)
+        patched.setattr("batchd.pipeline.results.tidy", die)
         with pytest.raises(ConnectionAbortedError):
             await step(services, batch, Stage.RESULTS)
     assert await caller.status(batch) == "completed"

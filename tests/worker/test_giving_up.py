@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from batchd.db.jobs import Job, Stage
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
-from batchd.plugins.s3_storage.storage import S3Storage
+from batchd.domain.jobs import Job, Stage
+from batchd.pipeline.chunks.line_runner import ChunkRun
+from batchd.pipeline.dispatcher import MAX_DEFECTS
+from batchd.plugins.s3.storage import S3Storage
 from batchd.services.container import Services
-from batchd.services.lifecycle import MAX_DEFECTS
-from batchd.services.stages.chunk_run import ChunkRun
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import END_STATUSES, Status
 from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated import Gated, numbered_lines

@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from batchd.db.jobs import Stage
+from batchd.domain.jobs import Stage
+from batchd.pipeline.chunks import runner
 from batchd.services.container import Services
-from batchd.services.stages import running
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines
@@ -69,7 +69,7 @@ async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_
     await step(services, batch, *TO_PROCESSING)
     gated.let(LINES)
     with monkeypatch.context() as patched:
-        patched.setattr(running, "note_processed", die)
+        patched.setattr(runner, "note_processed", die)
         with pytest.raises(ConnectionAbortedError):
             await step(services, batch, Stage.CHUNK)
     assert await caller.status(batch) == "processing"

@@ -13,9 +13,9 @@ import pytest
 
 from batchd.db import chunks
 from batchd.db.connection import Connection
-from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Tally
 from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
 from batchd.domain.operations import (
     Answer,
     Call,
@@ -25,7 +25,7 @@ from batchd.domain.operations import (
     Parts,
     Problem,
 )
-from batchd.plugins.s3_storage.multipart import PartsWriter
+from batchd.plugins.s3.multipart import PartsWriter
 from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 

@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 
 from batchd.db import batches, chunks
-from batchd.db.chunks import Chunk
-from batchd.db.jobs import Job, Stage
 from batchd.domain.batches import Status
+from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
+from batchd.pipeline.chunks.runner import MAX_TAKERS
 from batchd.services.container import Services
-from batchd.services.stages.running import MAX_TAKERS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines

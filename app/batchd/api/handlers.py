@@ -7,15 +7,15 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from batchd.api import expecting
-from batchd.api.answer import Answer, json_answer
-from batchd.api.state import State
-from batchd.domain.callers import Caller
+from batchd.api import expect_continue
+from batchd.api.context import State
+from batchd.api.responses import Answer, json_answer
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
 from batchd.domain.operations import Parts
-from batchd.endpoints.answers import BatchAnswer
-from batchd.endpoints.table import Endpoint
-from batchd.endpoints.wire import encode
+from batchd.domain.users import Caller
+from batchd.operations.parsing import encode
+from batchd.operations.responses import BatchAnswer
+from batchd.operations.table import Endpoint
 
 Parameters: TypeAlias = Mapping[str, str]
 """Those in the path."""
@@ -85,7 +85,7 @@ async def _body(state: State, request: web.BaseRequest) -> bytes | BatchdError:
     too_large = QuotaViolation(f"The body is larger than {MAX_BODY // 1024} kB.")
     if (request.content_length or 0) > MAX_BODY:
         return too_large
-    await expecting.ask_for_body(request)
+    await expect_continue.ask_for_body(request)
     try:
         async with asyncio.timeout(state.body_timeout_s):
             return await request.read()

@@ -13,9 +13,9 @@ from batchd.api.openapi_responses import (
 )
 from batchd.api.openapi_schemas import Json, StructType, json_body, reference, schemas_of
 from batchd.domain.errors import General, ProcessingTimeout
-from batchd.endpoints.answers import ErrorAnswer
-from batchd.endpoints.requests import MAX_KEY_LENGTH
-from batchd.endpoints.table import ENDPOINTS, Endpoint
+from batchd.operations.requests import MAX_KEY_LENGTH
+from batchd.operations.responses import ErrorAnswer
+from batchd.operations.table import ENDPOINTS, Endpoint
 
 _DESCRIPTION = """\
 Upload a file of calls, make a batch of it, and download the answers.

@@ -5,8 +5,8 @@ from http import HTTPStatus
 from inspect import cleandoc
 from typing import TypeAlias
 
-from batchd.api.answer import TRACE_HEADER
 from batchd.api.openapi_schemas import Json, StructType, json_body, reference
+from batchd.api.responses import TRACE_HEADER
 from batchd.domain.errors import (
     BatchdError,
     General,
@@ -15,8 +15,8 @@ from batchd.domain.errors import (
     TooFast,
     Unauthorized,
 )
-from batchd.endpoints.answers import ErrorAnswer
-from batchd.endpoints.table import ENDPOINTS, Endpoint
+from batchd.operations.responses import ErrorAnswer
+from batchd.operations.table import ENDPOINTS, Endpoint
 
 ErrorType: TypeAlias = type[BatchdError]
 

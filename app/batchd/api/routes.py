@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from batchd import metrics
-from batchd.api.answer import Answer, json_answer
+from batchd.api.context import State
 from batchd.api.handlers import Handler, Parameters, handler_of
-from batchd.api.state import State
+from batchd.api.responses import Answer, json_answer
 from batchd.domain.errors import ProcessingTimeout
-from batchd.endpoints.table import ENDPOINTS
-from batchd.endpoints.wire import encode
+from batchd.observability import metrics
+from batchd.operations.parsing import encode
+from batchd.operations.table import ENDPOINTS
 
 
 async def _healthz(_state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:

@@ -12,13 +12,13 @@ from typing import Any
 
 from aiohttp import web
 
-from batchd import logs
-from batchd.api import expecting, failures, meter
-from batchd.api.answer import Answer
+from batchd.api import error_responses, expect_continue, request_metrics
+from batchd.api.context import State
 from batchd.api.handlers import MAX_BODY
+from batchd.api.responses import Answer
 from batchd.api.routing import find
-from batchd.api.state import State
 from batchd.domain.errors import RequestFormat
+from batchd.observability import logs
 
 
 class Server(web.Server):
@@ -45,13 +45,13 @@ class Server(web.Server):
         try:
             route, parameters = find(request.method, request.rel_url.path_safe)
             operation = route.name
-            expecting.check(request)
+            expect_continue.check(request)
             answer = await route.handler(self._state, request, parameters)
         except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
-            answer = failures.answer(error, trace, method=request.method, path=request.path)
+            answer = error_responses.answer(error, trace, method=request.method, path=request.path)
         else:
             answer.trace = trace
-        meter.record(operation, answer.status, time.perf_counter() - began)
+        request_metrics.record(operation, answer.status, time.perf_counter() - began)
         return answer
 
 
@@ -69,7 +69,9 @@ class _Protocol(web.RequestHandler):
             error = RequestFormat("This is not a well-formed HTTP request, or no known method.")
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: it can only be broken off") from exc
-        answer = failures.answer(error, logs.new_trace(), method=request.method, path=request.path)
+        answer = error_responses.answer(
+            error, logs.new_trace(), method=request.method, path=request.path
+        )
         answer.force_close()
         return answer
 

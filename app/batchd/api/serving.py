@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
+from batchd.api.concurrency_limit import Overload
+from batchd.api.context import State
 from batchd.api.openapi import document
-from batchd.api.overload import Overload
-from batchd.api.rate import RateLimit
+from batchd.api.rate_limit import RateLimit
 from batchd.api.server import Server
-from batchd.api.state import State
-from batchd.endpoints.wire import encode
+from batchd.operations.parsing import encode
 from batchd.services.container import Services
 from batchd.settings import Settings
 

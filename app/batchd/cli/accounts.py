@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from batchd.bootstrap import open_accounts
-from batchd.cli.starting import start
+from batchd.cli.runner import start
 from batchd.domain.ids import AccountId
 from batchd.settings import Settings
 

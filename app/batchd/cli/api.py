@@ -4,7 +4,7 @@ from functools import partial
 
 from batchd.api import serving
 from batchd.bootstrap import open_services
-from batchd.cli.starting import Stop, serve
+from batchd.cli.runner import Stop, serve
 from batchd.settings import Settings
 
 

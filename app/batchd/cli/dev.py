@@ -9,15 +9,10 @@ from typing import Annotated
 import typer
 
 from batchd.db.migrations import MigrationFailed
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.guard import Guard
 from batchd.devstack.ready_file import ready_file
-from batchd.devstack.sample import (
-    PLACEHOLDER,
-    SampleRun,
-    run_sample,
-    run_upstream_sample,
-)
+from batchd.devstack.sample import PLACEHOLDER, SampleRun, run_sample, run_upstream_sample
 from batchd.devstack.stack import Stack, StackOptions, run_stack
 from batchd.devstack.upstream import URL_VARIABLE, example_operations
 from batchd.shipped import shipped_folder

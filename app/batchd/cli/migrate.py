@@ -1,6 +1,6 @@
 """`batchd migrate`: brings the database's schema up to date."""
 
-from batchd.cli.starting import start
+from batchd.cli.runner import start
 from batchd.db import migrations
 from batchd.settings import Settings
 

@@ -13,17 +13,17 @@ from uuid import UUID
 import typer
 
 from batchd.bootstrap import more_operations, operation_names
-from batchd.cli.tables import print_json, print_table
+from batchd.cli.output import print_json, print_table
 from batchd.domain.permission import OWNED
 from batchd.domain.ports import NotStartable
-from batchd.plugins.casbin_authorizer import BadPolicy, Known, Policy, load_policy
-from batchd.plugins.casbin_authorizer.cases import read_cases, try_case
-from batchd.plugins.casbin_authorizer.checking import find_oddities
-from batchd.plugins.casbin_authorizer.comparing import compare
-from batchd.plugins.casbin_authorizer.policy import CASES, NOWHERE
-from batchd.plugins.casbin_authorizer.roles import find_roles
-from batchd.plugins.casbin_authorizer.statements import show
-from batchd.plugins.http_operations.loading import declared_names
+from batchd.plugins.casbin import BadPolicy, Known, Policy, load_policy
+from batchd.plugins.casbin.cases import read_cases, try_case
+from batchd.plugins.casbin.diff import compare
+from batchd.plugins.casbin.lint import find_oddities
+from batchd.plugins.casbin.policy import CASES, NOWHERE
+from batchd.plugins.casbin.roles import find_roles
+from batchd.plugins.casbin.statements import show
+from batchd.plugins.http_operations.loader import declared_names
 from batchd.settings import policy_places
 
 policy = typer.Typer(help="What the policy files mean.", no_args_is_help=True)

@@ -8,9 +8,9 @@ from uuid import UUID
 import typer
 
 from batchd.bootstrap import open_authorizer, open_users
-from batchd.cli.starting import start
-from batchd.db.users import User
+from batchd.cli.runner import start
 from batchd.domain.ids import AccountId, UserId
+from batchd.domain.users import User
 from batchd.services.users import NewSecret
 from batchd.settings import Settings
 

@@ -1,10 +1,10 @@
 """`batchd worker`: one worker of the fleet."""
 
-from batchd import metrics
 from batchd.bootstrap import open_services
-from batchd.cli.starting import Stop, serve
+from batchd.cli.runner import Stop, serve
+from batchd.observability import metrics
+from batchd.pipeline.worker import work
 from batchd.settings import Settings
-from batchd.worker.fleet import work
 
 
 def worker() -> None:

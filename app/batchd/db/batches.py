@@ -5,16 +5,9 @@ from datetime import datetime
 
 import asyncpg
 
-from batchd.db import tallies
+from batchd.db import line_counts
 from batchd.db.connection import Connection
-from batchd.domain.batches import (
-    OPEN_STATUSES,
-    Batch,
-    ResultsFile,
-    Status,
-    Tally,
-    sources_of,
-)
+from batchd.domain.batches import OPEN_STATUSES, Batch, ResultsFile, Status, Tally, sources_of
 from batchd.domain.ids import AccountId, BatchId, Handler
 
 COLUMNS = """
@@ -247,7 +240,7 @@ async def set_results(
         tally.succeeded,
         tally.failed,
         tally.cancelled,
-        tallies.encode_errors(tally.errors),
+        line_counts.encode_errors(tally.errors),
     )
 
 
@@ -257,7 +250,7 @@ _TALLY = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch =
 async def find_final_tally(connection: Connection, batch: BatchId) -> Tally:
     """Return the tally of a batch whose results are written; zeros before."""
     row = await connection.fetchrow(_TALLY, batch)
-    return Tally() if row is None else tallies.decode(row)
+    return Tally() if row is None else line_counts.decode(row)
 
 
 _IS_HELD = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND attempt = $3"

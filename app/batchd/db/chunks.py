@@ -1,39 +1,15 @@
 """The chunks of a batch: taken under a token and a lease, and settled once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import reduce
 
 import asyncpg
 
-from batchd.db import tallies
+from batchd.db import line_counts
 from batchd.db.connection import Connection
 from batchd.domain.batches import Tally
+from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """A piece of the copy that one worker runs."""
-
-    no: int
-    start: int
-    """Bytes before it."""
-    size: int
-    """Bytes."""
-    first_line: int
-    lines: int
-    """Without the blank ones."""
-    token: int = 0
-    """Raised by each taker; what an older one writes is refused."""
-    returned: int = 0
-    """Takers that gave it back; the others died of it."""
-    part_key: str | None = None
-    """Its results; None: not done."""
-    part_size: int = 0
-    """Bytes of them."""
-    tally: Tally = field(default_factory=Tally)
-    """What became of its lines so far."""
 
 
 def _chunk(row: asyncpg.Record) -> Chunk:
@@ -47,7 +23,7 @@ def _chunk(row: asyncpg.Record) -> Chunk:
         returned=row["returned"],
         part_key=row["part_key"],
         part_size=row["part_size"],
-        tally=tallies.decode(row),
+        tally=line_counts.decode(row),
     )
 
 
@@ -118,7 +94,7 @@ async def pulse(
         tally.succeeded,
         tally.failed,
         tally.cancelled,
-        tallies.encode_errors(tally.errors),
+        line_counts.encode_errors(tally.errors),
     )
     return going_on is not None
 
@@ -152,7 +128,7 @@ async def settle(
         tally.succeeded,
         tally.failed,
         tally.cancelled,
-        tallies.encode_errors(tally.errors),
+        line_counts.encode_errors(tally.errors),
     )
     return settled is not None
 
@@ -221,7 +197,7 @@ WHERE batch = $1 AND errors <> '{}' ORDER BY no
 async def find_tally(connection: Connection, batch: BatchId) -> Tally:
     """Add up what became of the lines so far."""
     rows = [*await connection.fetch(_COUNTS, batch), *await connection.fetch(_ERRORS, batch)]
-    return reduce(Tally.plus, map(tallies.decode, rows), Tally())
+    return reduce(Tally.plus, map(line_counts.decode, rows), Tally())
 
 
 _DELETE = "DELETE FROM chunks WHERE batch = $1"

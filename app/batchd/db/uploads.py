@@ -1,30 +1,13 @@
 """Uploads: URLs handed out, and what became of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from batchd.db.connection import Connection
-from batchd.domain.ids import AccountId, BatchId, Handler, UserId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    handler: Handler
-    account: AccountId
-    user: UserId
-    created_ts: datetime
-    validity_ts: datetime
-    invalidated_ts: datetime | None
-    batch: BatchId | None
-    """The batch that took the file."""
-
-    def usable(self, now: datetime) -> bool:
-        """Whether a batch can still be made of it."""
-        return self.invalidated_ts is None and self.batch is None and now < self.validity_ts
-
+from batchd.domain.ids import AccountId, BatchId, Handler
+from batchd.domain.uploads import Upload
 
 _COLUMNS = "handler, account, user_id, created_ts, validity_ts, invalidated_ts, batch"
 

@@ -1,25 +1,13 @@
 """Users and their secrets. Secrets are known here by their hash only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from batchd.db.connection import Connection
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
-    account: AccountId
-    user: UserId
-    role: str
-    name: str
-    created_ts: datetime
-    disabled_ts: datetime | None
-
+from batchd.domain.users import Caller, User
 
 _INSERT = """
 INSERT INTO users (user_id, account, role, name, created_ts) VALUES ($1, $2, $3, $4, $5)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.private_files import write_private
 from batchd.devstack.processes import run_to_end
 

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 
 HOST = "127.0.0.1"
 

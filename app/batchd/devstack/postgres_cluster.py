@@ -7,7 +7,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.private_files import write_private
 from batchd.devstack.processes import Owner, run_to_end
 

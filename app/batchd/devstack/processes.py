@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.shipped import shipped_folder
 
 GET_BATCH_SAMPLE = "get_batch_sample.jsonl"

@@ -20,7 +20,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.locking import hold_lock
 from batchd.devstack.private_files import write_private
 from batchd.devstack.processes import Child, exit_words, log_words, run_child, wrap

@@ -11,14 +11,14 @@ from pathlib import Path
 import aiohttp
 
 from batchd.db.migrations import migrate
-from batchd.devstack.answering import until_ready
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.first_user import FirstUser, first_user
 from batchd.devstack.guard import Guard
 from batchd.devstack.locking import hold_lock
 from batchd.devstack.ports import HOST, hold_port
 from batchd.devstack.postgres import Postgres, run_postgres
 from batchd.devstack.processes import Child, run_child
+from batchd.devstack.readiness import until_ready
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.upstream import URL_VARIABLE, example_operations, run_upstream
 from batchd.settings import to_environment

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from batchd.devstack.answering import until_ready
 from batchd.devstack.guard import Guard
 from batchd.devstack.ports import HOST, hold_port
 from batchd.devstack.processes import run_child
+from batchd.devstack.readiness import until_ready
 from batchd.shipped import shipped_folder
 
 URL_VARIABLE = "EXAMPLE_UPSTREAM_URL"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from batchd.devstack.failures import StackFailed
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.private_files import write_private
 
 HOST = "127.0.0.1"

@@ -7,8 +7,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from batchd.domain.callers import Caller
 from batchd.domain.errors import BatchdError
+from batchd.domain.users import Caller
 from batchd.settings import Settings
 
 

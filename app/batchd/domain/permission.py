@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 from uuid import UUID
 
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
+from batchd.domain.users import Caller
 from batchd.settings import Settings
 
 OWNED = frozenset(

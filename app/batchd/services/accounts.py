@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from batchd.db import shares
+from batchd.db import accounts
 from batchd.db.connection import Database
 from batchd.domain.ids import AccountId
 
@@ -16,9 +16,9 @@ class Accounts:
     async def weights(self) -> Iterable[tuple[AccountId, float]]:
         """Return the accounts, and how many times the usual part of the fleet each may have."""
         async with self._database.connection() as connection:
-            return await shares.find_weights(connection)
+            return await accounts.find_weights(connection)
 
     async def set_weight(self, account: AccountId, weight: float) -> None:
         """Give an account another part; what it has queued already keeps its place."""
         async with self._database.connection() as connection:
-            await shares.set_weight(connection, account, weight)
+            await accounts.set_weight(connection, account, weight)

@@ -3,9 +3,9 @@
 import logging
 from uuid import UUID
 
-from batchd import logs
-from batchd.domain.callers import Caller
 from batchd.domain.permission import Decision
+from batchd.domain.users import Caller
+from batchd.observability import logs
 
 logger = logging.getLogger(logs.AUDIT)
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from batchd.db import batch_pages, chunks, jobs
+from batchd.db import batch_list, chunks
 from batchd.db import batches as table
-from batchd.db.batch_reads import BatchReads
+from batchd.db.batch_loader import BatchReads
 from batchd.db.connection import Connection, Database
-from batchd.db.jobs import Job, Stage
 from batchd.db.notifications import Channel, notify
 from batchd.domain.batches import (
     CANCEL_STATUSES,
@@ -20,12 +19,14 @@ from batchd.domain.batches import (
     Tally,
     sources_of,
 )
-from batchd.domain.callers import Caller
+from batchd.domain.commands import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
 from batchd.domain.errors import IdempotencyViolation, NotFound, OperationOrderViolation
-from batchd.domain.forms import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
 from batchd.domain.ids import AccountId, BatchId
+from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import Clock, SignedUrl, Storage
-from batchd.services.access import Gate, Whose
+from batchd.domain.users import Caller
+from batchd.queue import jobs
+from batchd.services.authorization import Gate, Whose
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ class Batches:
         grant = await self._gate.require(caller, "get_batches", form)
         wanted = form()
         async with self._database.connection() as connection:
-            page, more = await batch_pages.find_page(
+            page, more = await batch_list.find_page(
                 connection,
                 caller.account,
                 wanted,

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from batchd.db.connection import Database
+from batchd.pipeline.dispatcher import Lifecycle
+from batchd.services.authentication import Callers
+from batchd.services.batch_creation import Creation
 from batchd.services.batches import Batches
-from batchd.services.callers import Callers
-from batchd.services.creation import Creation
 from batchd.services.health import Health
-from batchd.services.lifecycle import Lifecycle
 from batchd.services.roles import Roles
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from batchd.db.connection import Database
 from batchd.db.migrations import check_schema
-from batchd.domain.callers import Caller
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Access, Authorizer
 from batchd.domain.ports import Storage
+from batchd.domain.users import Caller
 
 _PATIENCE_S = 3.0
 _NOBODY = Caller(account=AccountId(UUID(int=0)), user=UserId(UUID(int=0)), role="nobody")

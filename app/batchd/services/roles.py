@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from batchd.domain.callers import Caller
+from batchd.domain.commands import Form, GetUserRole
 from batchd.domain.errors import NotFound, ProcessingTimeout
-from batchd.domain.forms import Form, GetUserRole
 from batchd.domain.permission import Authorizer, Role
-from batchd.services.access import Gate
+from batchd.domain.users import Caller
+from batchd.services.authorization import Gate
 
 logger = logging.getLogger(__name__)
 

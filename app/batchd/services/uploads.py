@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 
 from batchd.db import uploads as table
 from batchd.db.connection import Database
-from batchd.db.uploads import Upload
-from batchd.domain.callers import Caller
+from batchd.domain.commands import Form, InvalidateUpload
 from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout
-from batchd.domain.forms import Form, InvalidateUpload
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Clock, Ids, Storage
-from batchd.services.access import Gate
-from batchd.services.keys import upload_key
+from batchd.domain.storage_keys import upload_key
+from batchd.domain.uploads import Upload
+from batchd.domain.users import Caller
+from batchd.services.authorization import Gate
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ from datetime import datetime
 
 from batchd.db import users as table
 from batchd.db.connection import Database
-from batchd.db.users import User
-from batchd.domain.callers import Caller
 from batchd.domain.errors import NotFound, Unauthorized
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.ports import Clock, Ids
+from batchd.domain.users import Caller, User
 
 SECRET_LENGTH = 64
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from batchd.domain.operations import Operation, OperationContext, OperationSource
-from batchd.plugins.http_operations.bad_file import BadOperations
 from batchd.plugins.http_operations.client import open_client
+from batchd.plugins.http_operations.errors import BadOperations
 from batchd.plugins.http_operations.operation import Means
-from batchd.plugins.http_operations.retrying import Pacing
+from batchd.plugins.http_operations.retry import Pacing
 from batchd.plugins.http_operations.source import HttpOperations
 from batchd.settings import environment
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from batchd.plugins.http_operations.body_schema import BodySchema
 from batchd.plugins.http_operations.statuses import parse_statuses
-from batchd.plugins.http_operations.template import Template, parse_template
+from batchd.plugins.http_operations.url_template import Template, parse_template
 from batchd.plugins.http_operations.variables import expand, refers
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")

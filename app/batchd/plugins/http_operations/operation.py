@@ -7,22 +7,15 @@ from dataclasses import dataclass
 import aiohttp
 import msgspec
 
-from batchd import logs
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
-from batchd.domain.operations import (
-    Answer,
-    Call,
-    FleetRate,
-    Parts,
-    Problem,
-    error_answer,
-)
-from batchd.plugins.http_operations.answering import body_of
+from batchd.domain.operations import Answer, Call, FleetRate, Parts, Problem, error_answer
+from batchd.observability import logs
 from batchd.plugins.http_operations.client import Reply, Request, Unanswered, send
-from batchd.plugins.http_operations.declaration import Declaration
-from batchd.plugins.http_operations.parts import problems_of, url_of
-from batchd.plugins.http_operations.places import Places
-from batchd.plugins.http_operations.retrying import Pacing, delay_s
+from batchd.plugins.http_operations.fair_semaphore import Places
+from batchd.plugins.http_operations.request_builder import problems_of, url_of
+from batchd.plugins.http_operations.response_body import body_of
+from batchd.plugins.http_operations.retry import Pacing, delay_s
+from batchd.plugins.http_operations.schema import Declaration
 
 logger = logging.getLogger(__name__)
 

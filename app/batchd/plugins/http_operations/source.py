@@ -6,12 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 
-from batchd.following import Contents, following
-from batchd.plugins.http_operations.bad_file import BadOperations
-from batchd.plugins.http_operations.declaration import Declaration
-from batchd.plugins.http_operations.loading import load
+from batchd.file_watcher import Contents, following
+from batchd.plugins.http_operations.errors import BadOperations
+from batchd.plugins.http_operations.fair_semaphore import Places
+from batchd.plugins.http_operations.loader import load
 from batchd.plugins.http_operations.operation import HttpOperation, Means
-from batchd.plugins.http_operations.places import Places
+from batchd.plugins.http_operations.schema import Declaration
 
 logger = logging.getLogger(__name__)
 

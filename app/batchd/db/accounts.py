@@ -1,0 +1,27 @@
+"""Accounts, and their weights in the fair scheduling of jobs."""
+
+from collections.abc import Iterable
+
+from batchd.db.connection import Connection
+from batchd.domain.ids import AccountId
+
+_SET_WEIGHT = """
+INSERT INTO weights (account, weight) VALUES ($1, $2)
+ON CONFLICT (account) DO UPDATE SET weight = excluded.weight
+"""
+
+
+async def set_weight(connection: Connection, account: AccountId, weight: float) -> None:
+    """Let the account have so many times the usual part, for what it queues from now on."""
+    await connection.execute(_SET_WEIGHT, account, weight)
+
+
+_ACCOUNTS = """
+SELECT account, count(*) AS users, coalesce(max(w.weight), 1) AS weight
+FROM users LEFT JOIN weights w USING (account) GROUP BY account ORDER BY min(created_ts)
+"""
+
+
+async def find_weights(connection: Connection) -> Iterable[tuple[AccountId, float]]:
+    """Return the accounts that have users, and their weights; oldest first."""
+    return [(row["account"], row["weight"]) for row in await connection.fetch(_ACCOUNTS)]

@@ -1,0 +1,151 @@
+"""From the parts of a call to checked values: the same for HTTP and for the lines of a batch."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson, RequestFormat
+from batchd.domain.operations import Parts
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+SHA256_PATTERN = "^[a-f0-9]{64}$"
+KEY_PATTERN = "^[a-z_][0-9a-z_]{0,63}$"
+
+_PATTERNS = {
+    UUID_PATTERN: "must be a UUID in its canonical form",
+    SHA256_PATTERN: "must be a SHA-256 of 64 lower-case hexadecimal digits",
+    KEY_PATTERN: "must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit",
+}
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+
+# JSON's own as well, for the lines of a batch; 1 and 0 are equal to them as keys.
+_BOOLEANS: Mapping[object, bool] = {
+    True: True,
+    False: False,
+    "true": True,
+    "True": True,
+    "1": True,
+    "false": False,
+    "False": False,
+    "0": False,
+}
+
+
+class FormError(RequestFormat):
+    """A part does not have its form; `pointer` says where (JSON Pointer into the parts)."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(f"{pointer.lstrip('/').replace('/', '.') or 'body'}: {message}")
+        self.pointer = pointer
+        self.message = message
+
+
+def read_path(parts: Parts, form: type[T]) -> T:
+    return _convert(parts.path, form, "/path")
+
+
+def read_query(parts: Parts, form: type[T]) -> T:
+    return _convert(parts.query, form, "/query")
+
+
+def read_body(parts: Parts, form: type[T]) -> T:
+    """Raises NotAValidJson, InvalidCharacters, or why the body was not taken, besides FormError."""
+    body = parts.body
+    if isinstance(body, BatchdError):
+        raise body
+    value = _decode(body) if isinstance(body, bytes) else body
+    return _convert(value, form, "/body", strict=True)
+
+
+def _decode(body: bytes) -> object:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidCharacters(f"Byte {error.start + 1} of the body is not UTF-8.") from None
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise NotAValidJson("The body is nested too deeply.") from None
+    except msgspec.MsgspecError as error:
+        raise NotAValidJson(f"The body is not JSON: {error}.") from None
+
+
+def _convert(value: object, form: type[T], pointer: str, *, strict: bool = False) -> T:
+    """`strict`: a string is no number. What comes in a URL is always a string."""
+    if value is None:
+        raise FormError(pointer, "It is missing.")
+    if not strict and isinstance(value, Mapping):
+        value = {name: _plain(form, name, item, pointer) for name, item in value.items()}
+    try:
+        return msgspec.convert(value, form, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), pointer) from None
+
+
+def _explain(error: str, pointer: str) -> FormError:
+    """Put msgspec's message into the terms of the caller."""
+    message, _, place = error.partition(" - at ")
+    in_key = place.startswith("`key` in ")
+    place = place.removeprefix("`key` in ").strip("`").removeprefix("$")
+    place = place.replace(".", "/").replace("[", "/").replace("]", "")
+    for pattern, meaning in _PATTERNS.items():
+        if pattern in message:
+            message = f"A key {meaning}" if in_key else f"It {meaning}"
+    unknown = _UNKNOWN.fullmatch(message)
+    if unknown:
+        message, place = "There is no such parameter.", f"{place}/{unknown[1]}"
+    missing = _MISSING.fullmatch(message)
+    if missing:
+        message, place = "It is missing.", f"{place}/{missing[1]}"
+    return FormError(pointer + place, message.rstrip(".") + ".")
+
+
+def _plain(form: type[object], name: str, value: object, pointer: str) -> object:
+    """Take the six words of the contract for a boolean, and no others; and no infinite number."""
+    kind = form.__annotations__.get(name)
+    if kind is bool and not isinstance(value, list):
+        known = _BOOLEANS.get(value) if isinstance(value, str | int) else None
+        if known is None:
+            raise FormError(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
+        return known
+    if isinstance(value, list):
+        raise FormError(f"{pointer}/{name}", "It is given more than once.")
+    if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
+        raise FormError(f"{pointer}/{name}", "It must be a whole number.")
+    if isinstance(value, str) and value.strip() != value:
+        raise FormError(f"{pointer}/{name}", "There is a space before or after it.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FormError(f"{pointer}/{name}", "It is not a finite number.")
+    return value
+
+
+def _is_integer(value: object) -> bool:
+    """Take 1.0 for one in a batch line, as JSON Schema does, but not in a URL."""
+    return not isinstance(value, str) or _INTEGER.fullmatch(value) is not None
+
+
+def to_datetime(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def to_seconds(moment: datetime) -> float:
+    """Return seconds since the Unix epoch, to three decimal places."""
+    return round((moment - _EPOCH) / _MILLISECOND) / 1000
+
+
+def encode(value: Any) -> bytes:
+    return _encoder.encode(value)
+
+
+_encoder = msgspec.json.Encoder(uuid_format="canonical")

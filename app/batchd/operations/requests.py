@@ -1,0 +1,261 @@
+"""The requests as they come: one type for the path, the query and the body of each operation.
+
+These types parse, and the OpenAPI document is made of them.
+"""
+
+import base64
+import dataclasses
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from batchd.domain import commands
+from batchd.domain.batches import Status
+from batchd.domain.ids import BatchId, Handler
+from batchd.domain.operations import Parts
+from batchd.operations.parsing import (
+    KEY_PATTERN,
+    SHA256_PATTERN,
+    UUID_PATTERN,
+    FormError,
+    encode,
+    read_body,
+    read_path,
+    read_query,
+    to_datetime,
+)
+
+EXPANDABLE = ("operation", "batch_dict", "priority", "progress", "errors", "results")
+MAX_PRIORITY = 100
+MAX_PAGE = 1000
+MAX_KEY_LENGTH = 255
+_MAX_SECONDS = 253_402_300_799  # the end of the year 9999
+PATTERN_END = r"(?!\n)"
+"""Goes behind a pattern's `$`, which in Python lets a line break follow."""
+_UUID = re.compile(UUID_PATTERN)
+_KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_LENGTH}}}")
+
+
+def _list_of(names: Iterable[str]) -> str:
+    """Return the pattern of a comma-separated list, for the document only: it is parsed by hand."""
+    one = "|".join(names)
+    return f"^({one})(,({one}))*$"
+
+
+_Uuid = Annotated[
+    str,
+    Meta(
+        pattern=UUID_PATTERN + PATTERN_END,
+        extra_json_schema={"format": "uuid"},
+        examples=[str(UUID(int=0))],
+    ),
+]
+_Timestamp = Annotated[
+    float, Meta(ge=0, le=_MAX_SECONDS, description="Seconds since the Unix epoch.")
+]
+
+
+class BatchPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    batch: _Uuid
+
+
+class HandlerPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    handler: _Uuid
+
+
+class RolePath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    role: Annotated[str, Meta(min_length=1, max_length=64, examples=["reader"])]
+
+
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class GetBatchQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    download: bool = False
+    expand: Annotated[
+        str,
+        Meta(
+            description=f"What to add to the answer, comma-separated: {', '.join(EXPANDABLE)}.",
+            examples=["progress,errors"],
+            extra_json_schema={"pattern": f"^$|{_list_of(EXPANDABLE)}"},
+        ),
+    ] = ""
+
+
+class GetBatchesQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Batches a page.")] = MAX_PAGE
+    cursor: (
+        Annotated[str, Meta(description="As the page before gave it; all else must be the same.")]
+        | UnsetType
+    ) = UNSET
+    ge: (
+        Annotated[_Timestamp, Meta(description="Made at this time or later; alone: oldest first.")]
+        | UnsetType
+    ) = UNSET
+    le: Annotated[_Timestamp, Meta(description="Made at this time or earlier.")] | UnsetType = UNSET
+    status: (
+        Annotated[
+            str,
+            Meta(
+                description="One or several statuses, comma-separated.",
+                examples=["completed,cancelled"],
+                extra_json_schema={"pattern": _list_of(Status)},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    handler: _Uuid
+    operation: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, description="What each line is a call of."),
+    ]
+    hash: (
+        Annotated[
+            str,
+            Meta(
+                pattern=SHA256_PATTERN + PATTERN_END,
+                description="SHA-256 of the file; another one ends the batch as hash_mismatch.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    batch_dict: (
+        Annotated[
+            dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], Any],
+            Meta(description="The caller's own notes, given back by expand."),
+        ]
+        | UnsetType
+    ) = UNSET
+    priority: Annotated[
+        float,  # to JSON Schema 1.0 is an integer, too
+        Meta(
+            ge=-MAX_PRIORITY,
+            le=MAX_PRIORITY,
+            multiple_of=1,
+            description="Among the batches of the account, higher ones run first.",
+        ),
+    ] = 0
+
+
+class UpdateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    status: Literal["cancel"]
+
+
+class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    created_ms: int
+    batch: UUID
+    oldest_first: bool
+
+
+def get_batch(parts: Parts) -> commands.GetBatch:
+    batch = _batch(parts)
+    if not parts.query:  # nearly always; it spares a quarter of the way
+        return commands.GetBatch(batch=batch, download=False, expand=frozenset())
+    query = read_query(parts, GetBatchQuery)
+    expand = frozenset(query.expand.split(",")) if query.expand else frozenset()
+    if not expand <= set(EXPANDABLE):
+        raise FormError("/query/expand", f"It must be a list of {', '.join(EXPANDABLE)}.")
+    return commands.GetBatch(batch=batch, download=query.download, expand=expand)
+
+
+def get_batches(parts: Parts) -> commands.GetBatches:
+    query = read_query(parts, GetBatchesQuery)
+    wanted = commands.GetBatches(
+        limit=query.limit,
+        cursor=None,
+        ge=None if query.ge is UNSET else to_datetime(query.ge),
+        le=None if query.le is UNSET else to_datetime(query.le),
+        statuses=frozenset() if query.status is UNSET else _statuses(query.status),
+    )
+    if query.cursor is UNSET:
+        return wanted
+    cursor = decode_cursor(query.cursor, oldest_first=wanted.oldest_first)
+    return dataclasses.replace(wanted, cursor=cursor)
+
+
+def create_batch(parts: Parts) -> commands.CreateBatch:
+    read_query(parts, NoQuery)
+    body = read_body(parts, CreateBatchBody)
+    key = parts.idempotency_key
+    if key is not None and not _KEY.fullmatch(key):
+        message = f"It must have 1 to {MAX_KEY_LENGTH} printable ASCII characters."
+        raise FormError("/headers/Idempotency-Key", message)
+    return commands.CreateBatch(
+        handler=Handler(UUID(body.handler)),
+        operation=body.operation,
+        hash=None if body.hash is UNSET else body.hash,
+        batch_dict=None if body.batch_dict is UNSET else encode(body.batch_dict),
+        priority=int(body.priority),
+        idempotency_key=key,
+    )
+
+
+def update_batch(parts: Parts) -> commands.CancelBatch:
+    batch = _batch(parts)
+    read_query(parts, NoQuery)
+    read_body(parts, UpdateBatchBody)
+    return commands.CancelBatch(batch=batch)
+
+
+def delete_batch(parts: Parts) -> commands.DeleteBatch:
+    read_query(parts, NoQuery)
+    return commands.DeleteBatch(batch=_batch(parts))
+
+
+def invalidate_upload_url(parts: Parts) -> commands.InvalidateUpload:
+    read_query(parts, NoQuery)
+    return commands.InvalidateUpload(handler=Handler(UUID(read_path(parts, HandlerPath).handler)))
+
+
+def get_user_role(parts: Parts) -> commands.GetUserRole:
+    read_query(parts, NoQuery)
+    return commands.GetUserRole(role=read_path(parts, RolePath).role)
+
+
+def nothing(parts: Parts) -> None:
+    """For the operations that take no parameters."""
+    read_query(parts, NoQuery)
+
+
+def encode_cursor(cursor: commands.Cursor, *, oldest_first: bool) -> str:
+    record = _Cursor(round(cursor.created_ts.timestamp() * 1000), cursor.batch, oldest_first)
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode().rstrip("=")
+
+
+def decode_cursor(text: str, *, oldest_first: bool) -> commands.Cursor:
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        record = msgspec.msgpack.decode(
+            base64.b64decode(padded, altchars=b"-_", validate=True), type=_Cursor
+        )
+        cursor = commands.Cursor(
+            created_ts=to_datetime(record.created_ms / 1000), batch=BatchId(record.batch)
+        )
+    except (ValueError, OverflowError, OSError):
+        raise FormError("/query/cursor", "It is not a cursor that this API gave.") from None
+    if record.oldest_first != oldest_first:
+        raise FormError("/query/cursor", "It belongs to a list in the other order: keep ge and le.")
+    return cursor
+
+
+def _batch(parts: Parts) -> BatchId:
+    batch = parts.path.get("batch")
+    if not isinstance(batch, str) or len(parts.path) != 1 or not _UUID.fullmatch(batch):
+        # Only to say what is wrong: it takes five times as long.
+        batch = read_path(parts, BatchPath).batch
+    return BatchId(msgspec.convert(batch, UUID))
+
+
+def _statuses(text: str) -> frozenset[Status]:
+    try:
+        return frozenset(Status(name) for name in text.split(","))
+    except ValueError:
+        raise FormError("/query/status", f"It must be a list of {', '.join(Status)}.") from None

@@ -1,0 +1,1 @@
+"""Checking every line of a batch file before any line runs."""

@@ -1,0 +1,20 @@
+"""The authorizer that ships with batchd: Casbin over the policy files of one folder."""
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from batchd.domain.permission import Authorizer, AuthorizerContext
+from batchd.plugins.casbin.errors import BadPolicy
+from batchd.plugins.casbin.known_operations import Known
+from batchd.plugins.casbin.policy import Policy, load_policy, parse_policy, wanted
+from batchd.plugins.casbin.roles import find_roles
+from batchd.policies.store import open_authorizer
+
+__all__ = ["BadPolicy", "Known", "Policy", "casbin_authorizer", "load_policy"]
+
+
+def casbin_authorizer(context: AuthorizerContext) -> AbstractAsyncContextManager[Authorizer]:
+    """Open the authorizer for the folder `settings.policies`, and follow it. Raises BadPolicy."""
+    folder = context.settings.policies
+    known = Known(operations=context.operations, more=context.more_operations)
+    return open_authorizer(folder, wanted, partial(parse_policy, folder, known=known), find_roles)

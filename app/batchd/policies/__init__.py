@@ -1,0 +1,1 @@
+"""Policies that are kept in files, for the authorizers that are made of them."""

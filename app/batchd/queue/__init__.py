@@ -1,0 +1,1 @@
+"""The job queue: PgQueuer and its table stop here."""

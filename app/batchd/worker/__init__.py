@@ -1,1 +1,0 @@
-"""The fleet's process: takes jobs from the queue and runs the stages of batches."""

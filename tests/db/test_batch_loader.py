@@ -1,0 +1,112 @@
+"""Gathered reads: one query for many, and nobody disturbs anybody else."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+import pytest
+
+from batchd.db import batch_loader
+from batchd.db.batch_loader import IN_FLIGHT, BatchReads
+from batchd.db.connection import Database
+from batchd.domain.batches import Status
+from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.ids import AccountId, BatchId
+from batchd.services.container import Services
+from tests.support.fixtures import MakeCaller
+from tests.support.rows import T0, insert_batches
+
+
+@pytest.fixture
+def reads(services: Services) -> BatchReads:
+    return BatchReads(services.database)
+
+
+@pytest.fixture
+def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many batches each query asked for, as they come."""
+    asked: list[int] = []
+    take = BatchReads._take
+
+    def note(self: BatchReads) -> object:
+        taken = take(self)
+        asked.append(len(taken))
+        return taken
+
+    monkeypatch.setattr(BatchReads, "_take", note)
+    return asked
+
+
+@pytest.fixture
+async def own(services: Services, make_caller: MakeCaller) -> tuple[AccountId, Sequence[BatchId]]:
+    caller = await make_caller()
+    rows = await insert_batches(services, caller, [(T0, Status.NEW)] * 40)
+    return caller.user.user.account, [BatchId(UUID(row.batch)) for row in rows]
+
+
+async def test_reads_that_arrive_together_are_one_query(
+    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
+) -> None:
+    account, batches = own
+    found = await asyncio.gather(*(reads.find(account, batch) for batch in batches))
+    assert [batch and batch.batch for batch in found] == batches
+    # The first ones to come begin the queries that may be under way; the rest is one more.
+    assert len(queries) <= IN_FLIGHT + 1
+    assert sum(queries) == len(batches)
+
+
+async def test_no_query_asks_for_more_than_it_may(
+    reads: BatchReads,
+    own: tuple[AccountId, Sequence[BatchId]],
+    queries: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch_loader, "MOST_AT_ONCE", 7)
+    account, batches = own
+    found = await asyncio.gather(*(reads.find(account, batch) for batch in batches))
+    assert all(found)
+    assert max(queries) == 7
+
+
+async def test_anothers_and_unknown_batches_are_not_found(
+    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]]
+) -> None:
+    account, batches = own
+    stranger = AccountId(uuid4())
+    assert await reads.find(stranger, batches[0]) is None
+    assert await reads.find(account, BatchId(uuid4())) is None
+
+
+async def test_a_reader_that_leaves_does_not_disturb_the_others(
+    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]]
+) -> None:
+    account, batches = own
+    leaving = asyncio.create_task(reads.find(account, batches[0]))
+    staying = asyncio.create_task(reads.find(account, batches[0]))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    found = await staying
+    assert found is not None
+    assert found.batch == batches[0]
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+
+
+async def test_a_failed_query_fails_its_readers_alone(
+    reads: BatchReads,
+    own: tuple[AccountId, Sequence[BatchId]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    account, batches = own
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "connection", _away)
+        outcomes = await asyncio.gather(
+            *(reads.find(account, batch) for batch in batches), return_exceptions=True
+        )
+    assert {type(outcome) for outcome in outcomes} == {ProcessingTimeout}
+    assert len({id(outcome) for outcome in outcomes}) == len(batches)
+    assert await reads.find(account, batches[0]) is not None
+
+
+def _away(self: Database) -> None:
+    raise ProcessingTimeout("The database does not answer.")

@@ -1,0 +1,71 @@
+"""The chunks hold every line that will run, once, in order, within the limits."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchd.domain.chunks import Chunk
+from batchd.pipeline.line_reader import RawLine, Splitter
+from batchd.pipeline.validate.chunk_plan import Plan
+
+files = st.lists(st.sampled_from([b"\n", b" \n", b"a\n", b"bb\n", b"\r\n", b"c" * 9 + b"\n"])).map(
+    b"".join
+)
+
+
+def lines_in(data: bytes, *, first_line: int = 1, start: int = 0) -> list[RawLine]:
+    """Return the lines that will run."""
+    splitter = Splitter(max_line_bytes=100, first_line=first_line, start=start)
+    return [line for line in (*splitter.feed(data), *splitter.end()) if not line.blank]
+
+
+def plan_for(lines: list[RawLine], *, max_lines: int, max_bytes: int) -> tuple[list[Chunk], int]:
+    plan = Plan(max_lines=max_lines, max_bytes=max_bytes)
+    for line in lines:
+        plan.add(line)
+    return plan.chunks(), plan.lines
+
+
+@given(files, st.sampled_from([b"", b"last"]), st.integers(1, 5), st.integers(1, 25))
+def test_chunks_read_by_themselves_give_every_line_once_in_order(
+    ended: bytes, last: bytes, max_lines: int, max_bytes: int
+) -> None:
+    data = ended + last
+    lines = lines_in(data)
+    chunks, total = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
+    assert total == len(lines)
+    assert [chunk.no for chunk in chunks] == list(range(len(chunks)))
+    read = []
+    for chunk in chunks:
+        own = lines_in(
+            data[chunk.start : chunk.start + chunk.size],
+            first_line=chunk.first_line,
+            start=chunk.start,
+        )
+        assert len(own) == chunk.lines
+        assert own[0].number == chunk.first_line
+        assert 1 <= chunk.lines <= max_lines
+        assert chunk.size <= max_bytes or chunk.lines == 1
+        read += own
+    assert read == lines
+
+
+@given(files, st.integers(1, 5), st.integers(1, 25))
+def test_no_chunk_ends_before_it_must(data: bytes, max_lines: int, max_bytes: int) -> None:
+    lines = lines_in(data)
+    chunks, _ = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
+    following = {line.start: line for line in lines}
+    for chunk, after in pairwise(chunks):
+        with_the_next = after.start + following[after.start].size - chunk.start
+        assert chunk.lines == max_lines or with_the_next > max_bytes
+
+
+def test_no_lines_make_no_chunks() -> None:
+    assert plan_for([], max_lines=1, max_bytes=1) == ([], 0)
+
+
+def test_line_larger_than_a_chunk_has_a_chunk_of_its_own() -> None:
+    lines = lines_in(b"a\n" + b"b" * 50 + b"\nc\n")
+    chunks, _ = plan_for(lines, max_lines=10, max_bytes=10)
+    assert [(chunk.first_line, chunk.size) for chunk in chunks] == [(1, 2), (2, 51), (3, 2)]

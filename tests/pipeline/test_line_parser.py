@@ -1,0 +1,206 @@
+"""One line of a batch file: taken as it is, or refused with everything that is wrong with it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchd.domain.operations import Answer, Call, Parts, Problem
+from batchd.pipeline.line_parser import BadLine, ParsedLine, check, parse
+from batchd.pipeline.validate.report import Report
+
+CODES = {"request_format", "not_a_valid_json", "invalid_characters"}
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+objects = st.dictionaries(st.text(max_size=5), values, max_size=3)
+good_lines = st.fixed_dictionaries(
+    {},
+    optional={
+        "path": objects,
+        "query": objects,
+        "body": objects,
+        "id": st.text(min_size=1, max_size=64),
+    },
+)
+# Lines that are almost right, written as people and programs write them.
+near_lines = st.dictionaries(
+    st.sampled_from(["path", "query", "body", "id", "headers"]) | st.text(max_size=3),
+    objects | values,
+    max_size=4,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """An operation that finds the same wrong with each line."""
+
+    problems: Sequence[Problem]
+    name: str = "refusing"
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        return self.problems
+
+    async def run(self, call: Call) -> Answer:
+        raise NotImplementedError
+
+
+def refusal_of(data: bytes) -> BadLine | None:
+    try:
+        parse(data, number=2)
+    except BadLine as bad:
+        return bad
+    return None
+
+
+def found_wrong(data: bytes) -> BadLine:
+    bad = refusal_of(data)
+    assert bad is not None
+    return bad
+
+
+def places(bad: BadLine) -> list[tuple[str, str]]:
+    return [(problem.code, problem.pointer) for problem in bad.problems]
+
+
+@given(good_lines, st.booleans(), st.sampled_from(["", "\r", " \t\r"]))
+def test_line_of_the_right_form_is_taken_as_it_is(
+    line: Mapping[str, object],
+    escaped: bool,
+    end: str,
+) -> None:
+    parsed = parse((json.dumps(line, ensure_ascii=escaped) + end).encode(), number=7)
+    assert parsed == ParsedLine(
+        id=line.get("id"),  # type: ignore[arg-type]  # the strategy makes strings
+        parts=Parts(
+            path=line.get("path", {}),  # type: ignore[arg-type]  # … and objects
+            query=line.get("query", {}),  # type: ignore[arg-type]
+            body=line.get("body"),  # type: ignore[arg-type]
+        ),
+    )
+
+
+NOT_JSON = [
+    b"no json",
+    b'{"id": "a"',
+    b'{"id": "a"} {}',
+    b"{'id': 'a'}",
+    b'{"id": "a",}',
+    b'{"path": {"n": NaN}}',
+    b'{"id": "tab\there"}',
+    b'{"id": "\\ud800"}',
+    b"\xef\xbb\xbf{}",  # only the file has a byte order mark
+    b"[" * 100_000,
+    b'{"path":' * 100_000,
+]
+
+
+@pytest.mark.parametrize("data", NOT_JSON, ids=lambda data: repr(data[:16]))
+def test_line_that_is_not_json_is_refused(data: bytes) -> None:
+    assert places(found_wrong(data)) == [("not_a_valid_json", "")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xff", b'{"id": "\xff"}', b'{"\xc3": {}}', b'{"path": {"batch": "\xed\xa0\x80"}}'],
+)
+def test_line_that_is_not_utf8_is_refused(data: bytes) -> None:
+    assert places(found_wrong(data)) == [("invalid_characters", "")]
+
+
+def test_message_names_the_byte_that_is_not_utf8() -> None:
+    (problem,) = found_wrong(b'{"id": "\xff"}').problems
+    assert problem.message == "Byte 9 of the line is not UTF-8."
+
+
+@pytest.mark.parametrize("data", [b"[]", b'"id"', b"1", b"null", b"true", b'[{"id": "a"}]'])
+def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
+    bad = found_wrong(data)
+    assert places(bad) == [("request_format", "")]
+    assert bad.problems[0].message == "The line is not a JSON object."
+
+
+@pytest.mark.parametrize(
+    ("line", "pointers", "line_id"),
+    [
+        ({"id": "a", "path": "x"}, ["/path"], "a"),
+        ({"id": "a", "query": []}, ["/query"], "a"),
+        ({"id": "a", "body": None}, ["/body"], "a"),
+        ({"id": "a", "body": "{}"}, ["/body"], "a"),
+        ({"id": "a", "headers": {}}, ["/headers"], "a"),
+        ({"a/b~c": 1}, ["/a~1b~0c"], None),
+        ({"": 1}, ["/"], None),
+        ({"id": 7}, ["/id"], None),
+        ({"id": None}, ["/id"], None),
+        ({"id": ""}, ["/id"], None),
+        ({"id": "x" * 65}, ["/id"], None),
+        ({"path": 1, "query": 2, "body": 3, "id": 4, "more": 5}, None, None),
+    ],
+)
+def test_every_part_that_is_wrong_is_named(
+    line: Mapping[str, object], pointers: list[str] | None, line_id: str | None
+) -> None:
+    bad = found_wrong(json.dumps(line).encode())
+    wanted = pointers or [f"/{name}" for name in line]
+    assert places(bad) == [("request_format", pointer) for pointer in wanted]
+    assert bad.id == line_id
+
+
+def test_id_of_64_characters_is_taken() -> None:
+    line_id = "é" * 64
+    assert parse(json.dumps({"id": line_id}).encode(), number=1).id == line_id
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"path": 1, "path": {}}',
+        b'{"path": {}, "path": 1}',
+        b'{"id": 5, "id": "a"}',
+        b'{"more": 1, "more": 2}',
+    ],
+)
+def test_part_given_twice_and_once_wrong_is_refused_with_a_reason(data: bytes) -> None:
+    assert {code for code, _ in places(found_wrong(data))} == {"request_format"}
+
+
+def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
+    assert parse(b'\xef\xbb\xbf{"id": "a"}', number=1).id == "a"
+    assert places(found_wrong(b'\xef\xbb\xbf{"id": "a"}')) == [("not_a_valid_json", "")]
+
+
+@given(
+    st.binary(max_size=30)
+    | near_lines.map(lambda line: json.dumps(line).encode())
+    | st.tuples(near_lines, st.integers(0, 80), st.binary(max_size=2)).map(
+        lambda made: json.dumps(made[0]).encode()[: made[1]] + made[2]
+    )
+)
+def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> None:
+    bad = refusal_of(data)
+    if bad is None:
+        return
+    assert bad.problems
+    assert {problem.code for problem in bad.problems} <= CODES
+    assert all(problem.message for problem in bad.problems)
+    with Report() as report:
+        report.add(2, bad.id, bad.problems)
+        (entry,) = map(json.loads, report.read([]))
+    assert entry["line"] == 2
+    assert entry["errors"]
+
+
+def test_check_says_what_the_operation_finds_wrong_and_keeps_the_id() -> None:
+    missing = Problem(code="request_format", pointer="/path/batch", message="It is missing.")
+    with pytest.raises(BadLine) as caught:
+        check(Refusing([missing]), b'{"id": "a"}', number=1)
+    assert caught.value.problems == [missing]
+    assert caught.value.id == "a"
+    assert check(Refusing([]), b'{"id": "a"}', number=1).id == "a"

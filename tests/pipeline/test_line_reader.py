@@ -1,0 +1,181 @@
+"""The bytes of a batch file become lines, however they arrive."""
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchd.pipeline.line_reader import CorruptGzip, RawLine, Splitter, sniff, split, unpack
+from batchd.settings import MIB
+
+LIMIT = 7
+
+# Line breaks of both kinds, blank lines and lines around the limit come up often.
+files = st.lists(
+    st.sampled_from([b"\n", b"\r\n", b" ", b"a", b"{}", b"\0", b"x" * (LIMIT - 1), b"\xff" * 9])
+).map(b"".join)
+cuts = st.lists(st.integers(0, 200), max_size=12)
+
+
+def cut(data: bytes, at: list[int]) -> list[bytes]:
+    """Cut into pieces, empty ones among them."""
+    places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+async def stream(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def collect(pieces: AsyncIterable[bytes], into: list[bytes]) -> None:
+    async for piece in pieces:
+        into.append(piece)  # noqa: PERF401  # what came before an error is kept
+
+
+async def joined(pieces: AsyncIterable[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+async def lines_of(pieces: list[bytes], splitter: Splitter) -> list[RawLine]:
+    return [line async for some in split(stream(pieces), splitter) for line in some]
+
+
+def expected_lines(data: bytes) -> Iterator[RawLine]:
+    """Say it the simple way, with the whole file at hand."""
+    start = 0
+    for number, line in enumerate(_whole(data), 1):
+        content = line.removesuffix(b"\n")
+        yield RawLine(number, start, len(line), content if len(content) <= LIMIT else None)
+        start += len(line)
+
+
+def _whole(data: bytes) -> list[bytes]:
+    *ended, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in ended), *([rest] if rest else [])]
+
+
+# Lines
+
+
+@given(files, cuts)
+async def test_pieces_of_any_size_give_the_same_lines(data: bytes, at: list[int]) -> None:
+    found = await lines_of(cut(data, at), Splitter(max_line_bytes=LIMIT))
+    assert found == list(expected_lines(data))
+
+
+@given(files, st.data())
+async def test_reading_from_the_middle_gives_the_lines_from_there(
+    data: bytes, draw: st.DataObject
+) -> None:
+    whole = list(expected_lines(data))
+    skipped = draw.draw(st.integers(0, len(whole)))
+    start = sum(line.size for line in whole[:skipped])
+    splitter = Splitter(max_line_bytes=LIMIT, first_line=skipped + 1, start=start)
+    assert await lines_of([data[start:]], splitter) == whole[skipped:]
+
+
+@pytest.mark.parametrize(
+    ("content", "blank"),
+    [(b"", True), (b"\r", True), (b" \t\r", True), (b"0", False), (b"\xff", False)],
+)
+def test_line_without_anything_on_it_is_blank(content: bytes, blank: bool) -> None:
+    (line,) = Splitter(max_line_bytes=LIMIT).feed(content + b"\n")
+    assert line.blank is blank
+
+
+def test_byte_order_mark_leaves_the_first_line_blank_and_no_other() -> None:
+    lines = Splitter(max_line_bytes=LIMIT).feed(b"\xef\xbb\xbf\r\n\xef\xbb\xbf\n")
+    assert [line.blank for line in lines] == [True, False]
+
+
+def test_line_of_the_permitted_length_is_kept_and_a_longer_one_is_not() -> None:
+    splitter = Splitter(max_line_bytes=LIMIT)
+    lines = splitter.feed(b"x" * LIMIT + b"\n" + b"x" * (LIMIT + 1) + b"\nnext\n")
+    assert [line.data for line in lines] == [b"x" * LIMIT, None, b"next"]
+    assert [line.size for line in lines] == [LIMIT + 1, LIMIT + 2, 5]
+
+
+def test_over_long_line_takes_no_memory() -> None:
+    splitter = Splitter(max_line_bytes=MIB)
+    tracemalloc.start()
+    try:
+        for _ in range(64):
+            assert splitter.feed(bytes(MIB)) == []
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MIB
+    assert splitter.feed(b"\n{}\n") == [
+        RawLine(1, 0, 64 * MIB + 1, None),
+        RawLine(2, 64 * MIB + 1, 3, b"{}"),
+    ]
+
+
+# Compressed
+
+
+@given(st.lists(files, min_size=1, max_size=4), st.integers(0, 20), cuts)
+async def test_gzip_of_any_members_in_any_pieces_is_unpacked(
+    members: list[bytes], padding: int, at: list[int]
+) -> None:
+    packed = b"".join(map(gzip.compress, members)) + bytes(padding)
+    assert await joined(unpack(stream(cut(packed, at)))) == b"".join(members)
+
+
+@given(files, files, st.data())
+async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.DataObject) -> None:
+    members = gzip.compress(first), gzip.compress(last)
+    length = draw.draw(st.integers(1, len(members[1]) - 1))
+    packed = members[0] + members[1][:length]
+    unpacked: list[bytes] = []
+    with pytest.raises(CorruptGzip):
+        await collect(unpack(stream(cut(packed, draw.draw(cuts)))), unpacked)
+    # What was given out before it was found out is what is in the file.
+    assert (first + last).startswith(b"".join(unpacked))
+    assert b"".join(unpacked).startswith(first)
+
+
+@given(st.sampled_from([b"x", b"\n", b"\0x", b"{}\n", b"\x1f", b"\x1f\x8b"]), cuts)
+async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) -> None:
+    packed = gzip.compress(b"{}\n") + garbage
+    with pytest.raises(CorruptGzip):
+        await joined(unpack(stream(cut(packed, at))))
+
+
+@pytest.mark.parametrize("place", [-8, -4, 12], ids=["checksum", "length", "data"])
+async def test_damaged_gzip_is_found_out(place: int) -> None:
+    packed = bytearray(gzip.compress(b"0123456789" * 20))
+    packed[place] ^= 0x55
+    with pytest.raises(CorruptGzip):
+        await joined(unpack(stream([bytes(packed)])))
+
+
+async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
+    size = 96 * MIB
+    packer = zlib.compressobj(9, wbits=31)
+    packed = b"".join([*(packer.compress(bytes(MIB)) for _ in range(96)), packer.flush()])
+    assert len(packed) < MIB // 8
+    unpacked = 0
+    tracemalloc.start()
+    try:
+        async for piece in unpack(stream([packed])):
+            assert 0 < len(piece) <= MIB
+            unpacked += len(piece)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert unpacked == size
+    assert peak < 4 * MIB
+
+
+@given(st.one_of(files, files.map(gzip.compress)), cuts)
+async def test_sniffing_tells_gzip_and_takes_nothing_away(data: bytes, at: list[int]) -> None:
+    packed, pieces = await sniff(stream(cut(data, at)))
+    assert packed is data.startswith(b"\x1f\x8b")
+    assert await joined(pieces) == data

@@ -1,0 +1,187 @@
+"""Callers are remembered, and forgotten at once when something about them changes."""
+
+from datetime import timedelta
+
+import pytest
+
+from batchd.db.notifications import Channel, Notifications
+from batchd.domain.errors import Unauthorized
+from batchd.domain.users import Caller
+from batchd.services import authentication as module
+from batchd.services.authentication import DEAF_TRUSTED_S, TRUSTED_S, Callers
+from batchd.services.container import Services
+from batchd.services.users import NewSecret, Users
+from tests.support.clock import MovableClock
+from tests.support.polling import eventually
+
+
+class Counting:
+    """The service, and how often it was asked."""
+
+    def __init__(self, users: Users) -> None:
+        self.asked = 0
+        self._users = users
+
+    async def find_by_secret(self, secret_hash: bytes) -> object:
+        self.asked += 1
+        return await self._users.find_by_secret(secret_hash)
+
+
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def asked(services: Services) -> Counting:
+    return Counting(services.users)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def notifications() -> Notifications:
+    """Return one that hears nothing but what a test tells it."""
+    made = Notifications("postgresql://unused", timeout_s=1.0)
+    made.connected = True
+    return made
+
+
+@pytest.fixture
+def callers(
+    asked: Counting, notifications: Notifications, clock: MovableClock, time: Time
+) -> Callers:
+    return Callers(asked, notifications, clock, monotonic=time)  # type: ignore[arg-type]  # counts
+
+
+@pytest.fixture
+async def user(services: Services) -> NewSecret:
+    return await services.users.create(account=None, role="reader", name="")
+
+
+def tell(notifications: Notifications, payload: str) -> None:
+    notifications._hear[Channel.CALLERS](payload)
+
+
+async def refused(callers: Callers, secret: str) -> bool:
+    try:
+        await callers.authenticate(secret)
+    except Unauthorized:
+        return True
+    return False
+
+
+async def test_the_database_is_asked_once(
+    callers: Callers, asked: Counting, user: NewSecret
+) -> None:
+    known = await callers.authenticate(user.secret)
+    assert known == Caller(account=user.user.account, user=user.user.user, role="reader")
+    assert await callers.authenticate(user.secret) == known
+    assert asked.asked == 1
+
+
+async def test_what_is_unknown_is_asked_for_again(
+    callers: Callers, asked: Counting, user: NewSecret
+) -> None:
+    unknown = "x" * len(user.secret)
+    assert await refused(callers, unknown)
+    assert await refused(callers, unknown)
+    assert asked.asked == 2
+
+
+async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
+    callers: Callers,
+    asked: Counting,
+    services: Services,
+    notifications: Notifications,
+    user: NewSecret,
+) -> None:
+    other = await services.users.create(account=None, role="reader", name="")
+    await callers.authenticate(user.secret)
+    await callers.authenticate(other.secret)
+    await services.users.set_role(user.user.user, "admin")
+    tell(notifications, str(user.user.user))
+    assert (await callers.authenticate(user.secret)).role == "admin"
+    await callers.authenticate(other.secret)
+    assert asked.asked == 3
+
+
+async def test_a_secret_ends_in_its_moment(
+    callers: Callers, services: Services, clock: MovableClock, user: NewSecret
+) -> None:
+    until = clock.now() + timedelta(seconds=10)
+    await services.users.rotate(user.user.user, old_until=until)
+    await callers.authenticate(user.secret)
+    clock.move(11)
+    assert await refused(callers, user.secret)
+
+
+@pytest.mark.parametrize(
+    ("connected", "trusted_s"), [(True, TRUSTED_S), (False, DEAF_TRUSTED_S)], ids=["hears", "deaf"]
+)
+async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
+    callers: Callers,
+    asked: Counting,
+    notifications: Notifications,
+    time: Time,
+    user: NewSecret,
+    *,
+    connected: bool,
+    trusted_s: float,
+) -> None:
+    notifications.connected = connected
+    await callers.authenticate(user.secret)
+    time.now += trusted_s - 0.1
+    await callers.authenticate(user.secret)
+    assert asked.asked == 1
+    time.now += 0.2
+    await callers.authenticate(user.secret)
+    assert asked.asked == 2
+
+
+async def test_after_a_silence_nobody_is_known(
+    callers: Callers, asked: Counting, notifications: Notifications, user: NewSecret
+) -> None:
+    await callers.authenticate(user.secret)
+    tell(notifications, "")
+    await callers.authenticate(user.secret)
+    assert asked.asked == 2
+
+
+async def test_memory_is_bounded(
+    callers: Callers,
+    asked: Counting,
+    services: Services,
+    user: NewSecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 1)
+    other = await services.users.create(account=None, role="reader", name="")
+    for secret in (user.secret, other.secret, other.secret, user.secret):
+        await callers.authenticate(secret)
+    assert asked.asked == 3
+
+
+async def test_the_database_tells_every_change_also_by_hand(
+    services: Services, user: NewSecret
+) -> None:
+    async def is_refused() -> bool:
+        return await refused(services.callers, user.secret)
+
+    async def role() -> str:
+        return (await services.callers.authenticate(user.secret)).role
+
+    async def set_by_hand(statement: str) -> None:
+        async with services.database.connection() as connection:
+            await connection.execute(statement, user.user.user)
+
+    assert await role() == "reader"
+    await set_by_hand("UPDATE users SET role = 'operator' WHERE user_id = $1")
+    assert await eventually(role, "operator".__eq__) == "operator"
+    await set_by_hand("DELETE FROM secrets WHERE user_id = $1")
+    assert await eventually(is_refused, bool)

@@ -1,0 +1,147 @@
+"""The gate in front of every service: what it remembers, and what it makes of bad authorizers."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from batchd.domain.errors import AccessForbidden, ProcessingTimeout
+from batchd.domain.permission import ANOTHER, Access, Decision
+from batchd.domain.users import Caller
+from batchd.services import authorization as access_module
+from batchd.services.authorization import Gate, Grant, Whose
+from tests.support.authorizers import Scripted, deciding
+from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER
+
+CLERK = Caller(account=OURS, user=USER, role="clerk")
+
+
+async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
+    authorizer = deciding(own=True, others=False)
+    gate = Gate(authorizer)
+
+    for _ in range(3):
+        for operation in ("get_batch", "create_upload_url"):
+            for caller in (CLERK, replace(CLERK, account=THEIRS), replace(CLERK, role="boss")):
+                await gate.require(replace(caller, user=COLLEAGUE), operation)
+
+    asked = [(access.operation, access.owner) for access in authorizer.asked]
+    assert sorted(asked[:3], key=str) == sorted(
+        [("get_batch", COLLEAGUE), ("get_batch", ANOTHER), ("get_batch", COLLEAGUE)], key=str
+    )
+    assert asked.count(("get_batch", COLLEAGUE)) == 3
+    assert asked.count(("get_batch", ANOTHER)) == 3
+    # It makes something: there is nothing yet that could be somebody else's.
+    assert asked.count(("create_upload_url", None)) == 3
+    assert len(asked) == 9
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "whose"),
+    [(True, True, Whose.ALL), (True, False, Whose.OWN), (False, True, Whose.OTHERS)],
+)
+async def test_grant_says_whose_batches_it_covers(own: bool, others: bool, whose: Whose) -> None:
+    grant = await Gate(deciding(own=own, others=others)).require(CLERK, "get_batch")
+
+    assert grant.whose is whose
+    assert grant.reads(CLERK, USER) == own
+    assert grant.reads(CLERK, COLLEAGUE) == others
+
+
+async def test_decisions_of_another_revision_are_forgotten() -> None:
+    authorizer = deciding(own=True, others=True)
+    gate = Gate(authorizer)
+    await gate.require(CLERK, "get_batch")
+
+    authorizer.revision = "2"
+    assert gate.remembered(CLERK, "get_batch") is None
+    grant = await gate.require(CLERK, "get_batch")
+    authorizer.revision = "1"
+
+    assert grant.own.revision == "2"
+    assert gate.remembered(CLERK, "get_batch") is None
+
+
+async def test_policy_that_changes_between_two_questions_decides_neither_half() -> None:
+    """One that changes again and again is no policy."""
+    revisions = iter("12334567890")
+
+    async def decide(_: Access) -> Decision:
+        return Decision(allowed=True, revision=next(revisions), rule=None)
+
+    gate = Gate(Scripted(decide, revision="3"))
+    grant = await gate.require(CLERK, "get_batch")
+    assert (grant.own.revision, grant.others.revision) == ("3", "3")
+    with pytest.raises(ProcessingTimeout):
+        await gate.require(CLERK, "get_batches")
+
+
+async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
+    authorizer = deciding(own=True, others=True, revision=None)
+    gate = Gate(authorizer)
+
+    for _ in range(3):
+        await gate.require(CLERK, "create_upload_url")
+
+    assert len(authorizer.asked) == 3
+
+
+async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "REMEMBERED", 10)
+    gate = Gate(deciding(own=True, others=True))
+
+    for number in range(25):
+        await gate.require(replace(CLERK, role=f"role_{number}"), "get_batch")
+
+    known = [n for n in range(25) if gate.remembered(replace(CLERK, role=f"role_{n}"), "get_batch")]
+    assert known == list(range(15, 25))
+
+
+async def raising(_: Access) -> Decision:
+    raise ValueError("out of order")
+
+
+async def silent(_: Access) -> Decision:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+async def answering_nonsense(_: Access) -> Decision:
+    return cast("Decision", None)
+
+
+@pytest.mark.parametrize("decide", [raising, silent, answering_nonsense])
+async def test_authorizer_that_gives_no_decision_denies(
+    decide: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    gate = Gate(Scripted(decide), patience_s=0.05)
+
+    with pytest.raises(ProcessingTimeout):
+        await gate.require(CLERK, "get_batch")
+
+    assert gate.remembered(CLERK, "get_batch") is None
+    (record,) = [record for record in caplog.records if record.name == "batchd.audit"]
+    assert (vars(record)["decision"], vars(record)["rule"]) == ("deny", None)
+
+
+@pytest.mark.parametrize("allowed", [1, "yes", None, object()])
+async def test_what_is_not_exactly_true_is_no_permission(allowed: Any) -> None:
+    async def decide(_: Access) -> Decision:
+        return Decision(allowed=allowed, revision="1", rule=None)
+
+    with pytest.raises(AccessForbidden):
+        await Gate(Scripted(decide)).require(CLERK, "get_batch")
+
+
+async def test_what_is_remembered_is_answered_without_a_turn_of_the_event_loop() -> None:
+    gate = Gate(deciding(own=True, others=True))
+    await gate.require(CLERK, "get_batch")
+
+    asking = gate.require(CLERK, "get_batch")
+    with pytest.raises(StopIteration) as answered:
+        asking.send(None)
+
+    assert isinstance(answered.value.value, Grant)

@@ -1,0 +1,134 @@
+"""A rate of the whole fleet holds however many processes share it, and is not wasted."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from batchd.db import rates
+from batchd.db.connection import Database, open_database
+from batchd.services.fleet_rate import Rates
+from batchd.settings import Settings
+from tests.support.polling import eventually
+from tests.support.relay import relay_to
+
+
+def settings_of(url: str) -> Settings:
+    return Settings(database_url=SecretStr(url), s3_bucket="none", policies=Path())
+
+
+@pytest.fixture
+async def databases(database_url: str) -> AsyncIterator[list[Database]]:
+    """Return three pools, as three processes have them."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(open_database(settings_of(database_url)))
+            for _ in range(3)
+        ]
+
+
+async def calls_at(
+    fleet: list[Rates], *, callers: int, per_s: float, seconds: float
+) -> list[float]:
+    """Let so many callers of each process call as often as they may; return when they did."""
+    made: list[float] = []
+    end = time.monotonic() + seconds
+
+    async def caller(process: Rates) -> None:
+        while time.monotonic() < end:
+            await process.acquire("op", per_s)
+            made.append(time.monotonic())
+
+    tasks = [asyncio.create_task(caller(process)) for process in fleet for _ in range(callers)]
+    await asyncio.gather(*tasks)
+    return [moment for moment in made if moment < end]
+
+
+def most_within(made: list[float], window_s: float) -> int:
+    """Return the most calls that were made in any stretch of so many seconds."""
+    first = most = 0
+    for last, moment in enumerate(made):
+        while made[first] < moment - window_s:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("per_s", "callers"), [(200, 20), (1000, 40), (40, 1)], ids=["200", "1000", "few callers"]
+)
+async def test_all_processes_together_keep_the_rate(
+    databases: list[Database], per_s: float, callers: int
+) -> None:
+    fleet = [Rates(database) for database in databases]
+    await calls_at(fleet, callers=callers, per_s=per_s, seconds=0.2)
+    began = time.monotonic()
+    made = await calls_at(fleet, callers=callers, per_s=per_s, seconds=2.0)
+    took_s = time.monotonic() - began
+    assert 0.9 * per_s * 2.0 <= len(made) <= 1.1 * per_s * took_s
+    assert most_within(sorted(made), 1.0) <= 1.1 * per_s + per_s * 0.2
+
+
+async def test_the_row_is_not_touched_for_every_call(
+    databases: list[Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    take = rates.take
+
+    async def counting(*arguments: object, calls: int, **more: object) -> float:
+        taken.append(calls)
+        return await take(*arguments, calls=calls, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rates, "take", counting)
+    for callers in (20, 1):
+        taken.clear()
+        made = await calls_at([Rates(databases[0])], callers=callers, per_s=500, seconds=1.0)
+        assert sum(taken) >= len(made)
+        assert len(taken) < len(made) / 10
+
+
+async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[Database]) -> None:
+    process = Rates(databases[0])
+    await process.acquire("op", 0.001)
+    async with asyncio.timeout(5):
+        await process.acquire("op", 100)
+        await process.acquire("another", 0.001)
+
+
+async def left(process: Rates) -> int:
+    """Return how many calls of the slice that was taken have not been made."""
+    (lane,) = process._lanes.values()
+    return lane.left
+
+
+async def test_who_gives_up_leaves_the_call_to_the_next(databases: list[Database]) -> None:
+    process = Rates(databases[0])
+    await process.acquire("op", 2)
+    waiting = [asyncio.create_task(process.acquire("op", 2)) for _ in range(5)]
+    await eventually(lambda: left(process), lambda calls: calls == 1)
+    for task in waiting[:4]:
+        task.cancel()
+    began = time.monotonic()
+    await waiting[4]
+    assert time.monotonic() - began < 0.9
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_while_the_database_is_away_it_waits(database_url: str) -> None:
+    async with (
+        relay_to(database_url) as relay,
+        open_database(settings_of(relay.url)) as database,
+    ):
+        process = Rates(database)
+        await process.acquire("op", 1000)
+        await relay.cut()
+        waiting = asyncio.create_task(process.acquire("op", 0.5))
+        await asyncio.wait([waiting], timeout=0.7)
+        assert not waiting.done()
+        await relay.mend()
+        async with asyncio.timeout(10):
+            await waiting

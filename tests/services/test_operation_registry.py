@@ -1,0 +1,67 @@
+"""Which operation a name means, where several plugins could say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from batchd.domain.operations import Answer, Call, Operation, Parts, Problem
+from batchd.domain.ports import NotStartable
+from batchd.services.operation_registry import Operations
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+    def check(self, parts: Parts) -> Sequence[Problem]:
+        return ()
+
+    async def run(self, call: Call) -> Answer:
+        raise NotImplementedError
+
+
+class Changing:
+    def __init__(self, *names: str) -> None:
+        self.operations = {name: Named(name) for name in names}
+
+    def find(self, name: str) -> Operation | None:
+        return self.operations.get(name)
+
+    def names(self) -> Iterable[str]:
+        return list(self.operations)
+
+
+@pytest.fixture
+def known() -> Operations:
+    operations = Operations(reserved=["create_batch", "get_batch"])
+    operations.add(Named("get_batch"))
+    return operations
+
+
+def test_what_a_source_has_now_is_found(known: Operations) -> None:
+    source = Changing("old")
+    known.add_source(source)
+    assert list(known) == ["get_batch", "old"]
+    source.operations = {"new": Named("new")}
+    assert list(known) == ["get_batch", "new"]
+    assert known.find("old") is None
+    assert known.find("new") is source.operations["new"]
+
+
+@pytest.mark.parametrize("name", ["get_batch", "create_batch", "other"])
+def test_a_source_does_not_start_with_a_name_that_is_taken(known: Operations, name: str) -> None:
+    known.add_source(Changing("other"))
+    with pytest.raises(NotStartable, match=name):
+        known.add_source(Changing(name))
+
+
+@pytest.mark.parametrize("name", ["get_batch", "create_batch"])
+def test_a_source_never_replaces_what_was_there(known: Operations, name: str) -> None:
+    before = known.find(name)
+    source = Changing()
+    known.add_source(source)
+    source.operations = {name: Named(name)}
+    assert known.taken(name)
+    assert known.find(name) is before
+    assert list(known) == ["get_batch"]
