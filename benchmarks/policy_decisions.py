@@ -23,7 +23,7 @@ from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.domain.users import Caller
 from batchd.plugins.casbin import casbin_authorizer
-from batchd.services.authorization import Gate
+from batchd.services.authorization import PermissionChecker
 from batchd.settings import read_settings
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ SIZES = (30, 300, 3_000, 30_000, 100_000)
 OPERATIONS = ("get_batch", "get_batches", "delete_batch")
 ACCOUNT = AccountId(UUID(int=1))
 ROUNDS = 7
-REMEMBERED, FIRST, ENFORCED = 20_000, 50, 3
+MAX_CACHED, FIRST, ENFORCED = 20_000, 50, 3
 RELOADS = 9
 
 
@@ -65,23 +65,23 @@ def context_of(folder: Path) -> AuthorizerContext:
 
 async def remembered(authorizer: Authorizer) -> float:
     """Return the microseconds that the gate takes for a decision it knows."""
-    gate = Gate(authorizer)
+    gate = PermissionChecker(authorizer)
     who = caller(role(1))
     await gate.require(who, "get_batch")
     began = time.perf_counter()
-    for _ in range(REMEMBERED):
+    for _ in range(MAX_CACHED):
         await gate.require(who, "get_batch")
-    return (time.perf_counter() - began) / REMEMBERED * 1e6
+    return (time.perf_counter() - began) / MAX_CACHED * 1e6
 
 
 async def first(authorizer: Authorizer, rules: int) -> float:
     """Return the microseconds for one it does not know: of its own batches, and of others'."""
-    gate = Gate(authorizer)
+    gate = PermissionChecker(authorizer)
     times = []
     for number in range(FIRST):
         # The roles are spread over the policy; where there are few, each is asked by a new gate.
         who = caller(role(number * 7 % (rules // len(OPERATIONS))))
-        gate = gate if gate.remembered(who, "get_batch") is None else Gate(authorizer)
+        gate = gate if gate.remembered(who, "get_batch") is None else PermissionChecker(authorizer)
         began = time.perf_counter()
         await gate.require(who, "get_batch")
         times.append(time.perf_counter() - began)

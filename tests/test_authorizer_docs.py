@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchd.bootstrap import open_services
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -78,6 +78,6 @@ async def test_it_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:
 async def test_it_refuses_to_start_without_its_policy(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "roles.toml").unlink()
 
-    with pytest.raises(NotStartable, match=r"roles\.toml"):
+    with pytest.raises(StartupError, match=r"roles\.toml"):
         async with open_services(settings):
             pytest.fail("it started")

@@ -81,7 +81,7 @@ class Scene:
         self.expected.status = to
         now = self.services.lifecycle._context.clock.now()
         async with self.services.database.connection() as connection:
-            assert await batches.take(connection, BatchId(UUID(self.batch)), to, now=now)
+            assert await batches.claim(connection, BatchId(UUID(self.batch)), to, now=now)
 
     async def ask(self, action: str) -> None:
         cancel = {"status": "cancel"}

@@ -12,27 +12,27 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from batchd.db.batch_loader import BatchReads
+from batchd.db.batch_loader import BatchLoader
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.permission import Authorizer, AuthorizerContext
-from batchd.domain.ports import Clock, Ids, NotStartable
+from batchd.domain.ports import Clock, Ids, StartupError
 from batchd.operations.batch_lines import LocalApi
 from batchd.operations.table import BY_NAME
 from batchd.pipeline.cancellations import Cancellations
-from batchd.pipeline.context import Context
-from batchd.pipeline.dispatcher import Lifecycle
+from batchd.pipeline.context import PipelineContext
+from batchd.pipeline.dispatcher import Dispatcher
 from batchd.services.accounts import Accounts
-from batchd.services.authentication import Callers
-from batchd.services.authorization import Gate
-from batchd.services.batch_creation import Creation
+from batchd.services.authentication import Authenticator
+from batchd.services.authorization import PermissionChecker
+from batchd.services.batch_creation import BatchCreation
 from batchd.services.batches import Batches
 from batchd.services.container import ApiServices, Services
-from batchd.services.fleet_rate import Rates
+from batchd.services.fleet_rate import FleetRateLimiter
 from batchd.services.health import Health
-from batchd.services.operation_registry import Operations
+from batchd.services.operation_registry import OperationRegistry
 from batchd.services.roles import Roles
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
@@ -155,25 +155,25 @@ async def open_services(
         notifications = await stack.enter_async_context(open_notifications(settings))
         cancellations = Cancellations()
         notifications.subscribe(Channel.CANCELLED, cancellations.hear)
-        gate = Gate(authorizer)
-        registry = Operations(reserved=BY_NAME)
+        permissions = PermissionChecker(authorizer)
+        registry = OperationRegistry(reserved=BY_NAME)
         users = Users(database, clock, ids)
         uploads = Uploads(
-            database, storage, gate, clock, ids, validity_s=settings.upload_validity_s
+            database, storage, permissions, clock, ids, validity_s=settings.upload_validity_s
         )
         api = ApiServices(
             batches=Batches(
                 database,
-                BatchReads(database),
+                BatchLoader(database),
                 storage,
-                gate,
+                permissions,
                 clock,
                 download_validity_s=settings.download_validity_s,
             ),
-            creation=Creation(
+            creation=BatchCreation(
                 database,
                 storage,
-                gate,
+                permissions,
                 registry,
                 clock,
                 ids,
@@ -181,16 +181,19 @@ async def open_services(
                 max_open_batches=settings.max_open_batches,
             ),
             uploads=uploads,
-            roles=Roles(gate, authorizer),
+            roles=Roles(permissions, authorizer),
         )
         context = OperationContext(
-            settings=settings, api=LocalApi(api), rate=Rates(database), taken=registry.taken
+            settings=settings,
+            api=LocalApi(api),
+            rate=FleetRateLimiter(database),
+            taken=registry.taken,
         )
         for plugin in _plugins("batchd.operations"):
             operation = await stack.enter_async_context(plugin.load()(context))
             if operation.name != plugin.name:
                 # Policies are held against the names of the entry points, before these are open.
-                raise NotStartable(
+                raise StartupError(
                     f"the operation of the entry point '{plugin.name}' is named '{operation.name}'"
                 )
             registry.add(operation)
@@ -198,10 +201,10 @@ async def open_services(
             registry.add(await stack.enter_async_context(factory(context)))
         for plugin in _plugins("batchd.operation_sources"):
             registry.add_source(await stack.enter_async_context(plugin.load()(context)))
-        stages = Context(
+        stages = PipelineContext(
             database=database,
             storage=storage,
-            gate=gate,
+            permissions=permissions,
             users=users,
             operations=registry,
             cancellations=cancellations,
@@ -211,8 +214,8 @@ async def open_services(
         yield Services(
             database=database,
             users=users,
-            callers=Callers(users, notifications, clock),
+            callers=Authenticator(users, notifications, clock),
             api=api,
-            lifecycle=Lifecycle(stages, uploads),
+            lifecycle=Dispatcher(stages, uploads),
             health=Health(database, storage, authorizer),
         )

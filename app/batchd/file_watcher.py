@@ -2,7 +2,7 @@
 
 A thread, because nothing of it may hold up an event loop: not a file system that hangs, and not the
 work on what was read. Pure Python keeps the interpreter for 5 ms at a time, so that work takes a
-`Breath` now and then.
+`CooperativeYield` now and then.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ SETTLE_S = 0.2
 _READ_TIMES = 20
 
 
-class Breath:
+class CooperativeYield:
     """Called after each little piece of work: every half millisecond, others get their turn."""
 
     _WORK_S, _REST_S = 0.0005, 0.0001

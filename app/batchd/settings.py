@@ -14,7 +14,7 @@ GIB = 1024**3
 MIB = 1024**2
 
 
-class BadSettings(Exception):
+class InvalidSettings(Exception):
     """A setting is missing or has an impossible value; the message names each one."""
 
 
@@ -99,11 +99,11 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Read the environment; `overrides` win. Raises BadSettings."""
+    """Read the environment; `overrides` win. Raises InvalidSettings."""
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
     except ValidationError as error:
-        raise BadSettings(
+        raise InvalidSettings(
             "\n".join(
                 f"BATCHD_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
                 for problem in error.errors(include_url=False, include_input=False)

@@ -126,7 +126,7 @@ async def test_a_batch_with_everything_asked_for_fits_its_schema(
         )
         assert await caller.end(batch) == "completed"
     reply = await caller.get(f"/batches/{batch}?download=true&expand={','.join(EXPANDABLE)}")
-    validator("BatchAnswer").validate(reply.body)
-    everything = DOCUMENT["components"]["schemas"]["BatchAnswer"]["properties"]
+    validator("BatchResponse").validate(reply.body)
+    everything = DOCUMENT["components"]["schemas"]["BatchResponse"]["properties"]
     assert reply.body.keys() == everything.keys()
     assert reply.body["errors"]["404"] == {"count": 2, "lines": [1, 2]}

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from batchd.db.batch_loader import BatchReads
+from batchd.db.batch_loader import BatchLoader
 from batchd.domain.batches import Batch
 from batchd.domain.ids import AccountId, BatchId
 from batchd.settings import Settings
@@ -29,9 +29,9 @@ async def test_a_request_too_many_is_refused_at_once_and_the_others_are_answered
     batch = await caller.create(b"")
     let = asyncio.Event()
     waiting = 0
-    find = BatchReads.find
+    find = BatchLoader.find
 
-    async def wait(self: BatchReads, account: AccountId, wanted: BatchId) -> Batch | None:
+    async def wait(self: BatchLoader, account: AccountId, wanted: BatchId) -> Batch | None:
         nonlocal waiting
         waiting += 1
         await let.wait()
@@ -40,7 +40,7 @@ async def test_a_request_too_many_is_refused_at_once_and_the_others_are_answered
     async def under_way() -> int:
         return waiting
 
-    monkeypatch.setattr(BatchReads, "find", wait)
+    monkeypatch.setattr(BatchLoader, "find", wait)
     path = f"/batches/{batch}"
     begun = [asyncio.create_task(caller.get(path)) for _ in range(MOST)]
     await eventually(under_way, MOST.__eq__)

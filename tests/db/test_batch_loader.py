@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from batchd.db import batch_loader
-from batchd.db.batch_loader import IN_FLIGHT, BatchReads
+from batchd.db.batch_loader import IN_FLIGHT, BatchLoader
 from batchd.db.connection import Database
 from batchd.domain.batches import Status
 from batchd.domain.errors import ProcessingTimeout
@@ -18,22 +18,22 @@ from tests.support.rows import T0, insert_batches
 
 
 @pytest.fixture
-def reads(services: Services) -> BatchReads:
-    return BatchReads(services.database)
+def reads(services: Services) -> BatchLoader:
+    return BatchLoader(services.database)
 
 
 @pytest.fixture
 def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many batches each query asked for, as they come."""
     asked: list[int] = []
-    take = BatchReads._take
+    take = BatchLoader._take
 
-    def note(self: BatchReads) -> object:
+    def note(self: BatchLoader) -> object:
         taken = take(self)
         asked.append(len(taken))
         return taken
 
-    monkeypatch.setattr(BatchReads, "_take", note)
+    monkeypatch.setattr(BatchLoader, "_take", note)
     return asked
 
 
@@ -45,7 +45,7 @@ async def own(services: Services, make_caller: MakeCaller) -> tuple[AccountId, S
 
 
 async def test_reads_that_arrive_together_are_one_query(
-    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
+    reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
 ) -> None:
     account, batches = own
     found = await asyncio.gather(*(reads.find(account, batch) for batch in batches))
@@ -56,7 +56,7 @@ async def test_reads_that_arrive_together_are_one_query(
 
 
 async def test_no_query_asks_for_more_than_it_may(
-    reads: BatchReads,
+    reads: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     queries: list[int],
     monkeypatch: pytest.MonkeyPatch,
@@ -69,7 +69,7 @@ async def test_no_query_asks_for_more_than_it_may(
 
 
 async def test_anothers_and_unknown_batches_are_not_found(
-    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]]
+    reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]]
 ) -> None:
     account, batches = own
     stranger = AccountId(uuid4())
@@ -78,7 +78,7 @@ async def test_anothers_and_unknown_batches_are_not_found(
 
 
 async def test_a_reader_that_leaves_does_not_disturb_the_others(
-    reads: BatchReads, own: tuple[AccountId, Sequence[BatchId]]
+    reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]]
 ) -> None:
     account, batches = own
     leaving = asyncio.create_task(reads.find(account, batches[0]))
@@ -93,7 +93,7 @@ async def test_a_reader_that_leaves_does_not_disturb_the_others(
 
 
 async def test_a_failed_query_fails_its_readers_alone(
-    reads: BatchReads,
+    reads: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,9 +8,9 @@ from batchd.domain.batches import (
     END_STATUSES,
     OPEN_STATUSES,
     TRANSITIONS,
+    ErrorCount,
+    LineCounts,
     Status,
-    StatusErrors,
-    Tally,
     sources_of,
 )
 
@@ -116,23 +116,23 @@ def test_a_cancelled_batch_is_one_that_cancelling_led_to() -> None:
 
 
 def test_tallies_add_up_and_keep_the_first_sample_lines() -> None:
-    first = Tally(succeeded=1, failed=4, errors={404: StatusErrors(count=4, lines=(1, 2, 3, 4))})
-    later = Tally(
+    first = LineCounts(succeeded=1, failed=4, errors={404: ErrorCount(count=4, lines=(1, 2, 3, 4))})
+    later = LineCounts(
         failed=3,
         cancelled=2,
         errors={
-            404: StatusErrors(count=2, lines=(7, 8)),
-            500: StatusErrors(count=1, lines=(9,)),
+            404: ErrorCount(count=2, lines=(7, 8)),
+            500: ErrorCount(count=1, lines=(9,)),
         },
     )
 
-    assert first.plus(later) == Tally(
+    assert first.plus(later) == LineCounts(
         succeeded=1,
         failed=7,
         cancelled=2,
         errors={
-            404: StatusErrors(count=6, lines=(1, 2, 3, 4, 7)),
-            500: StatusErrors(count=1, lines=(9,)),
+            404: ErrorCount(count=6, lines=(1, 2, 3, 4, 7)),
+            500: ErrorCount(count=1, lines=(9,)),
         },
     )
     assert first.plus(later).done == 10

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.domain.operations import Answer, Call, Parts, Problem
+from batchd.domain.operations import (
+    OperationCall,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
+)
 from batchd.pipeline.line_parser import BadLine, ParsedLine, check, parse
 from batchd.pipeline.validate.report import Report
 
@@ -42,13 +47,13 @@ near_lines = st.dictionaries(
 class Refusing:
     """An operation that finds the same wrong with each line."""
 
-    problems: Sequence[Problem]
+    problems: Sequence[ValidationIssue]
     name: str = "refusing"
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return self.problems
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         raise NotImplementedError
 
 
@@ -79,7 +84,7 @@ def test_line_of_the_right_form_is_taken_as_it_is(
     parsed = parse((json.dumps(line, ensure_ascii=escaped) + end).encode(), number=7)
     assert parsed == ParsedLine(
         id=line.get("id"),  # type: ignore[arg-type]  # the strategy makes strings
-        parts=Parts(
+        parts=OperationRequest(
             path=line.get("path", {}),  # type: ignore[arg-type]  # … and objects
             query=line.get("query", {}),  # type: ignore[arg-type]
             body=line.get("body"),  # type: ignore[arg-type]
@@ -198,7 +203,9 @@ def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> 
 
 
 def test_check_says_what_the_operation_finds_wrong_and_keeps_the_id() -> None:
-    missing = Problem(code="request_format", pointer="/path/batch", message="It is missing.")
+    missing = ValidationIssue(
+        code="request_format", pointer="/path/batch", message="It is missing."
+    )
     with pytest.raises(BadLine) as caught:
         check(Refusing([missing]), b'{"id": "a"}', number=1)
     assert caught.value.problems == [missing]

@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.domain.operations import Problem
+from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.validate.report import Report
 
-NOT_JSON = Problem(code="not_a_valid_json", pointer="", message="The line is not JSON.")
-NO_BATCH = Problem(code="request_format", pointer="/path/batch", message="It is missing.")
+NOT_JSON = ValidationIssue(code="not_a_valid_json", pointer="", message="The line is not JSON.")
+NO_BATCH = ValidationIssue(code="request_format", pointer="/path/batch", message="It is missing.")
 REPEATED = {
     "code": "request_format",
     "pointer": "/id",
@@ -18,7 +18,7 @@ REPEATED = {
 }
 
 
-def as_json(problem: Problem) -> dict[str, str]:
+def as_json(problem: ValidationIssue) -> dict[str, str]:
     return {"code": problem.code, "pointer": problem.pointer, "message": problem.message}
 
 

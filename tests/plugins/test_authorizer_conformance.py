@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchd.domain.ids import UserId
-from batchd.domain.permission import ANOTHER, Access, Authorizer, AuthorizerFactory, Decision
-from batchd.domain.ports import NotStartable
+from batchd.domain.permission import OTHER_USER, Access, Authorizer, AuthorizerFactory, Decision
+from batchd.domain.ports import StartupError
 from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER, access, context_of, write_policy
 from tests.support.polling import eventually
 
@@ -145,9 +145,9 @@ CASES = [
     (access("clerk", "delete_batch", owner=USER), True),
     (access("clerk", "delete_batch", owner=NOBODY), True),
     (access("clerk", "delete_batch", owner=COLLEAGUE), False),
-    (access("clerk", "delete_batch", owner=ANOTHER), False),
-    (access("clerk", "get_batches", OURS, ANOTHER), True),
-    (access("clerk", "get_batches", THEIRS, ANOTHER), False),
+    (access("clerk", "delete_batch", owner=OTHER_USER), False),
+    (access("clerk", "get_batches", OURS, OTHER_USER), True),
+    (access("clerk", "get_batches", THEIRS, OTHER_USER), False),
     (access("clerk", "get_batch", THEIRS, USER), True),
     (access("auditor", "get_batch", owner=COLLEAGUE), True),
     (access("auditor", "get_batch", owner=USER), False),
@@ -213,7 +213,7 @@ async def test_a_bad_policy_takes_no_force_and_lets_nothing_start(
         await eventually(current, lambda seen: not seen)
         assert authorizer.revision == before
         assert (await authorizer.decide(access("boss", "get_batch"))).allowed
-    with pytest.raises(NotStartable, match=str(folder)):
+    with pytest.raises(StartupError, match=str(folder)):
         async with opening(kind, folder):
             pytest.fail("it started")
 

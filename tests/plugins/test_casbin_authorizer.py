@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchd.domain.ids import AccountId
-from batchd.plugins.casbin import BadPolicy, casbin_authorizer
+from batchd.plugins.casbin import InvalidPolicy, casbin_authorizer
 from tests.support.policies import (
     MODEL,
     OURS,
@@ -158,6 +158,6 @@ async def test_nothing_starts_without_a_policy(tmp_path: Path, missing: str, mes
     write_policy(folder, "p, clerk, *, get_batch, allow")
     (tmp_path / missing).rename(tmp_path / "elsewhere")
 
-    with pytest.raises(BadPolicy, match=message):
+    with pytest.raises(InvalidPolicy, match=message):
         async with casbin_authorizer(context_of(folder)):
             pytest.fail("it started")

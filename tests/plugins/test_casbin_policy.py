@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchd.domain.ids import AccountId
-from batchd.domain.permission import ANOTHER, Decision
+from batchd.domain.permission import OTHER_USER, Decision
 from batchd.plugins.casbin import casbin_authorizer
 from tests.support.policies import (
     COLLEAGUE,
@@ -174,6 +174,6 @@ async def test_what_belongs_to_nobody_is_the_callers_own(tmp_path: Path) -> None
     write_policy(tmp_path, "p, clerk, *, *, allow, own")
 
     async with casbin_authorizer(context_of(tmp_path)) as authorizer:
-        for owner, allowed in ((None, True), (USER, True), (COLLEAGUE, False), (ANOTHER, False)):
+        for owner, allowed in ((None, True), (USER, True), (COLLEAGUE, False), (OTHER_USER, False)):
             decision = await authorizer.decide(access("clerk", "get_batch", owner=owner))
             assert decision.allowed == allowed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.plugins.casbin import BadPolicy, Known, load_policy
+from batchd.plugins.casbin import InvalidPolicy, KnownOperations, load_policy
 from tests.support.policies import MODEL, OURS, load, write_policy
 
 
@@ -42,7 +42,7 @@ def test_bad_line_is_refused_with_file_line_and_reason(
 ) -> None:
     folder = write_policy(tmp_path, "# roles", "", "p, clerk, *, get_batch, allow", line)
 
-    with pytest.raises(BadPolicy, match=re.escape(reason)) as refused:
+    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as refused:
         load(folder)
 
     assert (refused.value.faults[0].file, refused.value.faults[0].line) == (folder / "roles.csv", 4)
@@ -66,7 +66,7 @@ def test_inheritance_in_a_circle_or_too_far_is_refused(
 ) -> None:
     folder = write_policy(tmp_path, "p, clerk, *, get_batch, allow", *lines)
 
-    with pytest.raises(BadPolicy, match=reason) as refused:
+    with pytest.raises(InvalidPolicy, match=reason) as refused:
         load(folder)
 
     assert (refused.value.faults[0].file, refused.value.faults[0].line) == (
@@ -79,7 +79,7 @@ def test_circle_over_two_files_is_refused(tmp_path: Path) -> None:
     write_policy(tmp_path, "p, clerk, *, get_batch, allow", "g, clerk, boss")
     (tmp_path / "bosses.csv").write_text("g, boss, clerk\n")
 
-    with pytest.raises(BadPolicy, match=r"roles\.csv:2: role \w+ inherits itself"):
+    with pytest.raises(InvalidPolicy, match=r"roles\.csv:2: role \w+ inherits itself"):
         load(tmp_path)
 
 
@@ -87,7 +87,7 @@ def test_line_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     write_policy(tmp_path)
     (tmp_path / "roles.csv").write_bytes(b"p, clerk, *, get_batch, allow\np, b\xe4r, *, *, allow\n")
 
-    with pytest.raises(BadPolicy, match=r"roles\.csv:2: not UTF-8"):
+    with pytest.raises(InvalidPolicy, match=r"roles\.csv:2: not UTF-8"):
         load(tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_another_model_is_refused(tmp_path: Path, text: str, line: int | None, r
     write_policy(tmp_path, "p, clerk, *, get_batch, allow")
     (tmp_path / "model.conf").write_text(text)
 
-    with pytest.raises(BadPolicy, match=re.escape(reason)) as refused:
+    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as refused:
         load(tmp_path)
 
     assert (refused.value.faults[0].file, refused.value.faults[0].line) == (
@@ -143,7 +143,7 @@ def test_policy_that_says_nothing_is_refused(tmp_path: Path, content: str, messa
     write_policy(tmp_path)
     (tmp_path / "roles.csv").write_text(content)
 
-    with pytest.raises(BadPolicy, match=message):
+    with pytest.raises(InvalidPolicy, match=message):
         load(tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_every_fault_is_told(tmp_path: Path) -> None:
     folder = write_policy(tmp_path, "p, clerk, *, get_batch, alow", "p, clerk, *, *, allow", "g, x")
     (folder / "more.csv").write_text("")
 
-    with pytest.raises(BadPolicy) as refused:
+    with pytest.raises(InvalidPolicy) as refused:
         load(folder)
 
     assert [(fault.file.name, fault.line) for fault in refused.value.faults] == [
@@ -168,9 +168,10 @@ def test_operation_that_does_not_exist_is_refused_and_the_one_meant_is_named(
     write_policy(tmp_path, "p, clerk, *, *, allow", "p, clerk, *, delete_bacth, deny")
 
     with pytest.raises(
-        BadPolicy, match=r"roles\.csv:2: there is no operation delete_bacth; is delete_batch meant"
+        InvalidPolicy,
+        match=r"roles\.csv:2: there is no operation delete_bacth; is delete_batch meant",
     ):
-        load_policy(tmp_path, Known(operations=frozenset({"delete_batch"}), more=False))
+        load_policy(tmp_path, KnownOperations(operations=frozenset({"delete_batch"}), more=False))
 
 
 def test_operation_that_may_come_later_is_let_pass(
@@ -178,7 +179,9 @@ def test_operation_that_may_come_later_is_let_pass(
 ) -> None:
     write_policy(tmp_path, "p, clerk, *, create_invoice, allow", "p, clerk, *, delete_bacth, deny")
 
-    policy = load_policy(tmp_path, Known(operations=frozenset({"delete_batch"}), more=True))
+    policy = load_policy(
+        tmp_path, KnownOperations(operations=frozenset({"delete_batch"}), more=True)
+    )
 
     assert policy.decide("clerk", OURS, "create_invoice").allowed
     assert [one.rule[2] for one in policy.unknown] == ["create_invoice", "delete_bacth"]

@@ -4,7 +4,7 @@ import asyncio
 from uuid import UUID
 
 from batchd.domain.ids import AccountId
-from batchd.plugins.http_operations.fair_semaphore import Places
+from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 
 GIANT, SMALL, OTHER = (AccountId(UUID(int=n)) for n in range(3))
 
@@ -13,7 +13,7 @@ class Calls:
     """Calls that last until they are ended."""
 
     def __init__(self, number: int) -> None:
-        self.places = Places(number)
+        self.places = FairSemaphore(number)
         self.begun: list[AccountId] = []
         self.ends = asyncio.Semaphore(0)
         self.tasks: list[asyncio.Task[None]] = []

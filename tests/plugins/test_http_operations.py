@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 from batchd.plugins.http_operations import HttpOperations
 from tests.support.http_operations import GET, Declare, World, body, run
 from tests.support.upstream import Upstream, running_upstream
@@ -24,7 +24,7 @@ body = { type = "object", required = ["amount"], properties = { amount = { type 
 def problems(source: HttpOperations, **parts: Any) -> list[tuple[str, str]]:
     operation = source.find("op")
     assert operation is not None
-    return [(found.pointer, found.message) for found in operation.check(Parts(**parts))]
+    return [(found.pointer, found.message) for found in operation.check(OperationRequest(**parts))]
 
 
 # What is sent

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from batchd.bootstrap import open_services
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
@@ -192,7 +192,7 @@ async def test_nothing_starts_with_an_operation_that_takes_another_permissions_n
     settings: Settings, operations_file: Path, name: str
 ) -> None:
     operations_file.write_text(OWN.replace("touch", name))
-    with pytest.raises(NotStartable, match=rf"operations\.toml: operations\.{name}: batchd has"):
+    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: batchd has"):
         async with open_services(settings):
             pass
 
@@ -201,7 +201,7 @@ async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OWN_URL")
-    with pytest.raises(NotStartable, match=r"operations\.touch\.url: .* OWN_URL is not set"):
+    with pytest.raises(StartupError, match=r"operations\.touch\.url: .* OWN_URL is not set"):
         async with open_services(settings):
             pass
 

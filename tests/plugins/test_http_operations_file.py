@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batchd.plugins.http_operations import BadOperations
-from batchd.plugins.http_operations.schema import Declaration, Retry
+from batchd.plugins.http_operations import InvalidOperationsFile
+from batchd.plugins.http_operations.schema import OperationSchema, Retry
 from tests.support.http_operations import GOOD, OP, URL, Declare
 
 VARIABLES = {"TOKEN": "s3cret", "TWO_LINES": "s3cret\n", "BATCHD_X": "s3cret", "BRACE": "s3cret{a"}
@@ -123,7 +123,7 @@ async def test_a_bad_file_is_refused_with_key_and_reason(
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "wrong.json").write_text('{"type": "objekt"}')
-    with pytest.raises(BadOperations) as refused:
+    with pytest.raises(InvalidOperationsFile) as refused:
         await declare(text, taken=["get_batch"], **VARIABLES)
     found = {fault.key: fault.reason for fault in refused.value.faults}
     assert key in found, found
@@ -134,7 +134,7 @@ async def test_a_bad_file_is_refused_with_key_and_reason(
 
 async def test_every_fault_is_told(declare: Declare) -> None:
     text = GOOD + "timeout_s = 0\nheaders.X = '${A}'\n" + GOOD.replace(".op]", ".other]") + "x = 1"
-    with pytest.raises(BadOperations) as refused:
+    with pytest.raises(InvalidOperationsFile) as refused:
         await declare(text)
     assert [fault.key for fault in refused.value.faults] == [
         "operations.op.headers.X",
@@ -151,7 +151,7 @@ async def test_a_file_that_can_not_be_read_is_refused(
     source = await declare(GOOD)
     file = tmp_path / "operations.toml"
     file.unlink() if content is None else file.write_bytes(content)
-    with pytest.raises(BadOperations, match=r"can't be read: No such file|not UTF-8"):
+    with pytest.raises(InvalidOperationsFile, match=r"can't be read: No such file|not UTF-8"):
         source.load()
 
 
@@ -159,7 +159,7 @@ def test_the_document_lists_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
     keys = text.partition("\n### Keys\n")[2].partition("\n### ")[0]
     listed = set(re.findall(r"^\| `([a-z_.]+)` \|", keys, re.MULTILINE))
-    own = Declaration.model_fields.keys() - {"retry"}
+    own = OperationSchema.model_fields.keys() - {"retry"}
     assert listed == own | {f"retry.{name}" for name in Retry.model_fields}
 
 

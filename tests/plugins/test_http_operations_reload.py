@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 from batchd.file_watcher import SETTLE_S
 from batchd.plugins.http_operations import HttpOperations
 from tests.support.http_operations import GOOD, OP, Declare, run
@@ -83,7 +83,7 @@ async def missing(source: HttpOperations) -> list[str]:
     """Return what a line without anything in its body would lack."""
     operation = source.find("op")
     assert operation is not None
-    return [found.pointer for found in operation.check(Parts(path={"x": 1}, body={}))]
+    return [found.pointer for found in operation.check(OperationRequest(path={"x": 1}, body={}))]
 
 
 NO_PATH = GOOD + 'body = "a\\u0000b"'

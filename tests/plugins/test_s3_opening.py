@@ -13,7 +13,7 @@ from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import late_client, s3_storage
-from batchd.settings import BadSettings, Settings, read_settings
+from batchd.settings import InvalidSettings, Settings, read_settings
 
 if TYPE_CHECKING:
     from batchd.plugins.s3.client import Opened
@@ -140,7 +140,7 @@ async def test_client_that_does_not_open_is_opened_anew_for_the_next_call(
 )
 async def test_what_the_client_would_not_take_is_refused_at_once(name: str, value: str) -> None:
     settings = settings_for(s3_access_key="access", s3_secret_key="secret", **{name: value})
-    with pytest.raises(BadSettings, match=f"BATCHD_{name.upper()}"):
+    with pytest.raises(InvalidSettings, match=f"BATCHD_{name.upper()}"):
         async with s3_storage(settings):
             pytest.fail("it was opened")
 

@@ -13,7 +13,7 @@ from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
-from batchd.settings import BadSettings
+from batchd.settings import InvalidSettings
 from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, settings_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -90,12 +90,12 @@ async def test_storage_without_credentials_does_not_open(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(BadSettings, match="BATCHD_S3_ACCESS_KEY"):
+    with pytest.raises(InvalidSettings, match="BATCHD_S3_ACCESS_KEY"):
         async with s3_storage(settings_for()):
             pytest.fail("it was opened")
 
 
 async def test_storage_with_half_a_credential_does_not_open() -> None:
-    with pytest.raises(BadSettings, match="BATCHD_S3_SECRET_KEY"):
+    with pytest.raises(InvalidSettings, match="BATCHD_S3_SECRET_KEY"):
         async with s3_storage(settings_for(s3_access_key="access")):
             pytest.fail("it was opened")

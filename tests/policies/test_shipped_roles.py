@@ -7,7 +7,7 @@ import pytest
 
 from batchd.bootstrap import operation_names
 from batchd.domain.ids import AccountId
-from batchd.plugins.casbin import Known, Policy, load_policy
+from batchd.plugins.casbin import KnownOperations, Policy, load_policy
 
 OPERATIONS = {
     "get_batch": {"reader", "submitter", "operator", "admin"},
@@ -25,7 +25,7 @@ ROLES = ("reader", "submitter", "operator", "admin", "a_role_nobody_defined", "*
 
 @pytest.fixture(scope="module")
 def shipped() -> Policy:
-    known = Known(operations=operation_names(), more=False)
+    known = KnownOperations(operations=operation_names(), more=False)
     return load_policy(Path(__file__).parents[2] / "policies", known)
 
 

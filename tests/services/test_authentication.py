@@ -1,4 +1,4 @@
-"""Callers are remembered, and forgotten at once when something about them changes."""
+"""Authenticator are remembered, and forgotten at once when something about them changes."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from batchd.db.notifications import Channel, Notifications
 from batchd.domain.errors import Unauthorized
 from batchd.domain.users import Caller
 from batchd.services import authentication as module
-from batchd.services.authentication import DEAF_TRUSTED_S, TRUSTED_S, Callers
+from batchd.services.authentication import DISCONNECTED_TTL_S, TTL_S, Authenticator
 from batchd.services.container import Services
 from batchd.services.users import NewSecret, Users
 from tests.support.clock import MovableClock
@@ -55,8 +55,8 @@ def notifications() -> Notifications:
 @pytest.fixture
 def callers(
     asked: Counting, notifications: Notifications, clock: MovableClock, time: Time
-) -> Callers:
-    return Callers(asked, notifications, clock, monotonic=time)  # type: ignore[arg-type]  # counts
+) -> Authenticator:
+    return Authenticator(asked, notifications, clock, monotonic=time)  # type: ignore[arg-type]  # counts
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def tell(notifications: Notifications, payload: str) -> None:
     notifications._hear[Channel.CALLERS](payload)
 
 
-async def refused(callers: Callers, secret: str) -> bool:
+async def refused(callers: Authenticator, secret: str) -> bool:
     try:
         await callers.authenticate(secret)
     except Unauthorized:
@@ -77,7 +77,7 @@ async def refused(callers: Callers, secret: str) -> bool:
 
 
 async def test_the_database_is_asked_once(
-    callers: Callers, asked: Counting, user: NewSecret
+    callers: Authenticator, asked: Counting, user: NewSecret
 ) -> None:
     known = await callers.authenticate(user.secret)
     assert known == Caller(account=user.user.account, user=user.user.user, role="reader")
@@ -86,7 +86,7 @@ async def test_the_database_is_asked_once(
 
 
 async def test_what_is_unknown_is_asked_for_again(
-    callers: Callers, asked: Counting, user: NewSecret
+    callers: Authenticator, asked: Counting, user: NewSecret
 ) -> None:
     unknown = "x" * len(user.secret)
     assert await refused(callers, unknown)
@@ -95,7 +95,7 @@ async def test_what_is_unknown_is_asked_for_again(
 
 
 async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
-    callers: Callers,
+    callers: Authenticator,
     asked: Counting,
     services: Services,
     notifications: Notifications,
@@ -112,7 +112,7 @@ async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
 
 
 async def test_a_secret_ends_in_its_moment(
-    callers: Callers, services: Services, clock: MovableClock, user: NewSecret
+    callers: Authenticator, services: Services, clock: MovableClock, user: NewSecret
 ) -> None:
     until = clock.now() + timedelta(seconds=10)
     await services.users.rotate(user.user.user, old_until=until)
@@ -122,10 +122,10 @@ async def test_a_secret_ends_in_its_moment(
 
 
 @pytest.mark.parametrize(
-    ("connected", "trusted_s"), [(True, TRUSTED_S), (False, DEAF_TRUSTED_S)], ids=["hears", "deaf"]
+    ("connected", "trusted_s"), [(True, TTL_S), (False, DISCONNECTED_TTL_S)], ids=["hears", "deaf"]
 )
 async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
-    callers: Callers,
+    callers: Authenticator,
     asked: Counting,
     notifications: Notifications,
     time: Time,
@@ -145,7 +145,7 @@ async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
 
 
 async def test_after_a_silence_nobody_is_known(
-    callers: Callers, asked: Counting, notifications: Notifications, user: NewSecret
+    callers: Authenticator, asked: Counting, notifications: Notifications, user: NewSecret
 ) -> None:
     await callers.authenticate(user.secret)
     tell(notifications, "")
@@ -154,13 +154,13 @@ async def test_after_a_silence_nobody_is_known(
 
 
 async def test_memory_is_bounded(
-    callers: Callers,
+    callers: Authenticator,
     asked: Counting,
     services: Services,
     user: NewSecret,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 1)
+    monkeypatch.setattr(module, "MAX_CACHED", 1)
     other = await services.users.create(account=None, role="reader", name="")
     for secret in (user.secret, other.secret, other.secret, user.secret):
         await callers.authenticate(secret)

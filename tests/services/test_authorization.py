@@ -1,4 +1,4 @@
-"""The gate in front of every service: what it remembers, and what it makes of bad authorizers."""
+"""The permissions in front of every service: what it remembers, and what it makes of bad authorizers."""
 
 import asyncio
 import logging
@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from batchd.domain.errors import AccessForbidden, ProcessingTimeout
-from batchd.domain.permission import ANOTHER, Access, Decision
+from batchd.domain.permission import OTHER_USER, Access, Decision
 from batchd.domain.users import Caller
 from batchd.services import authorization as access_module
-from batchd.services.authorization import Gate, Grant, Whose
+from batchd.services.authorization import Grant, OwnershipScope, PermissionChecker
 from tests.support.authorizers import Scripted, deciding
 from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER
 
@@ -20,19 +20,19 @@ CLERK = Caller(account=OURS, user=USER, role="clerk")
 
 async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
     authorizer = deciding(own=True, others=False)
-    gate = Gate(authorizer)
+    permissions = PermissionChecker(authorizer)
 
     for _ in range(3):
         for operation in ("get_batch", "create_upload_url"):
             for caller in (CLERK, replace(CLERK, account=THEIRS), replace(CLERK, role="boss")):
-                await gate.require(replace(caller, user=COLLEAGUE), operation)
+                await permissions.require(replace(caller, user=COLLEAGUE), operation)
 
     asked = [(access.operation, access.owner) for access in authorizer.asked]
     assert sorted(asked[:3], key=str) == sorted(
-        [("get_batch", COLLEAGUE), ("get_batch", ANOTHER), ("get_batch", COLLEAGUE)], key=str
+        [("get_batch", COLLEAGUE), ("get_batch", OTHER_USER), ("get_batch", COLLEAGUE)], key=str
     )
     assert asked.count(("get_batch", COLLEAGUE)) == 3
-    assert asked.count(("get_batch", ANOTHER)) == 3
+    assert asked.count(("get_batch", OTHER_USER)) == 3
     # It makes something: there is nothing yet that could be somebody else's.
     assert asked.count(("create_upload_url", None)) == 3
     assert len(asked) == 9
@@ -40,10 +40,16 @@ async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
 
 @pytest.mark.parametrize(
     ("own", "others", "whose"),
-    [(True, True, Whose.ALL), (True, False, Whose.OWN), (False, True, Whose.OTHERS)],
+    [
+        (True, True, OwnershipScope.ALL),
+        (True, False, OwnershipScope.OWN),
+        (False, True, OwnershipScope.OTHERS),
+    ],
 )
-async def test_grant_says_whose_batches_it_covers(own: bool, others: bool, whose: Whose) -> None:
-    grant = await Gate(deciding(own=own, others=others)).require(CLERK, "get_batch")
+async def test_grant_says_whose_batches_it_covers(
+    own: bool, others: bool, whose: OwnershipScope
+) -> None:
+    grant = await PermissionChecker(deciding(own=own, others=others)).require(CLERK, "get_batch")
 
     assert grant.whose is whose
     assert grant.reads(CLERK, USER) == own
@@ -52,16 +58,16 @@ async def test_grant_says_whose_batches_it_covers(own: bool, others: bool, whose
 
 async def test_decisions_of_another_revision_are_forgotten() -> None:
     authorizer = deciding(own=True, others=True)
-    gate = Gate(authorizer)
-    await gate.require(CLERK, "get_batch")
+    permissions = PermissionChecker(authorizer)
+    await permissions.require(CLERK, "get_batch")
 
     authorizer.revision = "2"
-    assert gate.remembered(CLERK, "get_batch") is None
-    grant = await gate.require(CLERK, "get_batch")
+    assert permissions.remembered(CLERK, "get_batch") is None
+    grant = await permissions.require(CLERK, "get_batch")
     authorizer.revision = "1"
 
     assert grant.own.revision == "2"
-    assert gate.remembered(CLERK, "get_batch") is None
+    assert permissions.remembered(CLERK, "get_batch") is None
 
 
 async def test_policy_that_changes_between_two_questions_decides_neither_half() -> None:
@@ -71,31 +77,35 @@ async def test_policy_that_changes_between_two_questions_decides_neither_half() 
     async def decide(_: Access) -> Decision:
         return Decision(allowed=True, revision=next(revisions), rule=None)
 
-    gate = Gate(Scripted(decide, revision="3"))
-    grant = await gate.require(CLERK, "get_batch")
+    permissions = PermissionChecker(Scripted(decide, revision="3"))
+    grant = await permissions.require(CLERK, "get_batch")
     assert (grant.own.revision, grant.others.revision) == ("3", "3")
     with pytest.raises(ProcessingTimeout):
-        await gate.require(CLERK, "get_batches")
+        await permissions.require(CLERK, "get_batches")
 
 
 async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
     authorizer = deciding(own=True, others=True, revision=None)
-    gate = Gate(authorizer)
+    permissions = PermissionChecker(authorizer)
 
     for _ in range(3):
-        await gate.require(CLERK, "create_upload_url")
+        await permissions.require(CLERK, "create_upload_url")
 
     assert len(authorizer.asked) == 3
 
 
 async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "REMEMBERED", 10)
-    gate = Gate(deciding(own=True, others=True))
+    monkeypatch.setattr(access_module, "MAX_CACHED", 10)
+    permissions = PermissionChecker(deciding(own=True, others=True))
 
     for number in range(25):
-        await gate.require(replace(CLERK, role=f"role_{number}"), "get_batch")
+        await permissions.require(replace(CLERK, role=f"role_{number}"), "get_batch")
 
-    known = [n for n in range(25) if gate.remembered(replace(CLERK, role=f"role_{n}"), "get_batch")]
+    known = [
+        n
+        for n in range(25)
+        if permissions.remembered(replace(CLERK, role=f"role_{n}"), "get_batch")
+    ]
     assert known == list(range(15, 25))
 
 
@@ -117,12 +127,12 @@ async def test_authorizer_that_gives_no_decision_denies(
     decide: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    gate = Gate(Scripted(decide), patience_s=0.05)
+    permissions = PermissionChecker(Scripted(decide), patience_s=0.05)
 
     with pytest.raises(ProcessingTimeout):
-        await gate.require(CLERK, "get_batch")
+        await permissions.require(CLERK, "get_batch")
 
-    assert gate.remembered(CLERK, "get_batch") is None
+    assert permissions.remembered(CLERK, "get_batch") is None
     (record,) = [record for record in caplog.records if record.name == "batchd.audit"]
     assert (vars(record)["decision"], vars(record)["rule"]) == ("deny", None)
 
@@ -133,14 +143,14 @@ async def test_what_is_not_exactly_true_is_no_permission(allowed: Any) -> None:
         return Decision(allowed=allowed, revision="1", rule=None)
 
     with pytest.raises(AccessForbidden):
-        await Gate(Scripted(decide)).require(CLERK, "get_batch")
+        await PermissionChecker(Scripted(decide)).require(CLERK, "get_batch")
 
 
 async def test_what_is_remembered_is_answered_without_a_turn_of_the_event_loop() -> None:
-    gate = Gate(deciding(own=True, others=True))
-    await gate.require(CLERK, "get_batch")
+    permissions = PermissionChecker(deciding(own=True, others=True))
+    await permissions.require(CLERK, "get_batch")
 
-    asking = gate.require(CLERK, "get_batch")
+    asking = permissions.require(CLERK, "get_batch")
     with pytest.raises(StopIteration) as answered:
         asking.send(None)
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from batchd.db import rates
 from batchd.db.connection import Database, open_database
-from batchd.services.fleet_rate import Rates
+from batchd.services.fleet_rate import FleetRateLimiter
 from batchd.settings import Settings
 from tests.support.polling import eventually
 from tests.support.relay import relay_to
@@ -32,13 +32,13 @@ async def databases(database_url: str) -> AsyncIterator[list[Database]]:
 
 
 async def calls_at(
-    fleet: list[Rates], *, callers: int, per_s: float, seconds: float
+    fleet: list[FleetRateLimiter], *, callers: int, per_s: float, seconds: float
 ) -> list[float]:
     """Let so many callers of each process call as often as they may; return when they did."""
     made: list[float] = []
     end = time.monotonic() + seconds
 
-    async def caller(process: Rates) -> None:
+    async def caller(process: FleetRateLimiter) -> None:
         while time.monotonic() < end:
             await process.acquire("op", per_s)
             made.append(time.monotonic())
@@ -64,7 +64,7 @@ def most_within(made: list[float], window_s: float) -> int:
 async def test_all_processes_together_keep_the_rate(
     databases: list[Database], per_s: float, callers: int
 ) -> None:
-    fleet = [Rates(database) for database in databases]
+    fleet = [FleetRateLimiter(database) for database in databases]
     await calls_at(fleet, callers=callers, per_s=per_s, seconds=0.2)
     began = time.monotonic()
     made = await calls_at(fleet, callers=callers, per_s=per_s, seconds=2.0)
@@ -86,27 +86,29 @@ async def test_the_row_is_not_touched_for_every_call(
     monkeypatch.setattr(rates, "take", counting)
     for callers in (20, 1):
         taken.clear()
-        made = await calls_at([Rates(databases[0])], callers=callers, per_s=500, seconds=1.0)
+        made = await calls_at(
+            [FleetRateLimiter(databases[0])], callers=callers, per_s=500, seconds=1.0
+        )
         assert sum(taken) >= len(made)
         assert len(taken) < len(made) / 10
 
 
 async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[Database]) -> None:
-    process = Rates(databases[0])
+    process = FleetRateLimiter(databases[0])
     await process.acquire("op", 0.001)
     async with asyncio.timeout(5):
         await process.acquire("op", 100)
         await process.acquire("another", 0.001)
 
 
-async def left(process: Rates) -> int:
+async def left(process: FleetRateLimiter) -> int:
     """Return how many calls of the slice that was taken have not been made."""
     (lane,) = process._lanes.values()
     return lane.left
 
 
 async def test_who_gives_up_leaves_the_call_to_the_next(databases: list[Database]) -> None:
-    process = Rates(databases[0])
+    process = FleetRateLimiter(databases[0])
     await process.acquire("op", 2)
     waiting = [asyncio.create_task(process.acquire("op", 2)) for _ in range(5)]
     await eventually(lambda: left(process), lambda calls: calls == 1)
@@ -123,7 +125,7 @@ async def test_while_the_database_is_away_it_waits(database_url: str) -> None:
         relay_to(database_url) as relay,
         open_database(settings_of(relay.url)) as database,
     ):
-        process = Rates(database)
+        process = FleetRateLimiter(database)
         await process.acquire("op", 1000)
         await relay.cut()
         waiting = asyncio.create_task(process.acquire("op", 0.5))

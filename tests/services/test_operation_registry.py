@@ -5,19 +5,25 @@ from dataclasses import dataclass
 
 import pytest
 
-from batchd.domain.operations import Answer, Call, Operation, Parts, Problem
-from batchd.domain.ports import NotStartable
-from batchd.services.operation_registry import Operations
+from batchd.domain.operations import (
+    Operation,
+    OperationCall,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
+)
+from batchd.domain.ports import StartupError
+from batchd.services.operation_registry import OperationRegistry
 
 
 @dataclass(frozen=True)
 class Named:
     name: str
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return ()
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         raise NotImplementedError
 
 
@@ -33,13 +39,13 @@ class Changing:
 
 
 @pytest.fixture
-def known() -> Operations:
-    operations = Operations(reserved=["create_batch", "get_batch"])
+def known() -> OperationRegistry:
+    operations = OperationRegistry(reserved=["create_batch", "get_batch"])
     operations.add(Named("get_batch"))
     return operations
 
 
-def test_what_a_source_has_now_is_found(known: Operations) -> None:
+def test_what_a_source_has_now_is_found(known: OperationRegistry) -> None:
     source = Changing("old")
     known.add_source(source)
     assert list(known) == ["get_batch", "old"]
@@ -50,14 +56,16 @@ def test_what_a_source_has_now_is_found(known: Operations) -> None:
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch", "other"])
-def test_a_source_does_not_start_with_a_name_that_is_taken(known: Operations, name: str) -> None:
+def test_a_source_does_not_start_with_a_name_that_is_taken(
+    known: OperationRegistry, name: str
+) -> None:
     known.add_source(Changing("other"))
-    with pytest.raises(NotStartable, match=name):
+    with pytest.raises(StartupError, match=name):
         known.add_source(Changing(name))
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch"])
-def test_a_source_never_replaces_what_was_there(known: Operations, name: str) -> None:
+def test_a_source_never_replaces_what_was_there(known: OperationRegistry, name: str) -> None:
     before = known.find(name)
     source = Changing()
     known.add_source(source)

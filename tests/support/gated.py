@@ -5,7 +5,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from batchd.domain.operations import Answer, Call, Parts, Problem
+from batchd.domain.operations import (
+    OperationCall,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
+)
 from tests.support.callers import lines_of
 from tests.support.polling import eventually
 
@@ -23,17 +28,17 @@ class Gated:
         self.ended: list[int] = []
         self._let = asyncio.Semaphore(0)
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return ()
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         batch, _, number_text = call.key.rpartition(":")
         number = int(number_text)
         self.begun.append(number)
         self.batches.append(batch)
         await self._let.acquire()
         self.ended.append(number)
-        return Answer(status=200, body=msgspec.json.encode(call.parts.path))
+        return OperationResult(status=200, body=msgspec.json.encode(call.parts.path))
 
     def let(self, lines: int) -> None:
         """Let so many lines end."""

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from batchd.domain.ids import AccountId, UserId
-from batchd.domain.operations import Answer, Call, Parts
+from batchd.domain.operations import OperationCall, OperationRequest, OperationResult
 from batchd.domain.users import Caller
 from batchd.plugins.http_operations import HttpOperations
 from batchd.plugins.http_operations.client import open_client
-from batchd.plugins.http_operations.operation import Means
+from batchd.plugins.http_operations.operation import Dependencies
 from batchd.plugins.http_operations.retry import Pacing
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
@@ -58,7 +58,7 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
     @asynccontextmanager
     async def opened() -> AsyncIterator[Declare]:
         async with open_client() as client:
-            means = Means(client=client, rate=world, pacing=world.pacing)
+            means = Dependencies(client=client, rate=world, pacing=world.pacing)
 
             async def declare(
                 text: str, *, taken: Collection[str] = (), **variables: str
@@ -74,11 +74,11 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
     return opened()
 
 
-def call_of(*, key: str = "b:1", **parts: Mapping[str, Any]) -> Call:
-    return Call(caller=CALLER, parts=Parts(**parts), key=key)  # type: ignore[arg-type]
+def call_of(*, key: str = "b:1", **parts: Mapping[str, Any]) -> OperationCall:
+    return OperationCall(caller=CALLER, parts=OperationRequest(**parts), key=key)  # type: ignore[arg-type]
 
 
-async def run(source: HttpOperations, name: str = "op", **parts: Any) -> Answer:
+async def run(source: HttpOperations, name: str = "op", **parts: Any) -> OperationResult:
     operation = source.find(name)
     assert operation is not None
     return await operation.run(call_of(**parts))

@@ -6,7 +6,7 @@ from uuid import UUID
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Access, AuthorizerContext
 from batchd.domain.users import Caller
-from batchd.plugins.casbin import Known, Policy, load_policy
+from batchd.plugins.casbin import KnownOperations, Policy, load_policy
 from batchd.settings import read_settings
 
 SHIPPED = Path(__file__).parents[2] / "policies"
@@ -15,7 +15,7 @@ OURS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000a"))
 THEIRS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
 USER = UserId(UUID("0198c0de-0000-7000-8000-0000000000ff"))
 COLLEAGUE = UserId(UUID("0198c0de-0000-7000-8000-0000000000fe"))
-ANYTHING = Known(operations=frozenset(), more=True)
+ANYTHING = KnownOperations(operations=frozenset(), more=True)
 
 
 def write_policy(folder: Path, *lines: str) -> Path:

@@ -3,7 +3,7 @@
 from batchd.db.notifications import Notifications
 from batchd.domain.errors import Unauthorized
 from batchd.domain.users import Caller
-from batchd.services.authentication import Callers
+from batchd.services.authentication import Authenticator
 from batchd.services.users import Users
 from tests.support.clock import MovableClock
 
@@ -11,7 +11,7 @@ from tests.support.clock import MovableClock
 async def holder(users: Users, secret: str) -> Caller:
     """Return who holds the secret, by the clock of `users`. Raises Unauthorized."""
     unheard = Notifications("postgresql://unused", timeout_s=1.0)
-    return await Callers(users, unheard, MovableClock()).authenticate(secret)
+    return await Authenticator(users, unheard, MovableClock()).authenticate(secret)
 
 
 async def works(users: Users, secret: str) -> bool:

@@ -13,17 +13,17 @@ import pytest
 
 from batchd.db import chunks
 from batchd.db.connection import Connection
-from batchd.domain.batches import Tally
+from batchd.domain.batches import LineCounts
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.operations import (
-    Answer,
-    Call,
     Operation,
+    OperationCall,
     OperationContext,
     OperationFactory,
-    Parts,
-    Problem,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
 )
 from batchd.plugins.s3.multipart import PartsWriter
 from batchd.services.container import Services
@@ -35,11 +35,11 @@ class Echo:
 
     name = "echo"
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return ()
 
-    async def run(self, call: Call) -> Answer:
-        return Answer(status=200, body=msgspec.json.encode(call.parts.path))
+    async def run(self, call: OperationCall) -> OperationResult:
+        return OperationResult(status=200, body=msgspec.json.encode(call.parts.path))
 
 
 @pytest.fixture
@@ -169,9 +169,9 @@ async def test_progress_does_not_go_back_while_the_batch_comes_to_its_end(
     caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The counts move from the chunks to the batch in the very moment in which they are read."""
-    find_tally = chunks.find_tally
+    find_tally = chunks.find_line_counts
 
-    async def find_after_the_end(connection: Connection, batch: BatchId) -> Tally:
+    async def find_after_the_end(connection: Connection, batch: BatchId) -> LineCounts:
         await services.lifecycle.handle(Job(Stage.RESULTS, batch))
         return await find_tally(connection, batch)
 

@@ -12,7 +12,7 @@ from batchd.domain.batches import Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.pipeline.chunks.runner import MAX_TAKERS
+from batchd.pipeline.chunks.runner import MAX_CLAIMS
 from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
@@ -46,7 +46,7 @@ async def batch_to_run(caller: ApiCaller, services: Services, lines: int = LINES
 async def take(services: Services, batch: str, *, lease_s: float) -> Chunk:
     """Take the first chunk like a worker that is never heard of again."""
     async with services.database.connection() as connection:
-        taken = await chunks.take(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
+        taken = await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
     assert taken is not None
     return taken[0]
 
@@ -118,7 +118,7 @@ async def test_chunk_that_kills_every_worker_fails_and_lets_the_others_go_on(
     caller: ApiCaller, services: Services, gated: Gated
 ) -> None:
     batch = await batch_to_run(caller, services, 2 * LINES)
-    for _ in range(MAX_TAKERS):
+    for _ in range(MAX_CLAIMS):
         await take(services, batch, lease_s=0.1)
     gated.let(LINES)
     await handle(services, batch, Stage.CHUNK, 0)
@@ -141,7 +141,7 @@ async def test_cancel_waits_for_a_dead_worker_no_longer_than_its_lease(
     assert {line["outcome"] for line in await caller.download(batch)} == {"cancelled"}
     # Should it come back to life, it is told that it has been replaced.
     async with services.database.connection() as connection:
-        assert not await chunks.pulse(
+        assert not await chunks.heartbeat(
             connection, BatchId(UUID(batch)), dead, lease_s=1.0, tally=dead.tally
         )
 
@@ -183,7 +183,7 @@ async def test_replaced_worker_ends_no_stage(
         await storage.asked.wait()
         async with services.database.connection() as connection:
             now = services.lifecycle._context.clock.now()
-            assert await batches.take(connection, BatchId(UUID(batch)), begun, now=now)
+            assert await batches.claim(connection, BatchId(UUID(batch)), begun, now=now)
         storage.let.set()
         await first
     assert await caller.status(batch) == begun

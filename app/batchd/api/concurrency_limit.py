@@ -4,7 +4,7 @@ from batchd.domain.errors import ProcessingTimeout
 from batchd.observability import metrics
 
 
-class Overload:
+class ConcurrencyLimit:
     """Entered for each request. What waits longer and longer helps nobody."""
 
     def __init__(self, most: int) -> None:

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from batchd.api.concurrency_limit import Overload
+from batchd.api.concurrency_limit import ConcurrencyLimit
 from batchd.api.rate_limit import RateLimit
 from batchd.services.container import Services
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class AppContext:
     services: Services
-    overload: Overload
+    overload: ConcurrencyLimit
     rate_limit: RateLimit
     body_timeout_s: float
     """How long the body of a request may be in coming."""

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from batchd.api.responses import Answer, json_answer
+from batchd.api.responses import Response, json_answer
 from batchd.domain.errors import (
     BatchdError,
     General,
@@ -35,7 +35,7 @@ def from_http(error: web.HTTPException) -> BatchdError:
     return General(_DEFECT)
 
 
-def answer(error: Exception, trace: str, *, method: str, path: str) -> Answer:
+def answer(error: Exception, trace: str, *, method: str, path: str) -> Response:
     """Log the failure under its trace and present it."""
     if isinstance(error, web.HTTPException):
         error = from_http(error)

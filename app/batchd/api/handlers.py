@@ -8,18 +8,18 @@ from typing import TypeAlias
 from aiohttp import web
 
 from batchd.api import expect_continue
-from batchd.api.context import State
-from batchd.api.responses import Answer, json_answer
+from batchd.api.context import AppContext
+from batchd.api.responses import Response, json_answer
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 from batchd.domain.users import Caller
 from batchd.operations.parsing import encode
-from batchd.operations.responses import BatchAnswer
+from batchd.operations.responses import BatchResponse
 from batchd.operations.table import Endpoint
 
 Parameters: TypeAlias = Mapping[str, str]
 """Those in the path."""
-Handler: TypeAlias = Callable[[State, web.BaseRequest, Parameters], Awaitable[Answer]]
+Handler: TypeAlias = Callable[[AppContext, web.BaseRequest, Parameters], Awaitable[Response]]
 
 MAX_BODY = 64 * 1024
 
@@ -27,7 +27,9 @@ MAX_BODY = 64 * 1024
 def handler_of(endpoint: Endpoint) -> Handler:
     """Return the handler of an operation: authenticate, call its service, present the answer."""
 
-    async def handle(state: State, request: web.BaseRequest, parameters: Parameters) -> Answer:
+    async def handle(
+        state: AppContext, request: web.BaseRequest, parameters: Parameters
+    ) -> Response:
         with state.overload:
             caller = await _authenticate(state, request)
         # A body may be long in coming: nobody else is to be refused for it.
@@ -35,7 +37,7 @@ def handler_of(endpoint: Endpoint) -> Handler:
         with state.overload:
             answer = await endpoint.act(state.services.api, caller, parts)
         body = encode(answer)
-        if endpoint.method != "GET" or (isinstance(answer, BatchAnswer) and answer.download):
+        if endpoint.method != "GET" or (isinstance(answer, BatchResponse) and answer.download):
             headers = {"Cache-Control": "no-store"}
             return json_answer(body, status=endpoint.success, headers=headers)
         return _revalidated(request, body)
@@ -43,7 +45,7 @@ def handler_of(endpoint: Endpoint) -> Handler:
     return handle
 
 
-async def _authenticate(state: State, request: web.BaseRequest) -> Caller:
+async def _authenticate(state: AppContext, request: web.BaseRequest) -> Caller:
     caller = await state.services.callers.authenticate(_secret(request))
     state.rate_limit.take(caller.user)
     return caller
@@ -57,11 +59,11 @@ def _secret(request: web.BaseRequest) -> str | None:
 
 
 async def _parts(
-    state: State, request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint
-) -> Parts:
+    state: AppContext, request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint
+) -> OperationRequest:
     """Take the request apart. Nothing is judged here: the service first checks the permission."""
     key = request.headers.get("Idempotency-Key") if endpoint.takes_idempotency_key else None
-    return Parts(
+    return OperationRequest(
         path=parameters,
         query=_query(request),
         body=await _body(state, request) if endpoint.body_form is not None else None,
@@ -81,7 +83,7 @@ def _query(request: web.BaseRequest) -> Mapping[str, object]:
     }
 
 
-async def _body(state: State, request: web.BaseRequest) -> bytes | BatchdError:
+async def _body(state: AppContext, request: web.BaseRequest) -> bytes | BatchdError:
     too_large = QuotaViolation(f"The body is larger than {MAX_BODY // 1024} kB.")
     if (request.content_length or 0) > MAX_BODY:
         return too_large
@@ -99,14 +101,14 @@ async def _body(state: State, request: web.BaseRequest) -> bytes | BatchdError:
         )
 
 
-def _revalidated(request: web.BaseRequest, body: bytes) -> Answer:
+def _revalidated(request: web.BaseRequest, body: bytes) -> Response:
     """Answer 304 to a caller that has this very answer already (RFC 9110, section 13.1.2)."""
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if "If-None-Match" in request.headers and _matches(
         ", ".join(request.headers.getall("If-None-Match")), etag
     ):
-        return Answer(None, status=304, headers=headers)
+        return Response(None, status=304, headers=headers)
     return json_answer(body, headers=headers)
 
 

@@ -14,7 +14,7 @@ from batchd.api.openapi_responses import (
 from batchd.api.openapi_schemas import Json, StructType, json_body, reference, schemas_of
 from batchd.domain.errors import General, ProcessingTimeout
 from batchd.operations.requests import MAX_KEY_LENGTH
-from batchd.operations.responses import ErrorAnswer
+from batchd.operations.responses import ErrorResponse
 from batchd.operations.table import ENDPOINTS, Endpoint
 
 _DESCRIPTION = """\
@@ -55,7 +55,7 @@ def document() -> dict[str, object]:
         "security": [{name: []} for name in _SECURITY_SCHEMES],
         "paths": {**paths, **_process_paths()},
         "components": {
-            "schemas": schemas_of([*types, ErrorAnswer]),
+            "schemas": schemas_of([*types, ErrorResponse]),
             "responses": shared_responses(),
             "headers": shared_headers(),
             "securitySchemes": _SECURITY_SCHEMES,

@@ -15,7 +15,7 @@ from batchd.domain.errors import (
     TooFast,
     Unauthorized,
 )
-from batchd.operations.responses import ErrorAnswer
+from batchd.operations.responses import ErrorResponse
 from batchd.operations.table import ENDPOINTS, Endpoint
 
 ErrorType: TypeAlias = type[BatchdError]
@@ -111,7 +111,7 @@ def _failure(errors: Sequence[ErrorType]) -> Json:
             f"- {error.subcode} `{error.name}`: {_when(error)}" for error in errors
         ),
         "headers": _headers(*headers),
-        "content": json_body({"allOf": [reference(ErrorAnswer), subcodes]}),
+        "content": json_body({"allOf": [reference(ErrorResponse), subcodes]}),
     }
 
 

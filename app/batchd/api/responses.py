@@ -12,7 +12,7 @@ TRACE_HEADER = "X-Request-Id"
 JSON = "application/json; charset=utf-8"
 
 
-class Answer(web.StreamResponse):
+class Response(web.StreamResponse):
     """In the place of `web.Response`, whose making of a head takes a third of a request.
 
     What the other can do besides (cookies, compression, chunks, hooks) no answer here needs.
@@ -69,5 +69,5 @@ def _http_date(second: int) -> str:
 
 def json_answer(
     body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Answer:
-    return Answer(body, status=status, headers={"Content-Type": JSON, **(headers or {})})
+) -> Response:
+    return Response(body, status=status, headers={"Content-Type": JSON, **(headers or {})})

@@ -4,21 +4,25 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from batchd.api.context import State
+from batchd.api.context import AppContext
 from batchd.api.handlers import Handler, Parameters, handler_of
-from batchd.api.responses import Answer, json_answer
+from batchd.api.responses import Response, json_answer
 from batchd.domain.errors import ProcessingTimeout
 from batchd.observability import metrics
 from batchd.operations.parsing import encode
 from batchd.operations.table import ENDPOINTS
 
 
-async def _healthz(_state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
+async def _healthz(
+    _state: AppContext, _request: web.BaseRequest, _parameters: Parameters
+) -> Response:
     """Say that the process answers; nothing else is asked."""
     return json_answer(encode({"status": "alive"}))
 
 
-async def _readyz(state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
+async def _readyz(
+    state: AppContext, _request: web.BaseRequest, _parameters: Parameters
+) -> Response:
     """Say whether a request could be served: 503, with the part that does not answer, if not."""
     health = state.services.health
     checks = await health.check()
@@ -29,11 +33,15 @@ async def _readyz(state: State, _request: web.BaseRequest, _parameters: Paramete
     return json_answer(encode(body))
 
 
-async def _metrics(_state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
-    return Answer(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+async def _metrics(
+    _state: AppContext, _request: web.BaseRequest, _parameters: Parameters
+) -> Response:
+    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
-async def _openapi(state: State, _request: web.BaseRequest, _parameters: Parameters) -> Answer:
+async def _openapi(
+    state: AppContext, _request: web.BaseRequest, _parameters: Parameters
+) -> Response:
     return json_answer(state.openapi)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from aiohttp import web
 
 from batchd.api import error_responses, expect_continue, request_metrics
-from batchd.api.context import State
+from batchd.api.context import AppContext
 from batchd.api.handlers import MAX_BODY
-from batchd.api.responses import Answer
+from batchd.api.responses import Response
 from batchd.api.routing import find
 from batchd.domain.errors import RequestFormat
 from batchd.observability import logs
@@ -24,7 +24,7 @@ from batchd.observability import logs
 class Server(web.Server):
     """Below `web.Application`, which would do for each request what this API has no use for."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: AppContext) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             self._answer,
@@ -37,7 +37,7 @@ class Server(web.Server):
         # No access log: the metrics count, and failures are logged.
         return _Protocol(self, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
 
-    async def _answer(self, request: web.BaseRequest) -> Answer:
+    async def _answer(self, request: web.BaseRequest) -> Response:
         """Give every answer its trace, and every failure its form."""
         trace = logs.new_trace()
         began = time.perf_counter()
@@ -62,7 +62,7 @@ class _Protocol(web.RequestHandler):
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Present malformed HTTP like any other failure; the connection is closed after it."""
         error = exc if isinstance(exc, Exception) else RuntimeError(message)
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:

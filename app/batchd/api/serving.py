@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager
 
 from aiohttp import web
 
-from batchd.api.concurrency_limit import Overload
-from batchd.api.context import State
+from batchd.api.concurrency_limit import ConcurrencyLimit
+from batchd.api.context import AppContext
 from batchd.api.openapi import document
 from batchd.api.rate_limit import RateLimit
 from batchd.api.server import Server
@@ -33,9 +33,9 @@ class CannotListen(Exception):
 
 def runner_of(settings: Settings, services: Services) -> web.ServerRunner:
     """Return the runner that serves the API."""
-    state = State(
+    state = AppContext(
         services=services,
-        overload=Overload(settings.max_requests),
+        overload=ConcurrencyLimit(settings.max_requests),
         rate_limit=RateLimit(settings.rate_per_s),
         body_timeout_s=settings.body_timeout_s,
         openapi=encode(document()),

@@ -15,8 +15,8 @@ import typer
 from batchd.bootstrap import more_operations, operation_names
 from batchd.cli.output import print_json, print_table
 from batchd.domain.permission import OWNED
-from batchd.domain.ports import NotStartable
-from batchd.plugins.casbin import BadPolicy, Known, Policy, load_policy
+from batchd.domain.ports import StartupError
+from batchd.plugins.casbin import InvalidPolicy, KnownOperations, Policy, load_policy
 from batchd.plugins.casbin.cases import read_cases, try_case
 from batchd.plugins.casbin.diff import compare
 from batchd.plugins.casbin.lint import find_oddities
@@ -59,7 +59,7 @@ def check(
     loaded = None
     try:
         loaded = load_policy(folder, known)
-    except BadPolicy as bad:
+    except InvalidPolicy as bad:
         found += (
             {"level": "error", "file": fault.file.name, "line": fault.line, "reason": fault.reason}
             for fault in bad.faults
@@ -218,7 +218,7 @@ def statement(
     )
 
 
-def _places(policies: Path | None, operations: Path | None) -> tuple[Path, Known]:
+def _places(policies: Path | None, operations: Path | None) -> tuple[Path, KnownOperations]:
     """Return the folder, and the operations that exist."""
     folder, declared = policy_places()
     declared = operations or declared
@@ -226,10 +226,10 @@ def _places(policies: Path | None, operations: Path | None) -> tuple[Path, Known
     if declared is not None:
         with _refusing():
             names |= declared_names(declared)
-    return policies or folder, Known(operations=names, more=more_operations(declared))
+    return policies or folder, KnownOperations(operations=names, more=more_operations(declared))
 
 
-def _load(folder: Path, known: Known) -> Policy:
+def _load(folder: Path, known: KnownOperations) -> Policy:
     with _refusing():
         return load_policy(folder, known)
 
@@ -239,6 +239,6 @@ def _refusing() -> Iterator[None]:
     """Say what is wrong with a file, and end."""
     try:
         yield
-    except NotStartable as error:
+    except StartupError as error:
         typer.echo(f"batchd: {error}", err=True)
         raise typer.Exit(IMPOSSIBLE) from None

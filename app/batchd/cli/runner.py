@@ -13,20 +13,20 @@ from batchd.api.serving import CannotListen
 from batchd.bootstrap import UnknownPlugin
 from batchd.db.migrations import MigrationFailed, SchemaTooOld
 from batchd.domain.errors import BatchdError
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.observability import logs
-from batchd.settings import BadSettings, Settings, read_settings
+from batchd.settings import InvalidSettings, Settings, read_settings
 
 T = TypeVar("T")
 Stop: TypeAlias = asyncio.Event
 """Set when the process is asked to end."""
 
 _REFUSALS = (
-    BadSettings,
+    InvalidSettings,
     BatchdError,
     CannotListen,
     MigrationFailed,
-    NotStartable,
+    StartupError,
     OSError,
     SchemaTooOld,
     UnknownPlugin,

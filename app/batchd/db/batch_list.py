@@ -16,7 +16,7 @@ _AFTER_ALL = Cursor(created_ts=_LATEST, batch=BatchId(UUID(int=2**128 - 1)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class BatchSummary:
     batch: BatchId
     status: Status
     created_ts: datetime
@@ -75,7 +75,7 @@ async def find_page(
     *,
     only: UserId | None = None,
     without: UserId | None = None,
-) -> tuple[list[Listed], bool]:
+) -> tuple[list[BatchSummary], bool]:
     """Return at most `wanted.limit` batches, and whether there are more.
 
     `only` those of one user, or those of the others `without` it.
@@ -110,7 +110,7 @@ async def find_page(
         queries = _ALL_BY_STATUS if statuses else _ALL
     rows = await connection.fetch(queries[wanted.oldest_first], *arguments)
     page = [
-        Listed(batch=row["batch"], status=Status(row["status"]), created_ts=row["created_ts"])
+        BatchSummary(batch=row["batch"], status=Status(row["status"]), created_ts=row["created_ts"])
         for row in rows[: wanted.limit]
     ]
     return page, len(rows) > wanted.limit

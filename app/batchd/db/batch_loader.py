@@ -23,7 +23,7 @@ MOST_AT_ONCE = 500
 _FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = ANY($1)"
 
 
-class BatchReads:
+class BatchLoader:
     """For one process and its event loop."""
 
     def __init__(self, database: Database) -> None:

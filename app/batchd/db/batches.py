@@ -7,7 +7,7 @@ import asyncpg
 
 from batchd.db import line_counts
 from batchd.db.connection import Connection
-from batchd.domain.batches import OPEN_STATUSES, Batch, ResultsFile, Status, Tally, sources_of
+from batchd.domain.batches import OPEN_STATUSES, Batch, LineCounts, ResultsFile, Status, sources_of
 from batchd.domain.ids import AccountId, BatchId, Handler
 
 COLUMNS = """
@@ -84,7 +84,7 @@ async def find(connection: Connection, account: AccountId, batch: BatchId) -> Ba
 _FIND_TO_CHANGE = f"{_FIND} FOR UPDATE"
 
 
-async def find_to_change(
+async def find_for_update(
     connection: Connection, account: AccountId, batch: BatchId
 ) -> Batch | None:
     """Like `find`, and hold the batch as it is until the transaction ends."""
@@ -179,7 +179,7 @@ async def move(
     )
 
 
-async def take(
+async def claim(
     connection: Connection, batch: BatchId, to: Status, *, now: datetime
 ) -> Batch | None:
     """Begin a stage, or begin it again after its worker died: older attempts are shut out."""
@@ -227,7 +227,7 @@ WHERE batch = $1
 
 
 async def set_results(
-    connection: Connection, batch: BatchId, *, key: str, results: ResultsFile, tally: Tally
+    connection: Connection, batch: BatchId, *, key: str, results: ResultsFile, tally: LineCounts
 ) -> None:
     """Record the results file and the final tally."""
     await connection.execute(
@@ -244,21 +244,23 @@ async def set_results(
     )
 
 
-_TALLY = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch = $1"
+_COUNTS = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch = $1"
 
 
-async def find_final_tally(connection: Connection, batch: BatchId) -> Tally:
+async def find_final_counts(connection: Connection, batch: BatchId) -> LineCounts:
     """Return the tally of a batch whose results are written; zeros before."""
-    row = await connection.fetchrow(_TALLY, batch)
-    return Tally() if row is None else line_counts.decode(row)
+    row = await connection.fetchrow(_COUNTS, batch)
+    return LineCounts() if row is None else line_counts.decode(row)
 
 
-_IS_HELD = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND attempt = $3"
+_IS_CLAIMED = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND attempt = $3"
 
 
-async def is_held(connection: Connection, batch: BatchId, *, status: Status, attempt: int) -> bool:
+async def is_claimed(
+    connection: Connection, batch: BatchId, *, status: Status, attempt: int
+) -> bool:
     """Return whether this attempt at the stage is still the valid one."""
-    return await connection.fetchrow(_IS_HELD, batch, status, attempt) is not None
+    return await connection.fetchrow(_IS_CLAIMED, batch, status, attempt) is not None
 
 
 _DELETE = "DELETE FROM batches WHERE batch = $1 AND status = 'deleting'"

@@ -7,7 +7,7 @@ import asyncpg
 
 from batchd.db import line_counts
 from batchd.db.connection import Connection
-from batchd.domain.batches import Tally
+from batchd.domain.batches import LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
 
@@ -45,7 +45,7 @@ async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]
 
 
 # Whoever takes it last has it: the one before may be dead; if it is not, its writes are refused.
-_TAKE = f"""
+_CLAIM = f"""
 WITH before AS (
     SELECT leased_until FROM chunks WHERE batch = $1 AND no = $2 AND part_key IS NULL FOR UPDATE
 )
@@ -59,7 +59,7 @@ RETURNING {_QUALIFIED}, extract(epoch FROM
 """
 
 
-async def take(
+async def claim(
     connection: Connection, batch: BatchId, no: int, *, lease_s: float
 ) -> tuple[Chunk, float | None] | None:
     """Take the chunk; None if it is done or its batch is not being processed (any more).
@@ -67,12 +67,12 @@ async def take(
     With it comes for how many seconds the worker that had it has not been heard of; None: nobody
     had it.
     """
-    row = await connection.fetchrow(_TAKE, batch, no, lease_s)
+    row = await connection.fetchrow(_CLAIM, batch, no, lease_s)
     return None if row is None else (_chunk(row), row["silent_s"])
 
 
 # One statement tells progress, keeps the lease, and learns whether to go on.
-_PULSE = """
+_HEARTBEAT = """
 UPDATE chunks SET leased_until = now() + make_interval(secs => $4),
     succeeded = $5, failed = $6, cancelled = $7, errors = $8
 WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
@@ -81,12 +81,12 @@ RETURNING 1
 """
 
 
-async def pulse(
-    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, tally: Tally
+async def heartbeat(
+    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, tally: LineCounts
 ) -> bool:
     """Return whether to go on: not so when another worker has it or the batch is cancelled."""
     going_on = await connection.fetchval(
-        _PULSE,
+        _HEARTBEAT,
         batch,
         chunk.no,
         chunk.token,
@@ -99,7 +99,7 @@ async def pulse(
     return going_on is not None
 
 
-_SETTLE = """
+_COMPLETE = """
 UPDATE chunks SET part_key = $4, part_size = $5, leased_until = NULL,
     succeeded = $6, failed = $7, cancelled = $8, errors = $9
 -- Once more by the same worker: the answer to the first try was lost.
@@ -108,18 +108,18 @@ RETURNING 1
 """
 
 
-async def settle(
+async def complete(
     connection: Connection,
     batch: BatchId,
     chunk: Chunk,
     *,
     part_key: str,
     part_size: int,
-    tally: Tally,
+    tally: LineCounts,
 ) -> bool:
     """Record the chunk's results; False if they are not wanted: another worker has taken it."""
     settled = await connection.fetchval(
-        _SETTLE,
+        _COMPLETE,
         batch,
         chunk.no,
         chunk.token,
@@ -133,22 +133,22 @@ async def settle(
     return settled is not None
 
 
-_GIVE_BACK = """
+_RELEASE = """
 UPDATE chunks SET returned = returned + 1, leased_until = NULL
 WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
 """
 
 
-async def give_back(connection: Connection, batch: BatchId, chunk: Chunk) -> None:
+async def release(connection: Connection, batch: BatchId, chunk: Chunk) -> None:
     """Say that its worker is alive and has stopped: it does not count among those that died."""
-    await connection.execute(_GIVE_BACK, batch, chunk.no, chunk.token)
+    await connection.execute(_RELEASE, batch, chunk.no, chunk.token)
 
 
-_ANY_TODO = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"
+_ANY_PENDING = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"
 
 
-async def any_todo(connection: Connection, batch: BatchId) -> bool:
-    found: bool = await connection.fetchval(_ANY_TODO, batch)
+async def any_pending(connection: Connection, batch: BatchId) -> bool:
+    found: bool = await connection.fetchval(_ANY_PENDING, batch)
     return found
 
 
@@ -165,12 +165,12 @@ async def any_running(connection: Connection, batch: BatchId) -> bool:
     return found
 
 
-_SHUT_OUT = "UPDATE chunks SET token = token + 1 WHERE batch = $1 AND part_key IS NULL"
+_FENCE = "UPDATE chunks SET token = token + 1 WHERE batch = $1 AND part_key IS NULL"
 
 
-async def shut_out(connection: Connection, batch: BatchId) -> None:
+async def fence(connection: Connection, batch: BatchId) -> None:
     """Refuse from now on what workers write that were taken for dead."""
-    await connection.execute(_SHUT_OUT, batch)
+    await connection.execute(_FENCE, batch)
 
 
 _ALL = f"SELECT {_COLUMNS} FROM chunks WHERE batch = $1 ORDER BY no"
@@ -194,10 +194,10 @@ WHERE batch = $1 AND errors <> '{}' ORDER BY no
 """
 
 
-async def find_tally(connection: Connection, batch: BatchId) -> Tally:
+async def find_line_counts(connection: Connection, batch: BatchId) -> LineCounts:
     """Add up what became of the lines so far."""
     rows = [*await connection.fetch(_COUNTS, batch), *await connection.fetch(_ERRORS, batch)]
-    return reduce(Tally.plus, map(line_counts.decode, rows), Tally())
+    return reduce(LineCounts.plus, map(line_counts.decode, rows), LineCounts())
 
 
 _DELETE = "DELETE FROM chunks WHERE batch = $1"

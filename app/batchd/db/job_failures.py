@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from batchd.db.connection import Connection
 from batchd.domain.batches import Status
-from batchd.domain.jobs import Job, Trouble
+from batchd.domain.jobs import Job, JobFailure
 
 _REASON_LENGTH = 500
 
@@ -38,11 +38,11 @@ FROM troubles t JOIN batches b USING (batch) ORDER BY t.since LIMIT $1
 """
 
 
-async def find(connection: Connection, *, limit: int) -> Sequence[Trouble]:
+async def find(connection: Connection, *, limit: int) -> Sequence[JobFailure]:
     """Forget what is over; return what is not, the oldest first."""
     await connection.execute(_FORGET)
     return [
-        Trouble(
+        JobFailure(
             job=row["job"],
             batch=row["batch"],
             status=Status(row["status"]),

@@ -5,24 +5,24 @@ from collections.abc import Mapping
 import asyncpg
 import msgspec
 
-from batchd.domain.batches import StatusErrors, Tally
+from batchd.domain.batches import ErrorCount, LineCounts
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(dict[int, StatusErrors])
+_decoder = msgspec.json.Decoder(dict[int, ErrorCount])
 
 
-def encode_errors(errors: Mapping[int, StatusErrors]) -> str:
+def encode_errors(errors: Mapping[int, ErrorCount]) -> str:
     """Return `{"<status>": {"count": …, "lines": […]}}`."""
     return _encoder.encode(errors).decode()
 
 
-def decode_errors(text: str) -> Mapping[int, StatusErrors]:
+def decode_errors(text: str) -> Mapping[int, ErrorCount]:
     return _decoder.decode(text)
 
 
-def decode(row: asyncpg.Record) -> Tally:
+def decode(row: asyncpg.Record) -> LineCounts:
     """Read the columns succeeded, failed, cancelled and errors."""
-    return Tally(
+    return LineCounts(
         succeeded=row["succeeded"],
         failed=row["failed"],
         cancelled=row["cancelled"],

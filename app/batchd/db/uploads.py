@@ -41,14 +41,14 @@ async def insert(connection: Connection, upload: Upload) -> None:
 
 
 # Locked: a batch is made of it, or it is invalidated, but never both at once.
-_FIND_TO_USE = f"SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2 FOR UPDATE"
+_FIND_FOR_UPDATE = f"SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2 FOR UPDATE"
 
 
-async def find_to_use(
+async def find_for_update(
     connection: Connection, account: AccountId, handler: Handler
 ) -> Upload | None:
     """Return the upload and hold it until the transaction ends."""
-    row = await connection.fetchrow(_FIND_TO_USE, account, handler)
+    row = await connection.fetchrow(_FIND_FOR_UPDATE, account, handler)
     return None if row is None else _upload(row)
 
 

@@ -61,40 +61,40 @@ MAX_SAMPLE_LINES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StatusErrors:
+class ErrorCount:
     """The failed lines with one status code."""
 
     count: int
     lines: tuple[int, ...]
     """The line numbers of the first MAX_SAMPLE_LINES of them."""
 
-    def plus(self, later: "StatusErrors") -> "StatusErrors":
+    def plus(self, later: "ErrorCount") -> "ErrorCount":
         """Add those of lines further on in the file."""
-        return StatusErrors(
+        return ErrorCount(
             count=self.count + later.count, lines=(self.lines + later.lines)[:MAX_SAMPLE_LINES]
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class LineCounts:
     """What became of the lines so far."""
 
     succeeded: int = 0
     failed: int = 0
     cancelled: int = 0
-    errors: Mapping[int, StatusErrors] = field(default_factory=dict)
+    errors: Mapping[int, ErrorCount] = field(default_factory=dict)
     """By status code."""
 
     @property
     def done(self) -> int:
         return self.succeeded + self.failed + self.cancelled
 
-    def plus(self, later: "Tally") -> "Tally":
+    def plus(self, later: "LineCounts") -> "LineCounts":
         """Add the tally of lines further on in the file."""
         errors = dict(self.errors)
         for status, found in later.errors.items():
             errors[status] = errors[status].plus(found) if status in errors else found
-        return Tally(
+        return LineCounts(
             succeeded=self.succeeded + later.succeeded,
             failed=self.failed + later.failed,
             cancelled=self.cancelled + later.cancelled,

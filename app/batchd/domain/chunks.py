@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from batchd.domain.batches import Tally
+from batchd.domain.batches import LineCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +25,5 @@ class Chunk:
     """Its results; None: not done."""
     part_size: int = 0
     """Bytes of them."""
-    tally: Tally = field(default_factory=Tally)
+    tally: LineCounts = field(default_factory=LineCounts)
     """What became of its lines so far."""

@@ -76,7 +76,7 @@ def lane_of(batch: Batch, stage: Stage) -> Lane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class JobFailure:
     job: str
     batch: BatchId
     status: Status

@@ -12,10 +12,10 @@ from batchd.domain.users import Caller
 from batchd.settings import Settings
 
 
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
+class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of one call: strings as HTTP brings them, or JSON values as a batch line does.
 
-    A struct, not a dataclass, like Call: each line makes both, and a struct is made faster.
+    A struct, like OperationCall: every line creates both, and a struct is created faster.
     """
 
     path: Mapping[str, object] = {}
@@ -27,7 +27,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class ValidationIssue:
     """Why a line can't be run."""
 
     code: str
@@ -37,7 +37,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class OperationResult:
     """What a direct call would have answered."""
 
     status: int
@@ -52,12 +52,12 @@ class Answer:
         return self.status < 400 if self.success is None else self.success
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     """One line, ready to run."""
 
     caller: Caller
     """The batch's creator, in the role that it has now."""
-    parts: Parts
+    parts: OperationRequest
     key: str
     """The same on every attempt at this line, and of no other line: an idempotency key."""
 
@@ -68,11 +68,11 @@ class Operation(Protocol):
     @property
     def name(self) -> str: ...
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         """Return what a direct call with these parts would be refused for; no side effects."""
         ...
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         """Make the call. An exception becomes a failed line with status 500.
 
         After ProcessingTimeout the call is made again: raise it only if nothing was done.
@@ -81,7 +81,7 @@ class Operation(Protocol):
 
 
 @runtime_checkable
-class SizesChunks(Operation, Protocol):
+class HasChunkSize(Operation, Protocol):
     """An operation that knows how many of its lines are a good piece of work; few are if slow."""
 
     @property
@@ -98,20 +98,22 @@ class OperationSource(Protocol):
     def names(self) -> Iterable[str]: ...
 
 
-def error_answer(error: BatchdError, trace: str) -> Answer:
+def error_answer(error: BatchdError, trace: str) -> OperationResult:
     """Return how the contract presents a failure."""
     body = {"subcode": error.subcode, "trace": trace, "description": error.description}
-    return Answer(status=error.status, body=msgspec.json.encode(body))
+    return OperationResult(status=error.status, body=msgspec.json.encode(body))
 
 
 class Api(Protocol):
     """batchd's own API without HTTP, for the operations that run it in batches."""
 
-    def check(self, operation: str, parts: Parts) -> Sequence[Problem]:
+    def check(self, operation: str, parts: OperationRequest) -> Sequence[ValidationIssue]:
         """Return what the operation's endpoint would refuse these parts for."""
         ...
 
-    async def call(self, operation: str, caller: Caller, parts: Parts) -> Answer:
+    async def call(
+        self, operation: str, caller: Caller, parts: OperationRequest
+    ) -> OperationResult:
         """Answer as the endpoint would: a failure of the contract is an answer too.
 
         Only ProcessingTimeout is raised: nothing was done, and the call may be made again.
@@ -119,7 +121,7 @@ class Api(Protocol):
         ...
 
 
-class FleetRate(Protocol):
+class RateLimiter(Protocol):
     """Bounds calls to somewhere else, those of all workers together."""
 
     async def acquire(self, name: str, per_s: float) -> None:
@@ -136,7 +138,7 @@ class OperationContext:
 
     settings: Settings
     api: Api
-    rate: FleetRate
+    rate: RateLimiter
     taken: Callable[[str], bool]
     """Whether a source must not use this name: it is that of another operation or permission."""
 

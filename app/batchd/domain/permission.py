@@ -36,7 +36,7 @@ class Access:
     owner: UserId | None = None
     """Who made the batch (or the upload) that it is about; None: it is about none that is there.
 
-    The caller, or ANOTHER for whoever else it may be: the answer counts for all of the account's
+    The caller, or OTHER_USER for whoever else it may be: the answer counts for all of the account's
     that are not the caller's, a list of them included.
     """
 
@@ -46,7 +46,7 @@ class Access:
         return self.owner is None or self.owner == self.caller.user
 
 
-ANOTHER = UserId(UUID(int=0))
+OTHER_USER = UserId(UUID(int=0))
 """Stands for every user that is not the caller."""
 
 
@@ -76,7 +76,7 @@ class Statement:
 class Role:
     role: str
     inherits: tuple[str, ...]
-    """Whose statements it has as well, near ones first; they are among `statements`."""
+    """OwnershipScope statements it has as well, near ones first; they are among `statements`."""
     statements: tuple[Statement, ...]
 
 

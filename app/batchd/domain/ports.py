@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 
-class NotStartable(Exception):
+class StartupError(Exception):
     """Raised by a plugin's factory that can't do its work: nothing starts, and this is why."""
 
 

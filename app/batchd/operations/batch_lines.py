@@ -4,10 +4,15 @@ import logging
 from collections.abc import Sequence
 
 from batchd.domain.errors import BatchdError, ProcessingTimeout, RequestFormat
-from batchd.domain.operations import Answer, Parts, Problem, error_answer
+from batchd.domain.operations import (
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
+    error_answer,
+)
 from batchd.domain.users import Caller
 from batchd.observability import logs
-from batchd.operations.parsing import FormError, encode
+from batchd.operations.parsing import InvalidRequest, encode
 from batchd.operations.table import BY_NAME
 from batchd.services.container import ApiServices
 
@@ -20,20 +25,26 @@ class LocalApi:
     def __init__(self, services: ApiServices) -> None:
         self._services = services
 
-    def check(self, operation: str, parts: Parts) -> Sequence[Problem]:
+    def check(self, operation: str, parts: OperationRequest) -> Sequence[ValidationIssue]:
         """Return what the operation's endpoint would refuse these parts for."""
         endpoint = BY_NAME[operation]
         problems = []
         if endpoint.body_form is None and parts.body is not None:
             message = "This operation takes no body."
-            problems.append(Problem(code=RequestFormat.name, pointer="/body", message=message))
+            problems.append(
+                ValidationIssue(code=RequestFormat.name, pointer="/body", message=message)
+            )
         try:
             endpoint.form(parts)
-        except FormError as error:
-            problems.append(Problem(code=error.name, pointer=error.pointer, message=error.message))
+        except InvalidRequest as error:
+            problems.append(
+                ValidationIssue(code=error.name, pointer=error.pointer, message=error.message)
+            )
         return problems
 
-    async def call(self, operation: str, caller: Caller, parts: Parts) -> Answer:
+    async def call(
+        self, operation: str, caller: Caller, parts: OperationRequest
+    ) -> OperationResult:
         """Answer as the endpoint would; only ProcessingTimeout is raised."""
         endpoint = BY_NAME[operation]
         try:
@@ -44,4 +55,4 @@ class LocalApi:
             trace = logs.current_trace()
             logger.info("%s: %s", operation, error.name, extra={"trace": trace})
             return error_answer(error, trace)
-        return Answer(status=endpoint.success, body=encode(answer))
+        return OperationResult(status=endpoint.success, body=encode(answer))

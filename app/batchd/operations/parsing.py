@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import msgspec
 
 from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson, RequestFormat
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ _BOOLEANS: Mapping[object, bool] = {
 }
 
 
-class FormError(RequestFormat):
+class InvalidRequest(RequestFormat):
     """A part does not have its form; `pointer` says where (JSON Pointer into the parts)."""
 
     def __init__(self, pointer: str, message: str) -> None:
@@ -51,16 +51,16 @@ class FormError(RequestFormat):
         self.message = message
 
 
-def read_path(parts: Parts, form: type[T]) -> T:
+def read_path(parts: OperationRequest, form: type[T]) -> T:
     return _convert(parts.path, form, "/path")
 
 
-def read_query(parts: Parts, form: type[T]) -> T:
+def read_query(parts: OperationRequest, form: type[T]) -> T:
     return _convert(parts.query, form, "/query")
 
 
-def read_body(parts: Parts, form: type[T]) -> T:
-    """Raises NotAValidJson, InvalidCharacters, or why the body was not taken, besides FormError."""
+def read_body(parts: OperationRequest, form: type[T]) -> T:
+    """Raises NotAValidJson, InvalidCharacters, InvalidRequest, or the error in the body's place."""
     body = parts.body
     if isinstance(body, BatchdError):
         raise body
@@ -84,7 +84,7 @@ def _decode(body: bytes) -> object:
 def _convert(value: object, form: type[T], pointer: str, *, strict: bool = False) -> T:
     """`strict`: a string is no number. What comes in a URL is always a string."""
     if value is None:
-        raise FormError(pointer, "It is missing.")
+        raise InvalidRequest(pointer, "It is missing.")
     if not strict and isinstance(value, Mapping):
         value = {name: _plain(form, name, item, pointer) for name, item in value.items()}
     try:
@@ -93,7 +93,7 @@ def _convert(value: object, form: type[T], pointer: str, *, strict: bool = False
         raise _explain(str(error), pointer) from None
 
 
-def _explain(error: str, pointer: str) -> FormError:
+def _explain(error: str, pointer: str) -> InvalidRequest:
     """Put msgspec's message into the terms of the caller."""
     message, _, place = error.partition(" - at ")
     in_key = place.startswith("`key` in ")
@@ -108,7 +108,7 @@ def _explain(error: str, pointer: str) -> FormError:
     missing = _MISSING.fullmatch(message)
     if missing:
         message, place = "It is missing.", f"{place}/{missing[1]}"
-    return FormError(pointer + place, message.rstrip(".") + ".")
+    return InvalidRequest(pointer + place, message.rstrip(".") + ".")
 
 
 def _plain(form: type[object], name: str, value: object, pointer: str) -> object:
@@ -117,16 +117,16 @@ def _plain(form: type[object], name: str, value: object, pointer: str) -> object
     if kind is bool and not isinstance(value, list):
         known = _BOOLEANS.get(value) if isinstance(value, str | int) else None
         if known is None:
-            raise FormError(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
+            raise InvalidRequest(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
         return known
     if isinstance(value, list):
-        raise FormError(f"{pointer}/{name}", "It is given more than once.")
+        raise InvalidRequest(f"{pointer}/{name}", "It is given more than once.")
     if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
-        raise FormError(f"{pointer}/{name}", "It must be a whole number.")
+        raise InvalidRequest(f"{pointer}/{name}", "It must be a whole number.")
     if isinstance(value, str) and value.strip() != value:
-        raise FormError(f"{pointer}/{name}", "There is a space before or after it.")
+        raise InvalidRequest(f"{pointer}/{name}", "There is a space before or after it.")
     if isinstance(value, float) and not math.isfinite(value):
-        raise FormError(f"{pointer}/{name}", "It is not a finite number.")
+        raise InvalidRequest(f"{pointer}/{name}", "It is not a finite number.")
     return value
 
 

@@ -16,12 +16,12 @@ from msgspec import UNSET, Meta, UnsetType
 from batchd.domain import commands
 from batchd.domain.batches import Status
 from batchd.domain.ids import BatchId, Handler
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 from batchd.operations.parsing import (
     KEY_PATTERN,
     SHA256_PATTERN,
     UUID_PATTERN,
-    FormError,
+    InvalidRequest,
     encode,
     read_body,
     read_path,
@@ -155,18 +155,18 @@ class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     oldest_first: bool
 
 
-def get_batch(parts: Parts) -> commands.GetBatch:
+def get_batch(parts: OperationRequest) -> commands.GetBatch:
     batch = _batch(parts)
     if not parts.query:  # nearly always; it spares a quarter of the way
         return commands.GetBatch(batch=batch, download=False, expand=frozenset())
     query = read_query(parts, GetBatchQuery)
     expand = frozenset(query.expand.split(",")) if query.expand else frozenset()
     if not expand <= set(EXPANDABLE):
-        raise FormError("/query/expand", f"It must be a list of {', '.join(EXPANDABLE)}.")
+        raise InvalidRequest("/query/expand", f"It must be a list of {', '.join(EXPANDABLE)}.")
     return commands.GetBatch(batch=batch, download=query.download, expand=expand)
 
 
-def get_batches(parts: Parts) -> commands.GetBatches:
+def get_batches(parts: OperationRequest) -> commands.GetBatches:
     query = read_query(parts, GetBatchesQuery)
     wanted = commands.GetBatches(
         limit=query.limit,
@@ -181,13 +181,13 @@ def get_batches(parts: Parts) -> commands.GetBatches:
     return dataclasses.replace(wanted, cursor=cursor)
 
 
-def create_batch(parts: Parts) -> commands.CreateBatch:
+def create_batch(parts: OperationRequest) -> commands.CreateBatch:
     read_query(parts, NoQuery)
     body = read_body(parts, CreateBatchBody)
     key = parts.idempotency_key
     if key is not None and not _KEY.fullmatch(key):
         message = f"It must have 1 to {MAX_KEY_LENGTH} printable ASCII characters."
-        raise FormError("/headers/Idempotency-Key", message)
+        raise InvalidRequest("/headers/Idempotency-Key", message)
     return commands.CreateBatch(
         handler=Handler(UUID(body.handler)),
         operation=body.operation,
@@ -198,29 +198,29 @@ def create_batch(parts: Parts) -> commands.CreateBatch:
     )
 
 
-def update_batch(parts: Parts) -> commands.CancelBatch:
+def update_batch(parts: OperationRequest) -> commands.CancelBatch:
     batch = _batch(parts)
     read_query(parts, NoQuery)
     read_body(parts, UpdateBatchBody)
     return commands.CancelBatch(batch=batch)
 
 
-def delete_batch(parts: Parts) -> commands.DeleteBatch:
+def delete_batch(parts: OperationRequest) -> commands.DeleteBatch:
     read_query(parts, NoQuery)
     return commands.DeleteBatch(batch=_batch(parts))
 
 
-def invalidate_upload_url(parts: Parts) -> commands.InvalidateUpload:
+def invalidate_upload_url(parts: OperationRequest) -> commands.InvalidateUpload:
     read_query(parts, NoQuery)
     return commands.InvalidateUpload(handler=Handler(UUID(read_path(parts, HandlerPath).handler)))
 
 
-def get_user_role(parts: Parts) -> commands.GetUserRole:
+def get_user_role(parts: OperationRequest) -> commands.GetUserRole:
     read_query(parts, NoQuery)
     return commands.GetUserRole(role=read_path(parts, RolePath).role)
 
 
-def nothing(parts: Parts) -> None:
+def nothing(parts: OperationRequest) -> None:
     """For the operations that take no parameters."""
     read_query(parts, NoQuery)
 
@@ -240,13 +240,15 @@ def decode_cursor(text: str, *, oldest_first: bool) -> commands.Cursor:
             created_ts=to_datetime(record.created_ms / 1000), batch=BatchId(record.batch)
         )
     except (ValueError, OverflowError, OSError):
-        raise FormError("/query/cursor", "It is not a cursor that this API gave.") from None
+        raise InvalidRequest("/query/cursor", "It is not a cursor that this API gave.") from None
     if record.oldest_first != oldest_first:
-        raise FormError("/query/cursor", "It belongs to a list in the other order: keep ge and le.")
+        raise InvalidRequest(
+            "/query/cursor", "It belongs to a list in the other order: keep ge and le."
+        )
     return cursor
 
 
-def _batch(parts: Parts) -> BatchId:
+def _batch(parts: OperationRequest) -> BatchId:
     batch = parts.path.get("batch")
     if not isinstance(batch, str) or len(parts.path) != 1 or not _UUID.fullmatch(batch):
         # Only to say what is wrong: it takes five times as long.
@@ -258,4 +260,6 @@ def _statuses(text: str) -> frozenset[Status]:
     try:
         return frozenset(Status(name) for name in text.split(","))
     except ValueError:
-        raise FormError("/query/status", f"It must be a list of {', '.join(Status)}.") from None
+        raise InvalidRequest(
+            "/query/status", f"It must be a list of {', '.join(Status)}."
+        ) from None

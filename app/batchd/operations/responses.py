@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ResultsFile, Status, Tally
+from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, LineCounts, ResultsFile, Status
 from batchd.domain.ids import BatchId, Handler
 from batchd.domain.permission import Role
 from batchd.domain.ports import SignedUrl
@@ -22,14 +22,14 @@ _Count = Annotated[int, Meta(ge=0)]
 _Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
 
 
-class DownloadAnswer(msgspec.Struct, frozen=True):
+class DownloadResponse(msgspec.Struct, frozen=True):
     """Where to get the results or the validation report, without any other credential."""
 
     validity_ts: Annotated[float, Meta(description="When the URL stops working.")]
     url: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 
 
-class ProgressAnswer(msgspec.Struct, frozen=True):
+class ProgressResponse(msgspec.Struct, frozen=True):
     """Lines. `total` and `remaining` are null before the file has been validated."""
 
     total: _Count | None
@@ -39,7 +39,7 @@ class ProgressAnswer(msgspec.Struct, frozen=True):
     remaining: _Count | None
 
 
-class StatusErrorsAnswer(msgspec.Struct, frozen=True):
+class ErrorCountResponse(msgspec.Struct, frozen=True):
     """The failed lines with one HTTP status."""
 
     count: Annotated[int, Meta(ge=1)]
@@ -49,13 +49,13 @@ class StatusErrorsAnswer(msgspec.Struct, frozen=True):
     ]
 
 
-class ResultsAnswer(msgspec.Struct, frozen=True):
+class ResultsFileResponse(msgspec.Struct, frozen=True):
     size: Annotated[int, Meta(ge=0, description="Bytes.")]
     lines: _Count
     sha256: _Sha256
 
 
-class BatchAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """A batch. `hash` is there if one was given, `download` if it was asked for and there is one.
 
     The attributes after these are there if `expand` names them.
@@ -66,24 +66,24 @@ class BatchAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Status
     updated_ts: _Timestamp
     hash: _Sha256 | UnsetType = UNSET
-    download: DownloadAnswer | UnsetType = UNSET
+    download: DownloadResponse | UnsetType = UNSET
     operation: str | UnsetType = UNSET
     batch_dict: (
         Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})] | UnsetType | None
     ) = UNSET
     priority: int | UnsetType = UNSET
-    progress: ProgressAnswer | UnsetType = UNSET
+    progress: ProgressResponse | UnsetType = UNSET
     errors: (
         Annotated[
-            dict[Annotated[str, Meta(pattern="^[1-5][0-9]{2}$")], StatusErrorsAnswer],
+            dict[Annotated[str, Meta(pattern="^[1-5][0-9]{2}$")], ErrorCountResponse],
             Meta(description="By HTTP status."),
         ]
         | UnsetType
     ) = UNSET
-    results: ResultsAnswer | UnsetType | None = UNSET
+    results: ResultsFileResponse | UnsetType | None = UNSET
 
 
-class BatchesAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class BatchListResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     batches: Annotated[
         dict[BatchId, Status],
         Meta(
@@ -96,23 +96,23 @@ class BatchesAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     )
 
 
-class UploadAnswer(msgspec.Struct, frozen=True):
+class UploadResponse(msgspec.Struct, frozen=True):
     url: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
     handler: UUID
     validity_ts: _Timestamp
 
 
-class HandlerAnswer(msgspec.Struct, frozen=True):
+class HandlerResponse(msgspec.Struct, frozen=True):
     handler: UUID
 
 
-class CallerAnswer(msgspec.Struct, frozen=True):
+class CallerResponse(msgspec.Struct, frozen=True):
     account: UUID
     user: UUID
     role: str
 
 
-class StatementAnswer(msgspec.Struct, frozen=True):
+class StatementResponse(msgspec.Struct, frozen=True):
     """What a role is allowed, or denied. What is denied is not allowed by any other statement."""
 
     effect: Literal["allow", "deny"]
@@ -126,7 +126,7 @@ class StatementAnswer(msgspec.Struct, frozen=True):
     ]
 
 
-class RoleAnswer(msgspec.Struct, frozen=True):
+class RoleResponse(msgspec.Struct, frozen=True):
     """A role. What no statement of it allows, it may not do."""
 
     role: str
@@ -134,27 +134,27 @@ class RoleAnswer(msgspec.Struct, frozen=True):
         tuple[str, ...],
         Meta(description="The roles whose statements it has; these are among `statements`."),
     ]
-    statements: tuple[StatementAnswer, ...]
+    statements: tuple[StatementResponse, ...]
 
 
-class RolesAnswer(msgspec.Struct, frozen=True):
-    roles: Annotated[tuple[RoleAnswer, ...], Meta(description="By name.")]
+class RoleListResponse(msgspec.Struct, frozen=True):
+    roles: Annotated[tuple[RoleResponse, ...], Meta(description="By name.")]
 
 
-class ErrorAnswer(msgspec.Struct, frozen=True):
+class ErrorResponse(msgspec.Struct, frozen=True):
     subcode: int
     trace: Annotated[str, Meta(description="Unique to this failure; also in the log.")]
     description: Annotated[str, Meta(description="What is wrong and what to do.")]
 
 
-_NOTHING_DONE = Tally()
+_NOTHING_DONE = LineCounts()
 
 
-def batch(view: BatchView) -> BatchAnswer:
+def batch(view: BatchView) -> BatchResponse:
     shown = view.batch
     tally = view.tally or _NOTHING_DONE
     expand = view.expand
-    return BatchAnswer(
+    return BatchResponse(
         batch=shown.batch,
         created_ts=to_seconds(shown.created_ts),
         status=shown.status,
@@ -170,31 +170,31 @@ def batch(view: BatchView) -> BatchAnswer:
     )
 
 
-def batches(page: BatchPage) -> BatchesAnswer:
+def batches(page: BatchPage) -> BatchListResponse:
     cursor: str | UnsetType = UNSET
     if page.cursor is not None:
         cursor = encode_cursor(page.cursor, oldest_first=page.oldest_first)
-    return BatchesAnswer(batches=dict(page.batches), cursor=cursor)
+    return BatchListResponse(batches=dict(page.batches), cursor=cursor)
 
 
-def upload(new: NewUpload) -> UploadAnswer:
-    return UploadAnswer(url=new.url, handler=new.handler, validity_ts=to_seconds(new.validity_ts))
+def upload(new: NewUpload) -> UploadResponse:
+    return UploadResponse(url=new.url, handler=new.handler, validity_ts=to_seconds(new.validity_ts))
 
 
-def handler(invalidated: Handler) -> HandlerAnswer:
-    return HandlerAnswer(handler=invalidated)
+def handler(invalidated: Handler) -> HandlerResponse:
+    return HandlerResponse(handler=invalidated)
 
 
-def caller(who: Caller) -> CallerAnswer:
-    return CallerAnswer(account=who.account, user=who.user, role=who.role)
+def caller(who: Caller) -> CallerResponse:
+    return CallerResponse(account=who.account, user=who.user, role=who.role)
 
 
-def role(shown: Role) -> RoleAnswer:
-    return RoleAnswer(
+def role(shown: Role) -> RoleResponse:
+    return RoleResponse(
         role=shown.role,
         inherits=shown.inherits,
         statements=tuple(
-            StatementAnswer(
+            StatementResponse(
                 effect=statement.effect,
                 actions=statement.actions,
                 account=statement.account,
@@ -205,20 +205,20 @@ def role(shown: Role) -> RoleAnswer:
     )
 
 
-def roles(shown: Iterable[Role]) -> RolesAnswer:
-    return RolesAnswer(roles=tuple(map(role, shown)))
+def roles(shown: Iterable[Role]) -> RoleListResponse:
+    return RoleListResponse(roles=tuple(map(role, shown)))
 
 
-def _download(signed: SignedUrl) -> DownloadAnswer:
-    return DownloadAnswer(validity_ts=to_seconds(signed.validity_ts), url=signed.url)
+def _download(signed: SignedUrl) -> DownloadResponse:
+    return DownloadResponse(validity_ts=to_seconds(signed.validity_ts), url=signed.url)
 
 
 def _batch_dict(shown: Batch) -> msgspec.Raw | None:
     return None if shown.batch_dict is None else msgspec.Raw(shown.batch_dict)
 
 
-def _progress(shown: Batch, tally: Tally) -> ProgressAnswer:
-    return ProgressAnswer(
+def _progress(shown: Batch, tally: LineCounts) -> ProgressResponse:
+    return ProgressResponse(
         total=shown.lines,
         succeeded=tally.succeeded,
         failed=tally.failed,
@@ -227,14 +227,14 @@ def _progress(shown: Batch, tally: Tally) -> ProgressAnswer:
     )
 
 
-def _errors(tally: Tally) -> dict[str, StatusErrorsAnswer]:
+def _errors(tally: LineCounts) -> dict[str, ErrorCountResponse]:
     return {
-        str(status): StatusErrorsAnswer(count=found.count, lines=found.lines)
+        str(status): ErrorCountResponse(count=found.count, lines=found.lines)
         for status, found in tally.errors.items()
     }
 
 
-def _results(results: ResultsFile | None) -> ResultsAnswer | None:
+def _results(results: ResultsFile | None) -> ResultsFileResponse | None:
     if results is None:
         return None
-    return ResultsAnswer(size=results.size, lines=results.lines, sha256=results.sha256)
+    return ResultsFileResponse(size=results.size, lines=results.lines, sha256=results.sha256)

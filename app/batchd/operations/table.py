@@ -17,7 +17,7 @@ from batchd.domain.errors import (
     QuotaViolation,
     RequestFormat,
 )
-from batchd.domain.operations import Parts
+from batchd.domain.operations import OperationRequest
 from batchd.domain.users import Caller
 from batchd.operations import requests, responses
 from batchd.services.container import ApiServices
@@ -39,53 +39,55 @@ class Endpoint:
     success: int = 200
     errors: tuple[type[BatchdError], ...]
     """Those of its own, besides what any call may meet (401, 429, 500, 503)."""
-    form: Callable[[Parts], object]
+    form: Callable[[OperationRequest], object]
     """Parses the parts; raises what the contract says of malformed requests."""
-    act: Callable[[ApiServices, Caller, Parts], Awaitable[msgspec.Struct]]
+    act: Callable[[ApiServices, Caller, OperationRequest], Awaitable[msgspec.Struct]]
 
 
-async def _get_batch(services: ApiServices, caller: Caller, parts: Parts) -> responses.BatchAnswer:
+async def _get_batch(
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.BatchResponse:
     view = await services.batches.get(caller, lambda: requests.get_batch(parts))
     return responses.batch(view)
 
 
 async def _get_batches(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.BatchesAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.BatchListResponse:
     page = await services.batches.get_page(caller, lambda: requests.get_batches(parts))
     return responses.batches(page)
 
 
 async def _create_batch(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.BatchAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.BatchResponse:
     view = await services.creation.create(caller, lambda: requests.create_batch(parts))
     return responses.batch(view)
 
 
 async def _update_batch(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.BatchAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.BatchResponse:
     view = await services.batches.cancel(caller, lambda: requests.update_batch(parts))
     return responses.batch(view)
 
 
 async def _delete_batch(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.BatchAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.BatchResponse:
     view = await services.batches.delete(caller, lambda: requests.delete_batch(parts))
     return responses.batch(view)
 
 
 async def _create_upload_url(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.UploadAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.UploadResponse:
     return responses.upload(await services.uploads.create(caller, lambda: requests.nothing(parts)))
 
 
 async def _invalidate_upload_url(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.HandlerAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.HandlerResponse:
     handler = await services.uploads.invalidate(
         caller, lambda: requests.invalidate_upload_url(parts)
     )
@@ -93,18 +95,20 @@ async def _invalidate_upload_url(
 
 
 async def _get_user_roles(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.RolesAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.RoleListResponse:
     return responses.roles(await services.roles.get_all(caller, lambda: requests.nothing(parts)))
 
 
 async def _get_user_role(
-    services: ApiServices, caller: Caller, parts: Parts
-) -> responses.RoleAnswer:
+    services: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.RoleResponse:
     return responses.role(await services.roles.get(caller, lambda: requests.get_user_role(parts)))
 
 
-async def _who_am_i(_: ApiServices, caller: Caller, parts: Parts) -> responses.CallerAnswer:
+async def _who_am_i(
+    _: ApiServices, caller: Caller, parts: OperationRequest
+) -> responses.CallerResponse:
     requests.nothing(parts)
     return responses.caller(caller)
 
@@ -119,7 +123,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/batches/{batch}",
         path_form=requests.BatchPath,
         query_form=requests.GetBatchQuery,
-        answer=responses.BatchAnswer,
+        answer=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
         form=requests.get_batch,
         act=_get_batch,
@@ -130,7 +134,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/batches",
         query_form=requests.GetBatchesQuery,
-        answer=responses.BatchesAnswer,
+        answer=responses.BatchListResponse,
         errors=(AccessForbidden, RequestFormat),
         form=requests.get_batches,
         act=_get_batches,
@@ -142,7 +146,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/batches",
         body_form=requests.CreateBatchBody,
         takes_idempotency_key=True,
-        answer=responses.BatchAnswer,
+        answer=responses.BatchResponse,
         success=201,
         errors=(
             AccessForbidden,
@@ -163,7 +167,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         path="/batches/{batch}",
         path_form=requests.BatchPath,
         body_form=requests.UpdateBatchBody,
-        answer=responses.BatchAnswer,
+        answer=responses.BatchResponse,
         errors=(
             AccessForbidden,
             RequestFormat,
@@ -181,7 +185,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="DELETE",
         path="/batches/{batch}",
         path_form=requests.BatchPath,
-        answer=responses.BatchAnswer,
+        answer=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, OperationOrderViolation),
         form=requests.delete_batch,
         act=_delete_batch,
@@ -191,7 +195,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="Get a temporary URL to upload a batch file to",
         method="POST",
         path="/cache",
-        answer=responses.UploadAnswer,
+        answer=responses.UploadResponse,
         success=201,
         errors=(AccessForbidden, RequestFormat),
         form=requests.nothing,
@@ -203,7 +207,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="DELETE",
         path="/cache/{handler}",
         path_form=requests.HandlerPath,
-        answer=responses.HandlerAnswer,
+        answer=responses.HandlerResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, IdempotencyViolation),
         form=requests.invalidate_upload_url,
         act=_invalidate_upload_url,
@@ -213,7 +217,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="See what each role may do",
         method="GET",
         path="/roles",
-        answer=responses.RolesAnswer,
+        answer=responses.RoleListResponse,
         errors=(AccessForbidden, RequestFormat),
         form=requests.nothing,
         act=_get_user_roles,
@@ -224,7 +228,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="GET",
         path="/roles/{role}",
         path_form=requests.RolePath,
-        answer=responses.RoleAnswer,
+        answer=responses.RoleResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
         form=requests.get_user_role,
         act=_get_user_role,
@@ -234,7 +238,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         summary="See who you are",
         method="GET",
         path="/whoami",
-        answer=responses.CallerAnswer,
+        answer=responses.CallerResponse,
         errors=(RequestFormat,),
         form=requests.nothing,
         act=_who_am_i,

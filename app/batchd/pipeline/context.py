@@ -12,8 +12,8 @@ from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, Storage
 from batchd.domain.storage_keys import batch_prefix
 from batchd.pipeline.cancellations import Cancellations
-from batchd.services.authorization import Gate
-from batchd.services.operation_registry import Operations
+from batchd.services.authorization import PermissionChecker
+from batchd.services.operation_registry import OperationRegistry
 from batchd.services.users import Users
 from batchd.settings import Settings
 
@@ -21,59 +21,57 @@ _CHECK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class PipelineContext:
     database: Database
     storage: Storage
-    gate: Gate
+    permissions: PermissionChecker
     users: Users
-    operations: Operations
+    operations: OperationRegistry
     cancellations: Cancellations
     clock: Clock
     settings: Settings
 
 
-class Superseded(Exception):
+class ClaimLost(Exception):
     """The batch has gone on without this worker: it was cancelled, or another worker has it."""
 
 
-class Hold:
+class StageClaim:
     """An attempt at a stage, as long as it is the valid one."""
 
-    def __init__(self, context: Context, batch: Batch) -> None:
+    def __init__(self, context: PipelineContext, batch: Batch) -> None:
         self._context = context
         self._batch = batch
         self._checked = time.monotonic()
 
     async def check(self) -> None:
-        """Raise Superseded if the batch has gone on. Asks the database twice a second at most."""
+        """Raise ClaimLost if the batch has gone on. Asks the database twice a second at most."""
         if time.monotonic() - self._checked < _CHECK_EVERY_S:
             return
         batch = self._batch
         async with self._context.database.connection() as connection:
-            held = await batches.is_held(
+            held = await batches.is_claimed(
                 connection, batch.batch, status=batch.status, attempt=batch.attempt
             )
         if not held:
-            raise Superseded(
-                f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}"
-            )
+            raise ClaimLost(f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}")
         self._checked = time.monotonic()
 
 
-async def begin(context: Context, batch: BatchId, status: Status) -> Batch | None:
+async def begin(context: PipelineContext, batch: BatchId, status: Status) -> Batch | None:
     """Take the batch for a new attempt at a stage; None if it is not there to be taken."""
     async with context.database.transaction() as connection:
-        return await batches.take(connection, batch, status, now=context.clock.now())
+        return await batches.claim(connection, batch, status, now=context.clock.now())
 
 
 @asynccontextmanager
 async def advance(
-    context: Context, batch: Batch, status: Status, *, or_remove: str
+    context: PipelineContext, batch: Batch, status: Status, *, or_remove: str
 ) -> AsyncIterator[tuple[Connection, Batch]]:
     """Move the batch on by our attempt; the block records what belongs to it, all or nothing.
 
     If the batch has gone on without us, the file that was made for it is removed instead, and
-    Superseded raised.
+    ClaimLost raised.
     """
     async with context.database.transaction() as connection:
         moved = await batches.move(
@@ -83,10 +81,10 @@ async def advance(
             yield connection, moved
     if moved is None:
         await context.storage.delete([or_remove])
-        raise Superseded(f"{batch.batch} was cancelled, or made {status} by another worker")
+        raise ClaimLost(f"{batch.batch} was cancelled, or made {status} by another worker")
 
 
-async def tidy(context: Context, batch: Batch, *, keep: str | None) -> None:
+async def tidy(context: PipelineContext, batch: Batch, *, keep: str | None) -> None:
     """Remove the batch's files but one; also what workers left that died on the way."""
     prefix = batch_prefix(batch)
     unwanted = [key async for key in context.storage.list_keys(prefix) if key != keep]

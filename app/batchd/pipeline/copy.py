@@ -9,11 +9,11 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import copy_key, upload_key
-from batchd.pipeline.context import Context, Hold, advance, begin, tidy
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, begin, tidy
 from batchd.queue import jobs
 
 
-async def copy(context: Context, batch_id: BatchId) -> None:
+async def copy(context: PipelineContext, batch_id: BatchId) -> None:
     """Copy the upload and hold the copy against the hash; what runs later is what was hashed."""
     batch = await begin(context, batch_id, Status.COPYING)
     if batch is None:
@@ -35,16 +35,16 @@ async def copy(context: Context, batch_id: BatchId) -> None:
     await context.storage.delete([upload_key(batch.account, batch.handler)])
 
 
-async def give_up_copy(context: Context, batch_id: BatchId) -> None:
+async def give_up_copy(context: PipelineContext, batch_id: BatchId) -> None:
     """Let the validation report tell that there is no copy."""
     batch = await begin(context, batch_id, Status.COPYING)
     if batch is not None:
         await _keep(context, batch, General.name)
 
 
-async def _copy(context: Context, batch: Batch) -> tuple[str, str | None]:
+async def _copy(context: PipelineContext, batch: Batch) -> tuple[str, str | None]:
     """Return the SHA-256 of the copy, and what is wrong with the upload as a whole."""
-    hold = Hold(context, batch)
+    hold = StageClaim(context, batch)
     digest = hashlib.sha256()
     size = 0
     try:
@@ -65,7 +65,7 @@ async def _copy(context: Context, batch: Batch) -> tuple[str, str | None]:
     return digest.hexdigest(), None
 
 
-async def _keep(context: Context, batch: Batch, problem: str | None) -> None:
+async def _keep(context: PipelineContext, batch: Batch, problem: str | None) -> None:
     key = copy_key(batch)
     async with advance(context, batch, Status.COPIED, or_remove=key) as (connection, copied):
         await batches.set_input(connection, batch.batch, key=key, problem=problem)

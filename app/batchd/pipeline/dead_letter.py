@@ -5,13 +5,13 @@ from typing import assert_never
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
-from batchd.pipeline.context import Context
+from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.copy import give_up_copy
 from batchd.pipeline.results import write_results
 from batchd.pipeline.validate.stage import give_up_validation
 
 
-async def give_up(context: Context, job: Job) -> None:
+async def give_up(context: PipelineContext, job: Job) -> None:
     """End the job's stage in the way that is left. May fail as well: then it is tried again."""
     match job.stage:
         case Stage.COPY:

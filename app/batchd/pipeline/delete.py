@@ -3,10 +3,10 @@
 from batchd.db import batches
 from batchd.domain.batches import END_STATUSES, Status
 from batchd.domain.ids import BatchId
-from batchd.pipeline.context import Context, tidy
+from batchd.pipeline.context import PipelineContext, tidy
 
 
-async def tidy_up(context: Context, batch_id: BatchId) -> None:
+async def tidy_up(context: PipelineContext, batch_id: BatchId) -> None:
     """Remove the files of a batch at an end but what can be downloaded."""
     async with context.database.connection() as connection:
         batch = await batches.find_any(connection, batch_id)
@@ -14,7 +14,7 @@ async def tidy_up(context: Context, batch_id: BatchId) -> None:
         await tidy(context, batch, keep=batch.download_key)
 
 
-async def remove(context: Context, batch_id: BatchId) -> None:
+async def remove(context: PipelineContext, batch_id: BatchId) -> None:
     async with context.database.connection() as connection:
         batch = await batches.find_any(connection, batch_id)
     if batch is None or batch.status is not Status.DELETING:

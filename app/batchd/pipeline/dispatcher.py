@@ -9,7 +9,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.observability import metrics
 from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
-from batchd.pipeline.context import Context, Superseded
+from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.copy import copy
 from batchd.pipeline.dead_letter import give_up
 from batchd.pipeline.delete import remove, tidy_up
@@ -23,29 +23,29 @@ from batchd.services.uploads import Uploads
 logger = logging.getLogger(__name__)
 
 
-MAX_DEFECTS = 5
+MAX_FAILURES = 5
 """Failures of a job that another try would probably not help; then its batch goes on without."""
 
 
-class Lifecycle:
-    def __init__(self, context: Context, uploads: Uploads) -> None:
+class Dispatcher:
+    def __init__(self, context: PipelineContext, uploads: Uploads) -> None:
         self._context = context
         self._uploads = uploads
 
     async def handle(self, job: Job) -> None:
         """Do what the job asks for. An exception means: try again later, nothing is lost.
 
-        What fails again and again is noted with its reason, and given up after MAX_DEFECTS.
+        What fails again and again is noted with its reason, and given up after MAX_FAILURES.
         """
         try:
             await self._handle(job)
         except TryLater:
             raise
-        except Superseded as reason:
+        except ClaimLost as reason:
             logger.info("%s ends early: %s", job.key, reason)
         except Exception as error:
             defects = await self._note(job, error)
-            if defects < MAX_DEFECTS:
+            if defects < MAX_FAILURES:
                 raise
             logger.exception("%s is given up", job.key)
             metrics.GIVEN_UP.labels(job.stage).inc()

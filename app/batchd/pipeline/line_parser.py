@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from batchd.domain.operations import Operation, Parts, Problem
+from batchd.domain.operations import Operation, OperationRequest, ValidationIssue
 from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64
@@ -21,19 +21,19 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 class ParsedLine(msgspec.Struct, frozen=True):
     id: str | None
-    parts: Parts
+    parts: OperationRequest
 
 
 class BadLine(Exception):
     """The line is not valid; `problems` says all that is wrong, `id` is its id where it has one."""
 
-    def __init__(self, problems: list[Problem], line_id: str | None = None) -> None:
+    def __init__(self, problems: list[ValidationIssue], line_id: str | None = None) -> None:
         super().__init__(problems)
         self.problems = problems
         self.id = line_id
 
 
-_TWICE = Problem(
+_TWICE = ValidationIssue(
     code="request_format",
     pointer="",
     message="A part is given twice, once with a wrong value.",
@@ -57,7 +57,7 @@ def parse(data: bytes, *, number: int) -> ParsedLine:
         raise _diagnose(data)
     return ParsedLine(
         line_id,
-        Parts(
+        OperationRequest(
             path=line.path,
             query=line.query,
             body=None if line.body is msgspec.UNSET else line.body,
@@ -80,17 +80,17 @@ def _diagnose(data: bytes) -> BadLine:
         text = data.decode()
     except UnicodeDecodeError as error:
         message = f"Byte {error.start + 1} of the line is not UTF-8."
-        return BadLine([Problem(code="invalid_characters", pointer="", message=message)])
+        return BadLine([ValidationIssue(code="invalid_characters", pointer="", message=message)])
     try:
         value = _any_decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError) as error:
         message = f"The line is not JSON: {error}."
         if isinstance(error, RecursionError):
             message = "The line is nested too deeply."
-        return BadLine([Problem(code="not_a_valid_json", pointer="", message=message)])
+        return BadLine([ValidationIssue(code="not_a_valid_json", pointer="", message=message)])
     if not isinstance(value, dict):
         message = "The line is not a JSON object."
-        return BadLine([Problem(code="request_format", pointer="", message=message)])
+        return BadLine([ValidationIssue(code="request_format", pointer="", message=message)])
     line_id = value.get("id")
     return BadLine(_problems(value) or [_TWICE], line_id if _is_id(line_id) else None)
 
@@ -99,7 +99,7 @@ def _is_id(value: object) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= MAX_ID_LENGTH
 
 
-def _problems(line: Mapping[str, object]) -> list[Problem]:
+def _problems(line: Mapping[str, object]) -> list[ValidationIssue]:
     problems = []
     for name, value in line.items():
         if name == "id":
@@ -115,5 +115,7 @@ def _problems(line: Mapping[str, object]) -> list[Problem]:
             wrong = True
         if wrong:
             pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-            problems.append(Problem(code="request_format", pointer=pointer, message=message))
+            problems.append(
+                ValidationIssue(code="request_format", pointer=pointer, message=message)
+            )
     return problems

@@ -4,9 +4,9 @@ import logging
 
 import msgspec
 
-from batchd.domain.batches import MAX_SAMPLE_LINES, StatusErrors, Tally
+from batchd.domain.batches import MAX_SAMPLE_LINES, ErrorCount, LineCounts
 from batchd.domain.errors import BatchdError, General
-from batchd.domain.operations import Answer, error_answer
+from batchd.domain.operations import OperationResult, error_answer
 from batchd.observability import logs
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ CANCELLED = None
 """Stands for the answer of a line that was not run."""
 
 
-def encode(number: int, line_id: str | None, answer: Answer | None) -> bytes:
+def encode(number: int, line_id: str | None, answer: OperationResult | None) -> bytes:
     """Return the line of the results file, with its line break."""
     named = b"" if line_id is None else b'"id":%b,' % msgspec.json.encode(line_id)
     if answer is CANCELLED:
@@ -30,7 +30,7 @@ def encode(number: int, line_id: str | None, answer: Answer | None) -> bytes:
     )
 
 
-def failure(error: Exception, *, line: str) -> Answer:
+def failure(error: Exception, *, line: str) -> OperationResult:
     """Return what a direct call that failed like this would have answered; a defect is logged."""
     trace = logs.current_trace()
     if isinstance(error, BatchdError):
@@ -49,7 +49,7 @@ class Counter:
         self._cancelled = 0
         self._failed: dict[int, list[int]] = {}
 
-    def add(self, number: int, answer: Answer | None) -> None:
+    def add(self, number: int, answer: OperationResult | None) -> None:
         if answer is CANCELLED:
             self._cancelled += 1
         elif answer.succeeded:
@@ -57,15 +57,13 @@ class Counter:
         else:
             self._failed.setdefault(answer.status, []).append(number)
 
-    def tally(self) -> Tally:
-        return Tally(
+    def tally(self) -> LineCounts:
+        return LineCounts(
             succeeded=self._succeeded,
             failed=sum(map(len, self._failed.values())),
             cancelled=self._cancelled,
             errors={
-                status: StatusErrors(
-                    count=len(lines), lines=tuple(sorted(lines)[:MAX_SAMPLE_LINES])
-                )
+                status: ErrorCount(count=len(lines), lines=tuple(sorted(lines)[:MAX_SAMPLE_LINES]))
                 for status, lines in sorted(self._failed.items())
             },
         )

@@ -3,7 +3,14 @@
 import hashlib
 
 from batchd.db import batches, chunks
-from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ResultsFile, Status, StatusErrors, Tally
+from batchd.domain.batches import (
+    MAX_SAMPLE_LINES,
+    Batch,
+    ErrorCount,
+    LineCounts,
+    ResultsFile,
+    Status,
+)
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
@@ -13,18 +20,22 @@ from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
-from batchd.pipeline.context import Context, Hold, advance, begin, tidy
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, begin, tidy
 from batchd.queue import jobs
 
 
-async def write_results(context: Context, batch_id: BatchId, *, salvage: bool = False) -> None:
+async def write_results(
+    context: PipelineContext, batch_id: BatchId, *, salvage: bool = False
+) -> None:
     """Write the results file of a batch whose lines have all been run."""
     batch = await begin(context, batch_id, Status.WRITING_RESULTS)
     if batch is not None:
         await assemble(context, batch, end=Status.COMPLETED, salvage=salvage)
 
 
-async def assemble(context: Context, batch: Batch, *, end: Status, salvage: bool = False) -> None:
+async def assemble(
+    context: PipelineContext, batch: Batch, *, end: Status, salvage: bool = False
+) -> None:
     """Write one line for each line that was validated, in their order, and end the batch.
 
     Lines that were not run are written as cancelled. Raises ValueError when lines are missing,
@@ -55,17 +66,17 @@ class _ResultsFile:
     """The file as it grows, chunk by chunk."""
 
     def __init__(
-        self, context: Context, batch: Batch, writer: ObjectWriter, *, salvage: bool
+        self, context: PipelineContext, batch: Batch, writer: ObjectWriter, *, salvage: bool
     ) -> None:
         self._context = context
         self._batch = batch
         self._writer = writer
         self._salvage = salvage
-        self._hold = Hold(context, batch)
+        self._hold = StageClaim(context, batch)
         self._digest = hashlib.sha256()
         self._size = 0
         self.lines = 0
-        self.tally = Tally()
+        self.tally = LineCounts()
 
     def facts(self) -> ResultsFile:
         return ResultsFile(size=self._size, lines=self.lines, sha256=self._digest.hexdigest())
@@ -98,7 +109,7 @@ class _ResultsFile:
                     for line in found
                 )
             )
-        self.tally = self.tally.plus(Tally(cancelled=chunk.lines))
+        self.tally = self.tally.plus(LineCounts(cancelled=chunk.lines))
 
     async def _add_lost(self, chunk: Chunk) -> None:
         """Write the lines as failed: better than a batch that never ends."""
@@ -113,8 +124,10 @@ class _ResultsFile:
                     result_lines.encode(line.number, parse_valid(line).id, answer) for line in found
                 )
             )
-        samples = StatusErrors(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
-        self.tally = self.tally.plus(Tally(failed=len(numbers), errors={error.status: samples}))
+        samples = ErrorCount(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
+        self.tally = self.tally.plus(
+            LineCounts(failed=len(numbers), errors={error.status: samples})
+        )
 
     async def _take(self, piece: bytes, *, written: bool = False) -> None:
         await self._hold.check()

@@ -6,7 +6,7 @@ from datetime import timedelta
 from batchd.db import advisory_locks, idempotency_keys, job_failures
 from batchd.observability import metrics
 from batchd.pipeline.chunks.runner import note_processed
-from batchd.pipeline.context import Context
+from batchd.pipeline.context import PipelineContext
 from batchd.queue import fair_scheduling, jobs, orphans
 from batchd.services.uploads import Uploads
 
@@ -16,7 +16,7 @@ _IDEMPOTENCY_KEYS_LIVE = timedelta(hours=24)
 _TROUBLES_SHOWN = 20
 
 
-async def sweep(context: Context, uploads: Uploads) -> None:
+async def sweep(context: PipelineContext, uploads: Uploads) -> None:
     """Do one round, unless another worker is at it."""
     async with context.database.transaction() as connection:
         if not await advisory_locks.try_hold(connection, advisory_locks.SWEEPER):

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from batchd.domain.operations import (
-    Answer,
     Api,
-    Call,
     Operation,
+    OperationCall,
     OperationContext,
     OperationFactory,
-    Parts,
-    Problem,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
 )
 
 
@@ -23,10 +23,10 @@ class ApiOperation:
     name: str
     api: Api
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return self.api.check(self.name, parts)
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         return await self.api.call(self.name, call.caller, call.parts)
 
 

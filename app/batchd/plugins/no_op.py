@@ -3,9 +3,16 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from batchd.domain.operations import Answer, Call, Operation, OperationContext, Parts, Problem
+from batchd.domain.operations import (
+    Operation,
+    OperationCall,
+    OperationContext,
+    OperationRequest,
+    OperationResult,
+    ValidationIssue,
+)
 
-_DONE = Answer(status=200, body=b"{}")
+_DONE = OperationResult(status=200, body=b"{}")
 
 
 class NoOp:
@@ -13,10 +20,10 @@ class NoOp:
 
     name = "no_op"
 
-    def check(self, parts: Parts) -> Sequence[Problem]:  # noqa: ARG002  # any parts are good
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:  # noqa: ARG002  # any parts are good
         return ()
 
-    async def run(self, call: Call) -> Answer:  # noqa: ARG002  # it does nothing
+    async def run(self, call: OperationCall) -> OperationResult:  # noqa: ARG002  # it does nothing
         return _DONE
 
 

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 from batchd.domain.ids import AccountId
 from batchd.domain.permission import Access, Decision, Role
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.file_watcher import Contents, Folder, Wanted, following, read
 from batchd.observability import metrics
 
@@ -26,12 +26,12 @@ class Policy(Protocol):
 
 P = TypeVar("P", bound=Policy)
 Load = Callable[[Contents], P]
-"""Makes a policy of the files, or raises NotStartable. Runs in a thread, and takes breath."""
+"""Makes a policy of the files, or raises StartupError. Runs in a thread, and takes breath."""
 FindRoles = Callable[[P, AccountId, str | None], Iterable[Role]]
 """Gives what `Authorizer.find_roles` returns. Runs in a thread: a large policy takes a while."""
 
 
-class PolicyFolder(Generic[P]):
+class PolicyStore(Generic[P]):
     """`policy` is replaced in one step; whoever looks twice at it may see two."""
 
     def __init__(self, folder: Path, load: Load[P], policy: P) -> None:
@@ -46,7 +46,7 @@ class PolicyFolder(Generic[P]):
         """Put a new state of the folder in force, unless it is bad."""
         try:
             policy = self._load(contents)
-        except NotStartable as error:
+        except StartupError as error:
             self._tell(current=False)
             logger.error("policy %s stays in force: %s", self.policy.revision, error)  # noqa: TRY400
         except Exception:
@@ -78,19 +78,19 @@ def revision_of(contents: Contents) -> str:
 @asynccontextmanager
 async def open_policies(
     folder: Path, wanted: Wanted, load: Load[P]
-) -> AsyncIterator[PolicyFolder[P]]:
+) -> AsyncIterator[PolicyStore[P]]:
     """Load the policy and follow its folder. Raises what `load` refuses it for."""
     files = Folder(folder, wanted)
     contents = await asyncio.to_thread(read, files)
-    policies = PolicyFolder(folder, load, await asyncio.to_thread(load, contents))
+    policies = PolicyStore(folder, load, await asyncio.to_thread(load, contents))
     async with following(files, policies.take, seen=contents):
         yield policies
 
 
-class FolderAuthorizer(Generic[P]):
+class FileAuthorizer(Generic[P]):
     """Implements `domain.permission.Authorizer`: decides by the policy in force."""
 
-    def __init__(self, policies: PolicyFolder[P], find_roles: FindRoles[P]) -> None:
+    def __init__(self, policies: PolicyStore[P], find_roles: FindRoles[P]) -> None:
         self._policies = policies
         self._find_roles = find_roles
 
@@ -116,7 +116,7 @@ class FolderAuthorizer(Generic[P]):
 @asynccontextmanager
 async def open_authorizer(
     folder: Path, wanted: Wanted, load: Load[P], find_roles: FindRoles[P]
-) -> AsyncIterator[FolderAuthorizer[P]]:
+) -> AsyncIterator[FileAuthorizer[P]]:
     """Open an authorizer for the policies of a folder. Raises what `load` refuses them for."""
     async with open_policies(folder, wanted, load) as policies:
-        yield FolderAuthorizer(policies, find_roles)
+        yield FileAuthorizer(policies, find_roles)

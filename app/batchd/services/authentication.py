@@ -14,21 +14,21 @@ from batchd.domain.ports import Clock
 from batchd.domain.users import Caller
 from batchd.services.users import SECRET_LENGTH, Users, hash_secret
 
-REMEMBERED = 20_000
-TRUSTED_S = 60.0
+MAX_CACHED = 20_000
+TTL_S = 60.0
 """However quiet it is: should a change ever go unheard, it counts after this."""
-DEAF_TRUSTED_S = 2.0
+DISCONNECTED_TTL_S = 2.0
 """While no change can be heard."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _CacheEntry:
     caller: Caller
     validity_ts: datetime | None
     since: float
 
 
-class Callers:
+class Authenticator:
     """Asks the database once for a secret that is used again and again.
 
     The database tells every change of a user or a secret (a trigger, see migrations/), so a secret
@@ -47,7 +47,7 @@ class Callers:
         self._notifications = notifications
         self._clock = clock
         self._monotonic = monotonic
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, _CacheEntry] = OrderedDict()
         self._changes = 0
         notifications.subscribe(Channel.CALLERS, self._hear)
 
@@ -61,8 +61,8 @@ class Callers:
             return known.caller
         return await self._ask(secret_hash)
 
-    def _is_good(self, known: _Known) -> bool:
-        trusted_s = TRUSTED_S if self._notifications.connected else DEAF_TRUSTED_S
+    def _is_good(self, known: _CacheEntry) -> bool:
+        trusted_s = TTL_S if self._notifications.connected else DISCONNECTED_TTL_S
         if self._monotonic() - known.since > trusted_s:
             return False
         return known.validity_ts is None or self._clock.now() < known.validity_ts
@@ -76,9 +76,9 @@ class Callers:
         caller, validity_ts = found
         # What was changed while we asked may be older than the answer, or newer: ask again then.
         if changes == self._changes:
-            self._known[secret_hash] = _Known(caller, validity_ts, since)
+            self._known[secret_hash] = _CacheEntry(caller, validity_ts, since)
             self._known.move_to_end(secret_hash)
-            if len(self._known) > REMEMBERED:
+            if len(self._known) > MAX_CACHED:
                 self._known.popitem(last=False)
         return caller
 

@@ -9,18 +9,18 @@ from uuid import UUID
 
 from batchd.domain.errors import AccessForbidden, BatchdError, ProcessingTimeout
 from batchd.domain.ids import AccountId, UserId
-from batchd.domain.permission import ANOTHER, OWNED, Access, Authorizer, Decision
+from batchd.domain.permission import OTHER_USER, OWNED, Access, Authorizer, Decision
 from batchd.domain.users import Caller
 from batchd.services import audit
 
 logger = logging.getLogger(__name__)
 
-REMEMBERED = 100_000
+MAX_CACHED = 100_000
 _PATIENCE_S = 2.0
 _TRIES = 3
 
 
-class Whose(Enum):
+class OwnershipScope(Enum):
     """Which batches of its account a caller has to do with."""
 
     ALL = "all"
@@ -40,7 +40,7 @@ class Grant:
     """Also where nothing is there yet that could belong to anybody."""
     others: Decision
     allowed: bool
-    whose: Whose
+    whose: OwnershipScope
 
     def on(self, caller: Caller, owner: UserId) -> Decision:
         return self.own if owner == caller.user else self.others
@@ -48,7 +48,7 @@ class Grant:
     @property
     def decision(self) -> Decision:
         """What let it through, or not, before it was known whose batch it is about."""
-        return self.others if self.whose is Whose.OTHERS else self.own
+        return self.others if self.whose is OwnershipScope.OTHERS else self.own
 
     def reads(
         self,
@@ -59,7 +59,7 @@ class Grant:
         handler: UUID | None = None,
     ) -> bool:
         """Return whether it covers what is the owner's; if not, it answers as if not there."""
-        if self.whose is Whose.ALL:
+        if self.whose is OwnershipScope.ALL:
             return True
         decision = self.on(caller, owner)
         if not decision.allowed:
@@ -80,7 +80,7 @@ class Grant:
         return decision.allowed
 
 
-class Gate:
+class PermissionChecker:
     """Asks the authorizer. What it does not clearly allow is denied.
 
     Decisions are remembered by (revision, role, account, operation), those of one revision only.
@@ -140,7 +140,9 @@ class Gate:
             own = await self._question(Access(caller=caller, operation=operation, owner=owner))
             if owner is None:
                 return _grant(operation, own, own)
-            others = await self._question(Access(caller=caller, operation=operation, owner=ANOTHER))
+            others = await self._question(
+                Access(caller=caller, operation=operation, owner=OTHER_USER)
+            )
             if own.revision == others.revision:
                 return _grant(operation, own, others)
         # Half by one policy and half by another is no decision.
@@ -158,15 +160,15 @@ class Gate:
         if revision != self._revision:
             self._grants = {}
             self._revision = revision
-        if len(self._grants) >= REMEMBERED:
+        if len(self._grants) >= MAX_CACHED:
             del self._grants[next(iter(self._grants))]
         self._grants[caller.role, caller.account, operation] = grant
 
 
 def _grant(operation: str, own: Decision, others: Decision) -> Grant:
-    whose = Whose.ALL
+    whose = OwnershipScope.ALL
     if own.allowed != others.allowed:
-        whose = Whose.OWN if own.allowed else Whose.OTHERS
+        whose = OwnershipScope.OWN if own.allowed else OwnershipScope.OTHERS
     return Grant(
         operation=operation,
         own=own,

@@ -23,9 +23,9 @@ from batchd.domain.storage_keys import upload_key
 from batchd.domain.users import Caller
 from batchd.queue import jobs
 from batchd.services import audit
-from batchd.services.authorization import Gate, Grant
+from batchd.services.authorization import Grant, PermissionChecker
 from batchd.services.batches import BatchView
-from batchd.services.operation_registry import Operations
+from batchd.services.operation_registry import OperationRegistry
 from batchd.services.uploads import not_found as upload_not_found
 
 
@@ -36,13 +36,13 @@ def _request_hash(wanted: CreateBatch) -> bytes:
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()
 
 
-class Creation:
+class BatchCreation:
     def __init__(
         self,
         database: Database,
         storage: Storage,
-        gate: Gate,
-        operations: Operations,
+        permissions: PermissionChecker,
+        operations: OperationRegistry,
         clock: Clock,
         ids: Ids,
         *,
@@ -51,7 +51,7 @@ class Creation:
     ) -> None:
         self._database = database
         self._storage = storage
-        self._gate = gate
+        self._permissions = permissions
         self._operations = operations
         self._clock = clock
         self._ids = ids
@@ -60,14 +60,14 @@ class Creation:
 
     async def create(self, caller: Caller, form: Form[CreateBatch]) -> BatchView:
         """Make a batch of an uploaded file, or return the one that the same request made before."""
-        making = await self._gate.require(caller, "create_batch", form)
+        making = await self._permissions.require(caller, "create_batch", form)
         wanted = form()
         if self._operations.find(wanted.operation) is None:
             raise OperationNotAllowed(
                 f"'{wanted.operation}' can't be run in batches. "
                 f"These can: {', '.join(self._operations)}."
             )
-        running = await self._gate.require(caller, wanted.operation, form)
+        running = await self._permissions.require(caller, wanted.operation, form)
         request_hash = _request_hash(wanted)
         async with self._database.transaction() as connection:
             made = await self._find_made(connection, caller, making, wanted, request_hash)
@@ -154,7 +154,7 @@ class Creation:
         size: int | None,
     ) -> Batch:
         now = self._clock.now()
-        upload = await uploads.find_to_use(connection, caller.account, wanted.handler)
+        upload = await uploads.find_for_update(connection, caller.account, wanted.handler)
         if upload is None or not making.reads(caller, upload.user, handler=upload.handler):
             raise upload_not_found(wanted.handler)
         # The upload is held now, so another request for it has either finished or waits.

@@ -7,7 +7,7 @@ import msgspec
 
 from batchd.db import batch_list, chunks
 from batchd.db import batches as table
-from batchd.db.batch_loader import BatchReads
+from batchd.db.batch_loader import BatchLoader
 from batchd.db.connection import Connection, Database
 from batchd.db.notifications import Channel, notify
 from batchd.domain.batches import (
@@ -15,8 +15,8 @@ from batchd.domain.batches import (
     DOWNLOAD_STATUSES,
     END_STATUSES,
     Batch,
+    LineCounts,
     Status,
-    Tally,
     sources_of,
 )
 from batchd.domain.commands import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
@@ -26,7 +26,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import Clock, SignedUrl, Storage
 from batchd.domain.users import Caller
 from batchd.queue import jobs
-from batchd.services.authorization import Gate, Whose
+from batchd.services.authorization import OwnershipScope, PermissionChecker
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class BatchView(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: Batch
     download: SignedUrl | None = None
-    tally: Tally | None = None
+    tally: LineCounts | None = None
     """Given if `progress` or `errors` was asked for."""
     expand: frozenset[str] = frozenset()
 
@@ -56,9 +56,9 @@ class Batches:
     def __init__(
         self,
         database: Database,
-        reads: BatchReads,
+        reads: BatchLoader,
         storage: Storage,
-        gate: Gate,
+        permissions: PermissionChecker,
         clock: Clock,
         *,
         download_validity_s: int,
@@ -66,12 +66,12 @@ class Batches:
         self._database = database
         self._reads = reads
         self._storage = storage
-        self._gate = gate
+        self._permissions = permissions
         self._clock = clock
         self._download_validity_s = download_validity_s
 
     async def get(self, caller: Caller, form: Form[GetBatch]) -> BatchView:
-        grant = await self._gate.require(caller, "get_batch", form)
+        grant = await self._permissions.require(caller, "get_batch", form)
         wanted = form()
         tally = None
         if wanted.expand & {"progress", "errors"}:
@@ -91,7 +91,7 @@ class Batches:
 
     async def _find_with_tally(
         self, account: AccountId, wanted: BatchId
-    ) -> tuple[Batch | None, Tally | None]:
+    ) -> tuple[Batch | None, LineCounts | None]:
         # At the end the counts move from the chunks to the batch: whoever looks here before and
         # there after it would find them nowhere.
         async with self._database.snapshot() as connection:
@@ -99,20 +99,20 @@ class Batches:
             if batch is None:
                 return None, None
             if batch.status in END_STATUSES or batch.status is Status.DELETING:
-                return batch, await table.find_final_tally(connection, wanted)
-            return batch, await chunks.find_tally(connection, wanted)
+                return batch, await table.find_final_counts(connection, wanted)
+            return batch, await chunks.find_line_counts(connection, wanted)
 
     async def get_page(self, caller: Caller, form: Form[GetBatches]) -> BatchPage:
         """List the batches the caller may see: newest first, or oldest first from a time on."""
-        grant = await self._gate.require(caller, "get_batches", form)
+        grant = await self._permissions.require(caller, "get_batches", form)
         wanted = form()
         async with self._database.connection() as connection:
             page, more = await batch_list.find_page(
                 connection,
                 caller.account,
                 wanted,
-                only=caller.user if grant.whose is Whose.OWN else None,
-                without=caller.user if grant.whose is Whose.OTHERS else None,
+                only=caller.user if grant.whose is OwnershipScope.OWN else None,
+                without=caller.user if grant.whose is OwnershipScope.OTHERS else None,
             )
         cursor = None
         if more:
@@ -125,10 +125,10 @@ class Batches:
 
     async def cancel(self, caller: Caller, form: Form[CancelBatch]) -> BatchView:
         """Ask for the batch to be stopped; the workers see to it."""
-        grant = await self._gate.require(caller, "update_batch", form)
+        grant = await self._permissions.require(caller, "update_batch", form)
         wanted = form().batch
         async with self._database.transaction() as connection:
-            batch = await table.find_to_change(connection, caller.account, wanted)
+            batch = await table.find_for_update(connection, caller.account, wanted)
             if batch is None or not grant.changes(caller, batch.user, batch=wanted):
                 raise not_found(wanted)
             if batch.status in CANCEL_STATUSES:
@@ -142,10 +142,10 @@ class Batches:
 
     async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
         """Have the batch's files and then its row removed."""
-        grant = await self._gate.require(caller, "delete_batch", form)
+        grant = await self._permissions.require(caller, "delete_batch", form)
         wanted = form().batch
         async with self._database.transaction() as connection:
-            batch = await table.find_to_change(connection, caller.account, wanted)
+            batch = await table.find_for_update(connection, caller.account, wanted)
             if batch is None or not grant.changes(caller, batch.user, batch=wanted):
                 raise not_found(wanted)
             if batch.status not in END_STATUSES:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from batchd.db.connection import Database
-from batchd.pipeline.dispatcher import Lifecycle
-from batchd.services.authentication import Callers
-from batchd.services.batch_creation import Creation
+from batchd.pipeline.dispatcher import Dispatcher
+from batchd.services.authentication import Authenticator
+from batchd.services.batch_creation import BatchCreation
 from batchd.services.batches import Batches
 from batchd.services.health import Health
 from batchd.services.roles import Roles
@@ -18,7 +18,7 @@ class ApiServices:
     """Those that the API's operations go to."""
 
     batches: Batches
-    creation: Creation
+    creation: BatchCreation
     uploads: Uploads
     roles: Roles
 
@@ -27,7 +27,7 @@ class ApiServices:
 class Services:
     database: Database
     users: Users
-    callers: Callers
+    callers: Authenticator
     api: ApiServices
-    lifecycle: Lifecycle
+    lifecycle: Dispatcher
     health: Health

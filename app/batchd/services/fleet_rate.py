@@ -30,8 +30,8 @@ class _Lane:
     """Calls taken with the last slice."""
 
 
-class Rates:
-    """Implements `domain.operations.FleetRate`."""
+class FleetRateLimiter:
+    """Implements `domain.operations.RateLimiter`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

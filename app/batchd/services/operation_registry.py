@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterator
 
 from batchd.domain.operations import Operation, OperationSource
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 
 
-class Operations:
+class OperationRegistry:
     """Looked up when a batch is made and when its lines run.
 
     Filled after the services are built, because batchd's own operations call them. Those that are
@@ -25,10 +25,10 @@ class Operations:
         self._by_name[operation.name] = operation
 
     def add_source(self, source: OperationSource) -> None:
-        """Raise NotStartable if it has an operation whose name is taken."""
+        """Raise StartupError if it has an operation whose name is taken."""
         for name in source.names():
             if self.taken(name) or self.find(name) is not None:
-                raise NotStartable(f"two operations, or permissions, have the name '{name}'")
+                raise StartupError(f"two operations, or permissions, have the name '{name}'")
         self._sources.append(source)
 
     def taken(self, name: str) -> bool:

@@ -8,7 +8,7 @@ from batchd.domain.commands import Form, GetUserRole
 from batchd.domain.errors import NotFound, ProcessingTimeout
 from batchd.domain.permission import Authorizer, Role
 from batchd.domain.users import Caller
-from batchd.services.authorization import Gate
+from batchd.services.authorization import PermissionChecker
 
 logger = logging.getLogger(__name__)
 
@@ -18,17 +18,17 @@ _PATIENCE_S = 10.0
 class Roles:
     """What holds in another account than the caller's is never told."""
 
-    def __init__(self, gate: Gate, authorizer: Authorizer) -> None:
-        self._gate = gate
+    def __init__(self, permissions: PermissionChecker, authorizer: Authorizer) -> None:
+        self._permissions = permissions
         self._authorizer = authorizer
 
     async def get_all(self, caller: Caller, form: Form[None]) -> Sequence[Role]:
-        await self._gate.require(caller, "get_user_roles", form)
+        await self._permissions.require(caller, "get_user_roles", form)
         form()
         return await self._find(caller)
 
     async def get(self, caller: Caller, form: Form[GetUserRole]) -> Role:
-        await self._gate.require(caller, "get_user_role", form)
+        await self._permissions.require(caller, "get_user_role", form)
         wanted = form().role
         found = await self._find(caller, wanted)
         if not found:

@@ -13,7 +13,7 @@ from batchd.domain.ports import Clock, Ids, Storage
 from batchd.domain.storage_keys import upload_key
 from batchd.domain.uploads import Upload
 from batchd.domain.users import Caller
-from batchd.services.authorization import Gate
+from batchd.services.authorization import PermissionChecker
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Uploads:
         self,
         database: Database,
         storage: Storage,
-        gate: Gate,
+        permissions: PermissionChecker,
         clock: Clock,
         ids: Ids,
         *,
@@ -48,14 +48,14 @@ class Uploads:
     ) -> None:
         self._database = database
         self._storage = storage
-        self._gate = gate
+        self._permissions = permissions
         self._clock = clock
         self._ids = ids
         self._validity_s = validity_s
 
     async def create(self, caller: Caller, form: Form[None]) -> NewUpload:
         """Hand out a URL that takes one file by PUT."""
-        grant = await self._gate.require(caller, "create_upload_url", form)
+        grant = await self._permissions.require(caller, "create_upload_url", form)
         form()
         handler = Handler(self._ids.new())
         signed = await self._storage.presign_upload(
@@ -80,11 +80,11 @@ class Uploads:
 
         A file that a batch took stays as long as that batch needs it.
         """
-        grant = await self._gate.require(caller, "invalidate_upload_url", form)
+        grant = await self._permissions.require(caller, "invalidate_upload_url", form)
         handler = form().handler
         now = self._clock.now()
         async with self._database.transaction() as connection:
-            upload = await table.find_to_use(connection, caller.account, handler)
+            upload = await table.find_for_update(connection, caller.account, handler)
             if upload is None or not grant.changes(caller, upload.user, handler=handler):
                 raise not_found(handler)
             if upload.invalidated_ts is not None:

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from batchd.db import chunks
-from batchd.domain.batches import Batch, Tally
+from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout
-from batchd.pipeline.context import Context
+from batchd.pipeline.context import PipelineContext
 
 _PULSE_S = 0.5
 
 
-class ChunkHold:
+class ChunkLease:
     def __init__(
-        self, context: Context, batch: Batch, chunk: Chunk, tally: Callable[[], Tally]
+        self, context: PipelineContext, batch: Batch, chunk: Chunk, tally: Callable[[], LineCounts]
     ) -> None:
         self._context = context
         self._batch = batch
@@ -51,7 +51,7 @@ class ChunkHold:
 
     async def _pulse(self) -> bool:
         async with self._context.database.connection() as connection:
-            return await chunks.pulse(
+            return await chunks.heartbeat(
                 connection,
                 self._batch.batch,
                 self._chunk,

@@ -8,12 +8,12 @@ from typing import Any
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import BatchdError, OperationNotAllowed, ProcessingTimeout, Unauthorized
-from batchd.domain.operations import Answer, Call
+from batchd.domain.operations import OperationCall, OperationResult
 from batchd.domain.users import Caller
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
-from batchd.pipeline.context import Context
+from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.line_parser import ParsedLine
 from batchd.pipeline.line_reader import RawLine
 
@@ -26,8 +26,8 @@ _BLOCK = 500
 _RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-class ChunkRun:
-    def __init__(self, context: Context, batch: Batch, chunk: Chunk) -> None:
+class LineRunner:
+    def __init__(self, context: PipelineContext, batch: Batch, chunk: Chunk) -> None:
         self._context = context
         self._batch = batch
         self._chunk = chunk
@@ -118,7 +118,7 @@ class ChunkRun:
             parsed = parse_valid(line)
             self._record(place, parsed, await self._run_line(line, parsed))
 
-    async def _run_line(self, line: RawLine, parsed: ParsedLine) -> Answer:
+    async def _run_line(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
         """Run it as its creator, again if batchd itself was not able to."""
         logs.no_trace()
         for delay_s in _RETRY_DELAYS_S:
@@ -131,21 +131,21 @@ class ChunkRun:
         silence = ProcessingTimeout("The database or the storage did not answer for a long time.")
         return result_lines.failure(silence, line=self._key(line))
 
-    async def _call(self, line: RawLine, parsed: ParsedLine) -> Answer:
+    async def _call(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
         name = self._batch.operation
         operation = self._context.operations.find(name)
         if operation is None:
             raise OperationNotAllowed(f"'{name}' can no longer be run in batches.")
         if not isinstance(self._caller, Caller):
             raise self._caller or Unauthorized("The creator of the batch is not known.")
-        await self._context.gate.require(self._caller, name, lambda: self._batch)
-        call = Call(caller=self._caller, parts=parsed.parts, key=self._key(line))
+        await self._context.permissions.require(self._caller, name, lambda: self._batch)
+        call = OperationCall(caller=self._caller, parts=parsed.parts, key=self._key(line))
         return await operation.run(call)
 
     def _key(self, line: RawLine) -> str:
         return f"{self._key_of_batch}{line.number}"
 
-    def _record(self, place: int, parsed: ParsedLine, answer: Answer) -> None:
+    def _record(self, place: int, parsed: ParsedLine, answer: OperationResult) -> None:
         number = self._lines[place].number
         self._results[place] = result_lines.encode(number, parsed.id, answer)
         self.counter.add(number, answer)

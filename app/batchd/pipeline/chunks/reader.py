@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
 from batchd.domain.storage_keys import input_of
-from batchd.pipeline.context import Context
+from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.line_parser import ParsedLine, parse
 from batchd.pipeline.line_reader import RawLine, Splitter, split
 
 
-async def read_lines(context: Context, batch: Batch, chunk: Chunk) -> AsyncIterator[list[RawLine]]:
+async def read_lines(
+    context: PipelineContext, batch: Batch, chunk: Chunk
+) -> AsyncIterator[list[RawLine]]:
     """Give the lines that run, without the blank ones, some at a time."""
     splitter = Splitter(
         max_line_bytes=context.settings.max_line_bytes,

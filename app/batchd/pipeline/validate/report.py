@@ -7,7 +7,7 @@ from operator import attrgetter
 
 import msgspec
 
-from batchd.domain.operations import Problem
+from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.validate.temporary_files import TemporaryFiles
 
 _MEMORY = 1024**2
@@ -19,7 +19,7 @@ class BadLineEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int
     id: str | None = None
     outcome: str | None = None
-    errors: tuple[Problem, ...] = ()
+    errors: tuple[ValidationIssue, ...] = ()
 
 
 class Report(TemporaryFiles):
@@ -30,7 +30,7 @@ class Report(TemporaryFiles):
         self._file = self._new_file(memory=_MEMORY)
         self.lines = 0
 
-    def add(self, line: int, line_id: str | None, problems: Sequence[Problem]) -> None:
+    def add(self, line: int, line_id: str | None, problems: Sequence[ValidationIssue]) -> None:
         """Add a bad line; lines come in the order of the file."""
         self._file.write(_encode(line, line_id, tuple(problems)))
         self.lines += 1
@@ -52,13 +52,13 @@ class Report(TemporaryFiles):
             )
 
 
-def _encode(line: int, line_id: str | None, problems: tuple[Problem, ...]) -> bytes:
+def _encode(line: int, line_id: str | None, problems: tuple[ValidationIssue, ...]) -> bytes:
     entry = BadLineEntry(line=line, id=line_id, outcome="invalid", errors=problems)
     return msgspec.json.encode(entry) + b"\n"
 
 
-def _repeated(line_id: str) -> Problem:
-    return Problem(
+def _repeated(line_id: str) -> ValidationIssue:
+    return ValidationIssue(
         code="request_format",
         pointer="/id",
         message=f"The id '{line_id}' is used by an earlier line.",

@@ -12,10 +12,10 @@ from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.domain.operations import Operation, Problem, SizesChunks
+from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import input_of, report_key, unpacked_key
-from batchd.pipeline.context import Context, Hold, advance, begin, tidy
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, begin, tidy
 from batchd.pipeline.line_parser import BadLine, check
 from batchd.pipeline.line_reader import CorruptGzip, RawLine, Splitter, sniff, split, unpack
 from batchd.pipeline.validate.chunk_plan import Plan
@@ -27,7 +27,7 @@ _BREATH = 100
 """Lines after which others get a turn: a piece of the file can hold ten thousands."""
 
 
-async def validate(context: Context, batch_id: BatchId) -> None:
+async def validate(context: PipelineContext, batch_id: BatchId) -> None:
     """Check every line and cut the file into chunks, or write the report of what is wrong."""
     batch = await begin(context, batch_id, Status.VALIDATING)
     if batch is None:
@@ -45,7 +45,7 @@ async def validate(context: Context, batch_id: BatchId) -> None:
             await _go_on(context, batch, scan)
 
 
-async def give_up_validation(context: Context, batch_id: BatchId) -> None:
+async def give_up_validation(context: PipelineContext, batch_id: BatchId) -> None:
     """End with a report that says no more than that the file could not be read."""
     batch = await begin(context, batch_id, Status.VALIDATING)
     if batch is not None:
@@ -57,7 +57,7 @@ async def give_up_validation(context: Context, batch_id: BatchId) -> None:
 class _Stop(Exception):
     """Nothing after this line is looked at."""
 
-    def __init__(self, line: int, problem: Problem) -> None:
+    def __init__(self, line: int, problem: ValidationIssue) -> None:
         super().__init__(problem.message)
         self.line = line
         self.problem = problem
@@ -66,13 +66,13 @@ class _Stop(Exception):
 class _Scan:
     """One walk through the file."""
 
-    def __init__(self, context: Context, batch: Batch, ids: Ids, report: Report) -> None:
+    def __init__(self, context: PipelineContext, batch: Batch, ids: Ids, report: Report) -> None:
         self._context = context
         self._batch = batch
         self._settings = context.settings
         self._ids = ids
         self._report = report
-        self._hold = Hold(context, batch)
+        self._hold = StageClaim(context, batch)
         self.size = 0
         self._line = 0
         self._operation = context.operations.find(batch.operation)
@@ -93,7 +93,7 @@ class _Scan:
         except _Stop as stop:
             self._report.add(stop.line, None, [stop.problem])
         except CorruptGzip as error:
-            problem = Problem(
+            problem = ValidationIssue(
                 code="request_format", pointer="", message=f"The gzip data is damaged: {error}."
             )
             self._report.add(self._line + 1, None, [problem])
@@ -133,7 +133,9 @@ class _Scan:
             message = (
                 f"A batch has at most {at_most} lines, and as many blank ones. Split the file."
             )
-            raise _Stop(line.number, Problem(code="quota_violation", pointer="", message=message))
+            raise _Stop(
+                line.number, ValidationIssue(code="quota_violation", pointer="", message=message)
+            )
 
     def _look_at(self, line: RawLine, operation: Operation) -> None:
         self.plan.add(line)
@@ -150,7 +152,7 @@ class _Scan:
 
 
 def _chunk_lines(operation: Operation | None) -> int | None:
-    return operation.chunk_lines if isinstance(operation, SizesChunks) else None
+    return operation.chunk_lines if isinstance(operation, HasChunkSize) else None
 
 
 async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncIterator[bytes]:
@@ -159,26 +161,26 @@ async def _written(pieces: AsyncIterator[bytes], writer: ObjectWriter) -> AsyncI
         yield piece
 
 
-def _too_long(at_most: int) -> Problem:
+def _too_long(at_most: int) -> ValidationIssue:
     message = f"The line is longer than the {at_most} bytes that are taken."
-    return Problem(code="quota_violation", pointer="", message=message)
+    return ValidationIssue(code="quota_violation", pointer="", message=message)
 
 
-def _no_operation(name: str) -> Problem:
+def _no_operation(name: str) -> ValidationIssue:
     message = f"The operation '{name}' can no longer be run in batches."
-    return Problem(code="operation_not_allowed", pointer="", message=message)
+    return ValidationIssue(code="operation_not_allowed", pointer="", message=message)
 
 
-def _whole_file(code: str) -> Problem:
+def _whole_file(code: str) -> ValidationIssue:
     message = {
         "not_found": "The uploaded file was gone before it could be copied. Upload it again.",
         "quota_violation": "The file is larger than is taken. Split it.",
         General.name: "The file could not be read because of a defect of the service.",
     }[code]
-    return Problem(code=code, pointer="", message=message)
+    return ValidationIssue(code=code, pointer="", message=message)
 
 
-async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None:
+async def _fail(context: PipelineContext, batch: Batch, report: Iterator[bytes]) -> None:
     key = report_key(batch)
     async with context.storage.write(key) as writer:
         for line in report:
@@ -191,7 +193,7 @@ async def _fail(context: Context, batch: Batch, report: Iterator[bytes]) -> None
     await tidy(context, batch, keep=key)
 
 
-async def _go_on(context: Context, batch: Batch, scan: _Scan) -> None:
+async def _go_on(context: PipelineContext, batch: Batch, scan: _Scan) -> None:
     plan, unpacked = scan.plan, scan.unpacked
     planned = plan.chunks()
     key, begun = unpacked_key(batch), Status.PROCESSING

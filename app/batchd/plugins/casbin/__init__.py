@@ -4,17 +4,17 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from batchd.domain.permission import Authorizer, AuthorizerContext
-from batchd.plugins.casbin.errors import BadPolicy
-from batchd.plugins.casbin.known_operations import Known
+from batchd.plugins.casbin.errors import InvalidPolicy
+from batchd.plugins.casbin.known_operations import KnownOperations
 from batchd.plugins.casbin.policy import Policy, load_policy, parse_policy, wanted
 from batchd.plugins.casbin.roles import find_roles
 from batchd.policies.store import open_authorizer
 
-__all__ = ["BadPolicy", "Known", "Policy", "casbin_authorizer", "load_policy"]
+__all__ = ["InvalidPolicy", "KnownOperations", "Policy", "casbin_authorizer", "load_policy"]
 
 
 def casbin_authorizer(context: AuthorizerContext) -> AbstractAsyncContextManager[Authorizer]:
-    """Open the authorizer for the folder `settings.policies`, and follow it. Raises BadPolicy."""
+    """Open the authorizer for the folder `settings.policies`. Raises InvalidPolicy."""
     folder = context.settings.policies
-    known = Known(operations=context.operations, more=context.more_operations)
+    known = KnownOperations(operations=context.operations, more=context.more_operations)
     return open_authorizer(folder, wanted, partial(parse_policy, folder, known=known), find_roles)

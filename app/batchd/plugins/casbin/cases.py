@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchd.domain.permission import Decision
-from batchd.plugins.casbin.errors import BadPolicy, Fault, decode
+from batchd.plugins.casbin.errors import Fault, InvalidPolicy, decode
 from batchd.plugins.casbin.policy import NOWHERE, Policy
 from batchd.plugins.casbin.statements import ANY, EFFECTS, numbered_lines, split
 
@@ -34,11 +34,11 @@ class Tried:
 
 
 def read_cases(file: Path) -> list[Case]:
-    """Raise BadPolicy if a line is no case, or there is none."""
+    """Raise InvalidPolicy if a line is no case, or there is none."""
     try:
         text = decode(file, file.read_bytes())
     except OSError as error:
-        raise BadPolicy(Fault(file, None, error.strerror or str(error))) from None
+        raise InvalidPolicy(Fault(file, None, error.strerror or str(error))) from None
     cases, faults = [], []
     for line, raw in numbered_lines(text):
         try:
@@ -48,7 +48,7 @@ def read_cases(file: Path) -> list[Case]:
     if not cases and not faults:
         faults.append(Fault(file, None, "there is no case in it"))
     if faults:
-        raise BadPolicy(*faults)
+        raise InvalidPolicy(*faults)
     return cases
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import casbin
 
-from batchd.plugins.casbin.errors import BadPolicy, Fault, decode
+from batchd.plugins.casbin.errors import Fault, InvalidPolicy, decode
 from batchd.plugins.casbin.statements import Link
 
 DEFINITIONS = {
@@ -26,7 +26,7 @@ OWNERS = {True: "own", False: "other"}
 
 
 def new_enforcer(file: Path, content: bytes, links: Iterable[Link]) -> casbin.Enforcer:
-    """Return an enforcer that knows the roles and, as yet, no rule. Raises BadPolicy."""
+    """Return an enforcer that knows the roles and, as yet, no rule. Raises InvalidPolicy."""
     # Before the first enforcer: Casbin logs every denial and, at INFO, the whole policy.
     logging.getLogger("casbin").setLevel(logging.CRITICAL + 1)
     text = decode(file, content)
@@ -35,14 +35,14 @@ def new_enforcer(file: Path, content: bytes, links: Iterable[Link]) -> casbin.En
     except RuntimeError as error:
         line = re.search(r"line (\d+)", str(error))
         reason = f"not a Casbin model: {error}"
-        raise BadPolicy(Fault(file, int(line[1]) if line else None, reason)) from None
+        raise InvalidPolicy(Fault(file, int(line[1]) if line else None, reason)) from None
     for key, definition in DEFINITIONS.items():
         # One space for many, but not none for one: a space inside quotation marks means something.
         found = {name: " ".join(part.value.split()) for name, part in (model[key] or {}).items()}
         if found != {key: definition}:
             wanted = re.sub(r"\b([pr])_", r"\1.", definition)
             reason = f"the model must define {key} = {wanted}, and nothing beside it"
-            raise BadPolicy(Fault(file, _line_of(key, text), reason))
+            raise InvalidPolicy(Fault(file, _line_of(key, text), reason))
     model["e"]["e"].value = DEFINITIONS["e"]  # Casbin knows an effect by its exact spacing
     enforcer = casbin.Enforcer(model)
     enforcer.model["g"]["g"].policy = [list(link) for link in links]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 
 
 class Fault(NamedTuple):
@@ -18,7 +18,7 @@ class Fault(NamedTuple):
         return f"{place}: {self.reason}"
 
 
-class BadPolicy(NotStartable):
+class InvalidPolicy(StartupError):
     """A policy file is missing or wrong; every fault is told."""
 
     def __init__(self, *faults: Fault) -> None:
@@ -27,9 +27,9 @@ class BadPolicy(NotStartable):
 
 
 def decode(file: Path, content: bytes) -> str:
-    """Return the file's text. Raises BadPolicy."""
+    """Return the file's text. Raises InvalidPolicy."""
     try:
         return content.decode("utf-8-sig")  # spreadsheet programs begin a file with a BOM
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadPolicy(Fault(file, line, "not UTF-8")) from None
+        raise InvalidPolicy(Fault(file, line, "not UTF-8")) from None

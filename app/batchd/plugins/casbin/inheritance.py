@@ -5,7 +5,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
-from batchd.plugins.casbin.errors import BadPolicy, Fault
+from batchd.plugins.casbin.errors import Fault, InvalidPolicy
 from batchd.plugins.casbin.statements import Link, Place
 
 LONGEST_CHAIN = 9
@@ -15,7 +15,7 @@ LONGEST_CHAIN = 9
 def check_inheritance(
     folder: Path, links: Mapping[Link, Place], breathe: Callable[[], None]
 ) -> None:
-    """Raise BadPolicy if a role inherits itself or too far."""
+    """Raise InvalidPolicy if a role inherits itself or too far."""
     inherited: dict[str, set[str]] = {}
     for role, other in links:
         breathe()
@@ -26,7 +26,7 @@ def check_inheritance(
         circle = error.args[1][::-1]
         file, line = max(links[pair] for pair in pairwise(circle))
         reason = f"role {circle[0]} inherits itself: {' > '.join(circle)}"
-        raise BadPolicy(Fault(folder / file, line, reason)) from None
+        raise InvalidPolicy(Fault(folder / file, line, reason)) from None
 
     chain: dict[str, int] = {}
     for role in roles:  # an inherited role comes before those that inherit it
@@ -35,4 +35,4 @@ def check_inheritance(
         if chain[role] > LONGEST_CHAIN:
             file, line = max(place for link, place in links.items() if link[0] == role)
             reason = f"role {role} inherits over more than {LONGEST_CHAIN} steps"
-            raise BadPolicy(Fault(folder / file, line, reason))
+            raise InvalidPolicy(Fault(folder / file, line, reason))

@@ -16,7 +16,7 @@ _ALIKE = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownOperations:
     operations: frozenset[str]
     more: bool
     """Whether there may be others."""
@@ -38,7 +38,7 @@ class Unknown:
 
 
 def find_unknown(
-    statements: Statements, known: Known, breathe: Callable[[], None]
+    statements: Statements, known: KnownOperations, breathe: Callable[[], None]
 ) -> list[Unknown]:
     """Return the first rule about each operation that is not known."""
     found: dict[str, Unknown] = {}

@@ -12,12 +12,12 @@ FREE = "who_am_i"
 """Needs no permission."""
 
 
-class Oddity(NamedTuple):
+class Finding(NamedTuple):
     place: Place | None
     reason: str
 
 
-def find_oddities(policy: Policy, operations: Iterable[str]) -> list[Oddity]:
+def find_oddities(policy: Policy, operations: Iterable[str]) -> list[Finding]:
     """Return what to warn of; `operations` are those that there are."""
     found = [
         *_unknown_operations(policy),
@@ -29,29 +29,29 @@ def find_oddities(policy: Policy, operations: Iterable[str]) -> list[Oddity]:
     return [*found, *_operations_of_nobody(policy, operations)]
 
 
-def _unknown_operations(policy: Policy) -> Iterator[Oddity]:
+def _unknown_operations(policy: Policy) -> Iterator[Finding]:
     for one in policy.unknown:
-        yield Oddity(one.place, f"{one.reason}, unless it is declared later")
+        yield Finding(one.place, f"{one.reason}, unless it is declared later")
 
 
-def _repeated_lines(policy: Policy) -> Iterator[Oddity]:
+def _repeated_lines(policy: Policy) -> Iterator[Finding]:
     for text, place, (file, line) in policy.statements.repeated:
-        yield Oddity(place, f"'{text}' says what {file}:{line} has said")
+        yield Finding(place, f"'{text}' says what {file}:{line} has said")
 
 
-def _idle_rules(policy: Policy) -> Iterator[Oddity]:
+def _idle_rules(policy: Policy) -> Iterator[Finding]:
     for rule, place in policy.statements.rules.items():
         role, _, operation, _, scope = rule
         if operation == FREE:
-            yield Oddity(place, f"'{show(rule)}' never decides: {FREE} needs no permission")
+            yield Finding(place, f"'{show(rule)}' never decides: {FREE} needs no permission")
         elif (other := _covering(policy, rule)) is not None:
             file, line = policy.statements.rules[other]
             verb = "overruled" if other[3] != rule[3] else "covered"
             reason = f"'{show(rule)}' never decides: {verb} by {file}:{line}: {show(other)}"
-            yield Oddity(place, reason)
+            yield Finding(place, reason)
         elif scope == "own" and operation != ANY and operation not in OWNED:
             reason = f"'own' says nothing here: {operation} is about nothing of anybody else's"
-            yield Oddity(place, f"{reason} ({role})")
+            yield Finding(place, f"{reason} ({role})")
 
 
 def _covering(policy: Policy, rule: Rule) -> Rule | None:
@@ -71,17 +71,17 @@ def _covering(policy: Policy, rule: Rule) -> Rule | None:
     return None
 
 
-def _roles_without_rules(policy: Policy) -> Iterator[Oddity]:
+def _roles_without_rules(policy: Policy) -> Iterator[Finding]:
     first: dict[str, Place] = {}
     for link, place in policy.statements.links.items():
         for role in link:
             first.setdefault(role, place)
     for role, place in first.items():
         if not any(policy.rules_by_role.get(other) for other in policy.lineage(role)):
-            yield Oddity(place, f"the role {role} has no rules")
+            yield Finding(place, f"the role {role} has no rules")
 
 
-def _operations_of_nobody(policy: Policy, operations: Iterable[str]) -> Iterator[Oddity]:
+def _operations_of_nobody(policy: Policy, operations: Iterable[str]) -> Iterator[Finding]:
     for operation in sorted(set(operations) - {FREE}):
         if not any(
             policy.enforce(rule[0], NOWHERE if rule[1] == ANY else rule[1], operation, own=own)[0]
@@ -89,4 +89,4 @@ def _operations_of_nobody(policy: Policy, operations: Iterable[str]) -> Iterator
             if rule[3] == "allow" and rule[2] in {ANY, operation}
             for own in (True, False)
         ):
-            yield Oddity(None, f"nobody may perform {operation}")
+            yield Finding(None, f"nobody may perform {operation}")

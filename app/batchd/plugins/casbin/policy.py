@@ -12,11 +12,11 @@ import casbin
 
 from batchd.domain.ids import AccountId
 from batchd.domain.permission import Decision
-from batchd.file_watcher import Breath, Contents, Folder, read
+from batchd.file_watcher import Contents, CooperativeYield, Folder, read
 from batchd.plugins.casbin.enforcer import OWNERS, new_enforcer
-from batchd.plugins.casbin.errors import BadPolicy, Fault
+from batchd.plugins.casbin.errors import Fault, InvalidPolicy
 from batchd.plugins.casbin.inheritance import check_inheritance
-from batchd.plugins.casbin.known_operations import Known, Unknown, find_unknown
+from batchd.plugins.casbin.known_operations import KnownOperations, Unknown, find_unknown
 from batchd.plugins.casbin.statements import (
     ANY,
     EFFECTS,
@@ -116,21 +116,21 @@ def wanted(name: str) -> bool:
     return name == MODEL or (name.endswith(".csv") and name[0] != "." and name != CASES)
 
 
-def load_policy(folder: Path, known: Known) -> Policy:
-    """Read model.conf and every .csv file of the folder. Raises BadPolicy."""
+def load_policy(folder: Path, known: KnownOperations) -> Policy:
+    """Read model.conf and every .csv file of the folder. Raises InvalidPolicy."""
     return parse_policy(folder, read(Folder(folder, wanted)), known)
 
 
-def parse_policy(folder: Path, contents: Contents, known: Known) -> Policy:
-    """Make a policy of the files. Raises BadPolicy."""
-    breathe = Breath()
+def parse_policy(folder: Path, contents: Contents, known: KnownOperations) -> Policy:
+    """Make a policy of the files. Raises InvalidPolicy."""
+    breathe = CooperativeYield()
     files = _check_files(folder, contents)
     rule_files = {file: content for file, content in files.items() if file.name != MODEL}
     statements = parse_statements(folder, rule_files, breathe)
     check_inheritance(folder, statements.links, breathe)
     unknown = find_unknown(statements, known, breathe)
     if unknown and not known.more:
-        raise BadPolicy(
+        raise InvalidPolicy(
             *(Fault(folder / one.place[0], one.place[1], one.reason) for one in unknown)
         )
     for one in unknown:
@@ -147,7 +147,7 @@ def parse_policy(folder: Path, contents: Contents, known: Known) -> Policy:
 def _check_files(folder: Path, contents: Contents) -> Mapping[Path, bytes]:
     """Return the files, all of which were read."""
     if isinstance(reason := contents.get(folder), str):
-        raise BadPolicy(Fault(folder, None, f"no policy folder: {reason}"))
+        raise InvalidPolicy(Fault(folder, None, f"no policy folder: {reason}"))
     files = {file: content for file, content in contents.items() if isinstance(content, bytes)}
     faults = [
         Fault(file, None, reason) for file, reason in contents.items() if isinstance(reason, str)
@@ -157,5 +157,5 @@ def _check_files(folder: Path, contents: Contents) -> Mapping[Path, bytes]:
     if not contents.keys() - {folder / MODEL}:
         faults.append(Fault(folder, None, "there is no .csv file in the policy folder"))
     if faults:
-        raise BadPolicy(*faults)
+        raise InvalidPolicy(*faults)
     return files

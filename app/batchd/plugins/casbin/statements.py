@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from batchd.plugins.casbin.errors import BadPolicy, Fault, decode
+from batchd.plugins.casbin.errors import Fault, InvalidPolicy, decode
 
 ANY = "*"
 EFFECTS = ("allow", "deny")
@@ -51,7 +51,7 @@ class _Wrong(Exception):
 def parse_statements(
     folder: Path, contents: Mapping[Path, bytes], breathe: Callable[[], None]
 ) -> Statements:
-    """Parse the files in the order given; a repeated statement counts once. Raises BadPolicy."""
+    """Parse the files in order; a repeated statement counts once. Raises InvalidPolicy."""
     rules: dict[Rule, Place] = {}
     links: dict[Link, Place] = {}
     repeated = []
@@ -83,7 +83,7 @@ def parse_statements(
         reason = "no .csv file has a rule (p, …): nobody could do anything"
         faults.append(Fault(folder, None, reason))
     if faults:
-        raise BadPolicy(*faults[:_MOST_FAULTS])
+        raise InvalidPolicy(*faults[:_MOST_FAULTS])
     return Statements(rules, links, tuple(repeated))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cedarpy
 
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.file_watcher import Contents
 from batchd.plugins.cedar.policy import CedarPolicy, role_entity
 from batchd.policies.store import revision_of
@@ -26,7 +26,7 @@ action {actions} appliesTo {{ principal: User, resource: Resource }};
 """
 
 
-class BadCedar(NotStartable):
+class InvalidCedarPolicy(StartupError):
     """A file is missing or wrong."""
 
 
@@ -38,9 +38,9 @@ def wanted(name: str) -> bool:
 def parse_policy(
     folder: Path, contents: Contents, operations: frozenset[str], *, more_operations: bool
 ) -> CedarPolicy:
-    """Make a policy of the files. Raises BadCedar, with every file that is wrong."""
+    """Make a policy of the files. Raises InvalidCedarPolicy, with every file that is wrong."""
     if isinstance(reason := contents.get(folder), str):
-        raise BadCedar(f"{folder}: no policy folder: {reason}")
+        raise InvalidCedarPolicy(f"{folder}: no policy folder: {reason}")
     texts, faults = _texts(contents)
     roles = texts.pop(folder / ROLES, "{}")
     if not texts and not faults:
@@ -62,7 +62,7 @@ def parse_policy(
     except ValueError as error:
         faults.append(f"{folder / ROLES}: {error}")
     if faults:
-        raise BadCedar("\n".join(faults))
+        raise InvalidCedarPolicy("\n".join(faults))
     whole = json.dumps({"templates": {}, "staticPolicies": merged, "templateLinks": []})
     return CedarPolicy(
         revision=revision_of(contents),

@@ -10,7 +10,7 @@ from batchd.domain.ids import AccountId
 from batchd.domain.permission import Decision
 
 CALLER = {"type": "User", "id": "caller"}
-ANOTHER = {"type": "User", "id": "another"}
+OTHER_USER = {"type": "User", "id": "another"}
 """Policies see whether something is the caller's, but not who that is: decisions are remembered by
 role and account, so no policy may tell one user from another."""
 _RESOURCE = {"type": "Resource", "id": "it"}
@@ -51,10 +51,10 @@ class CedarPolicy:
 
     def _entities(self, role: str, account: AccountId, *, own: bool) -> list[dict[str, object]]:
         where = {"__entity": {"type": "Account", "id": str(account)}}
-        owner = {"__entity": CALLER if own else ANOTHER}
+        owner = {"__entity": CALLER if own else OTHER_USER}
         return [
             _entity(CALLER, {"account": where}, parents=[role]),
-            _entity(ANOTHER, {"account": where}),
+            _entity(OTHER_USER, {"account": where}),
             _entity(_RESOURCE, {"account": where, "owner": owner}),
             *(role_entity(name, self.inherited.get(name, ())) for name in self.lineage(role)),
         ]

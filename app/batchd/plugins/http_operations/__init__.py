@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from batchd.domain.operations import Operation, OperationContext, OperationSource
 from batchd.plugins.http_operations.client import open_client
-from batchd.plugins.http_operations.errors import BadOperations
-from batchd.plugins.http_operations.operation import Means
+from batchd.plugins.http_operations.errors import InvalidOperationsFile
+from batchd.plugins.http_operations.operation import Dependencies
 from batchd.plugins.http_operations.retry import Pacing
 from batchd.plugins.http_operations.source import HttpOperations
 from batchd.settings import environment
 
-__all__ = ["BadOperations", "HttpOperations", "http_operations"]
+__all__ = ["HttpOperations", "InvalidOperationsFile", "http_operations"]
 
 
 class _NoOperations:
@@ -25,13 +25,13 @@ class _NoOperations:
 
 @asynccontextmanager
 async def http_operations(context: OperationContext) -> AsyncIterator[OperationSource]:
-    """Open the operations of the file `settings.operations` and follow it. Raises BadOperations."""
+    """Open the operations of the file `settings.operations`. Raises InvalidOperationsFile."""
     file = context.settings.operations
     if file is None:
         yield _NoOperations()
         return
     async with open_client() as client:
-        means = Means(client=client, rate=context.rate, pacing=Pacing())
+        means = Dependencies(client=client, rate=context.rate, pacing=Pacing())
         source = HttpOperations(file, means, variables=environment(), taken=context.taken)
         await asyncio.to_thread(source.load)
         async with source.following():

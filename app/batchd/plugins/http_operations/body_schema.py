@@ -8,7 +8,7 @@ import jsonschema_rs
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from batchd.domain.errors import RequestFormat
-from batchd.domain.operations import Problem
+from batchd.domain.operations import ValidationIssue
 
 MAX_PROBLEMS = 20
 """Of one line: the report stays in bounds, whatever a line is like."""
@@ -41,7 +41,7 @@ class BodySchema:
         except (TypeError, ValueError, jsonschema_rs.ReferencingError) as error:
             raise ValueError(f"not a JSON Schema: {error}") from None
 
-    def problems(self, body: Mapping[str, Any]) -> list[Problem]:
+    def problems(self, body: Mapping[str, Any]) -> list[ValidationIssue]:
         """Return what is wrong with a body, by pointers into the line."""
         if self._validator.is_valid(body):
             return []
@@ -49,7 +49,7 @@ class BodySchema:
         return list(islice(found, MAX_PROBLEMS))
 
 
-def _problems(error: ValidationError) -> Iterator[Problem]:
+def _problems(error: ValidationError) -> Iterator[ValidationIssue]:
     place = error.instance_path
     match error.kind:
         case ValidationErrorKind.Required(property=name):
@@ -64,9 +64,9 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
             yield problem(f"{text.rstrip('.')}.", "body", *place)
 
 
-def problem(message: str, *place: str | int) -> Problem:
+def problem(message: str, *place: str | int) -> ValidationIssue:
     """Return a problem with the part of the line that this way leads to."""
-    return Problem(code=RequestFormat.name, pointer=_pointer(place), message=message)
+    return ValidationIssue(code=RequestFormat.name, pointer=_pointer(place), message=message)
 
 
 def _pointer(place: Sequence[str | int]) -> str:

@@ -34,7 +34,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """None: it is larger than is taken."""
 
 
-class Unanswered(Exception):
+class NoResponse(Exception):
     """There is no answer, and no telling whether the call was carried out."""
 
     def __init__(self, words: str, error: Exception) -> None:
@@ -64,7 +64,7 @@ async def send(
     patience: aiohttp.ClientTimeout,
     max_bytes: int,
 ) -> Reply:
-    """Make the call once, and follow no redirect: it could lead anywhere. Raises Unanswered."""
+    """Make the call once, and follow no redirect: it could lead anywhere. Raises NoResponse."""
     try:
         async with client.request(
             request.method,
@@ -83,11 +83,11 @@ async def send(
                 body=await _read(response, max_bytes),
             )
     except TimeoutError as error:
-        raise Unanswered(f"not within {patience.total:g} s", error) from error
+        raise NoResponse(f"not within {patience.total:g} s", error) from error
     except aiohttp.ClientConnectorError as error:
-        raise Unanswered("no connection could be made", error) from error
+        raise NoResponse("no connection could be made", error) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Unanswered("the connection broke off, or what came was not HTTP", error) from error
+        raise NoResponse("the connection broke off, or what came was not HTTP", error) from error
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from batchd.domain.ports import NotStartable
+from batchd.domain.ports import StartupError
 from batchd.file_watcher import Contents
 
 
@@ -14,7 +14,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-class BadOperations(NotStartable):
+class InvalidOperationsFile(StartupError):
     """The file, or one that it names, is missing or wrong; every fault is told."""
 
     def __init__(self, file: Path, faults: Sequence[Fault], contents: Contents) -> None:

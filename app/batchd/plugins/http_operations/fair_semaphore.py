@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from batchd.domain.ids import AccountId
 
 
-class Places:
+class FairSemaphore:
     """A semaphore that serves the accounts in turn, and the calls of each in their order."""
 
     def __init__(self, number: int) -> None:

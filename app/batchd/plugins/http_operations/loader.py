@@ -9,14 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from batchd.file_watcher import Contents, read_file
-from batchd.plugins.http_operations.errors import BadOperations, Fault
+from batchd.plugins.http_operations.errors import Fault, InvalidOperationsFile
 from batchd.plugins.http_operations.fields import Surroundings
-from batchd.plugins.http_operations.schema import Declaration, OperationsFile
+from batchd.plugins.http_operations.schema import OperationSchema, OperationsFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    declarations: Mapping[str, Declaration]
+    declarations: Mapping[str, OperationSchema]
     contents: Contents
     """The file and those that it names."""
 
@@ -24,7 +24,7 @@ class Loaded:
 def load(
     file: Path, known: Contents, variables: Mapping[str, str], taken: Callable[[str], bool]
 ) -> Loaded:
-    """Read what is not among the known contents. Raises BadOperations, with every fault."""
+    """Read what is not among the known contents. Raises InvalidOperationsFile, with every fault."""
     contents: dict[Path, bytes | str] = {}
 
     def read(path: str) -> bytes:
@@ -51,11 +51,11 @@ def load(
         faults = [_fault(found) for found in error.errors(include_url=False, include_input=False)]
     else:
         return Loaded(declarations=declared.operations, contents=contents)
-    raise BadOperations(file, faults, contents)
+    raise InvalidOperationsFile(file, faults, contents)
 
 
 def declared_names(file: Path) -> frozenset[str]:
-    """Return the names that the file gives to operations, good or not. Raises BadOperations."""
+    """Return the names that the file gives to operations, good or not. Raises InvalidOperationsFile."""
     try:
         operations = tomllib.loads(file.read_bytes().decode()).get("operations")
     except OSError as error:
@@ -64,7 +64,7 @@ def declared_names(file: Path) -> frozenset[str]:
         reason = f"not TOML: {error}"
     else:
         return frozenset(operations) if isinstance(operations, dict) else frozenset()
-    raise BadOperations(file, [Fault("", reason)], {})
+    raise InvalidOperationsFile(file, [Fault("", reason)], {})
 
 
 def _fault(error: Any) -> Fault:

@@ -8,31 +8,40 @@ import aiohttp
 import msgspec
 
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
-from batchd.domain.operations import Answer, Call, FleetRate, Parts, Problem, error_answer
+from batchd.domain.operations import (
+    OperationCall,
+    OperationRequest,
+    OperationResult,
+    RateLimiter,
+    ValidationIssue,
+    error_answer,
+)
 from batchd.observability import logs
-from batchd.plugins.http_operations.client import Reply, Request, Unanswered, send
-from batchd.plugins.http_operations.fair_semaphore import Places
+from batchd.plugins.http_operations.client import NoResponse, Reply, Request, send
+from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 from batchd.plugins.http_operations.request_builder import problems_of, url_of
 from batchd.plugins.http_operations.response_body import body_of
 from batchd.plugins.http_operations.retry import Pacing, delay_s
-from batchd.plugins.http_operations.schema import Declaration
+from batchd.plugins.http_operations.schema import OperationSchema
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class Dependencies:
     """What the operations share."""
 
     client: aiohttp.ClientSession
-    rate: FleetRate
+    rate: RateLimiter
     pacing: Pacing
 
 
 class HttpOperation:
     """Made anew when the file changes; `places` stays, so that the bound holds meanwhile."""
 
-    def __init__(self, name: str, declaration: Declaration, means: Means, places: Places) -> None:
+    def __init__(
+        self, name: str, declaration: OperationSchema, means: Dependencies, places: FairSemaphore
+    ) -> None:
         self.name = name
         self._declaration = declaration
         self._means = means
@@ -46,10 +55,10 @@ class HttpOperation:
     def chunk_lines(self) -> int | None:
         return self._declaration.chunk_lines
 
-    def check(self, parts: Parts) -> Sequence[Problem]:
+    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
         return problems_of(self._declaration, parts)
 
-    async def run(self, call: Call) -> Answer:
+    async def run(self, call: OperationCall) -> OperationResult:
         """Call until there is an answer that is not to be retried, or no attempt is left."""
         problems = self.check(call.parts)
         if problems:
@@ -66,7 +75,7 @@ class HttpOperation:
             outcome = await self._attempt(request, call)
         return self._answer(outcome, call, attempt)
 
-    def _request(self, call: Call) -> Request:
+    def _request(self, call: OperationCall) -> Request:
         return Request(
             method=self._declaration.method,
             url=url_of(self._declaration, call.parts),
@@ -74,7 +83,7 @@ class HttpOperation:
             body=msgspec.json.encode(call.parts.body) if self._declaration.body else None,
         )
 
-    async def _attempt(self, request: Request, call: Call) -> Reply | Unanswered:
+    async def _attempt(self, request: Request, call: OperationCall) -> Reply | NoResponse:
         # Between attempts the place is free for others, and each attempt counts against the rate.
         await self._places.take(call.caller.account)
         try:
@@ -86,13 +95,15 @@ class HttpOperation:
                 patience=self._patience,
                 max_bytes=self._declaration.max_answer_bytes,
             )
-        except Unanswered as unanswered:
+        except NoResponse as unanswered:
             return unanswered
         finally:
             self._places.give()
 
-    def _answer(self, outcome: Reply | Unanswered, call: Call, attempts: int) -> Answer:
-        if isinstance(outcome, Unanswered):
+    def _answer(
+        self, outcome: Reply | NoResponse, call: OperationCall, attempts: int
+    ) -> OperationResult:
+        if isinstance(outcome, NoResponse):
             text = (
                 f"No answer from the upstream of '{self.name}' "
                 f"in attempt {attempts} of {self._declaration.retry.attempts}: {outcome}."
@@ -105,14 +116,14 @@ class HttpOperation:
             )
             answer = self._failure(QuotaViolation(text), call, "too large")
             # The call was carried out: its status tells more than that of the failure.
-            return Answer(status=outcome.status, body=answer.body, success=False)
-        return Answer(
+            return OperationResult(status=outcome.status, body=answer.body, success=False)
+        return OperationResult(
             status=outcome.status,
             body=body_of(outcome),
             success=outcome.status in self._declaration.success,
         )
 
-    def _failure(self, error: BatchdError, call: Call, cause: str) -> Answer:
+    def _failure(self, error: BatchdError, call: OperationCall, cause: str) -> OperationResult:
         trace = logs.current_trace()
         logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
         return error_answer(error, trace)

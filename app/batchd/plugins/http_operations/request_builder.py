@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from yarl import URL
 
-from batchd.domain.operations import Parts, Problem
+from batchd.domain.operations import OperationRequest, ValidationIssue
 from batchd.plugins.http_operations.body_schema import problem
-from batchd.plugins.http_operations.schema import Declaration
+from batchd.plugins.http_operations.schema import OperationSchema
 from batchd.plugins.http_operations.url_template import climbs, encode, is_plain
 
 _SCALAR = "must be a text, a number, true or false"
 
 
-def problems_of(declaration: Declaration, parts: Parts) -> list[Problem]:
+def problems_of(declaration: OperationSchema, parts: OperationRequest) -> list[ValidationIssue]:
     """Return all that a line with these parts is refused for."""
     return [
         *_path_problems(declaration, parts.path),
@@ -22,7 +22,7 @@ def problems_of(declaration: Declaration, parts: Parts) -> list[Problem]:
     ]
 
 
-def url_of(declaration: Declaration, parts: Parts) -> URL:
+def url_of(declaration: OperationSchema, parts: OperationRequest) -> URL:
     """Return where parts without a problem lead."""
     template = declaration.url
     path = template.path({name: _text(value) or "" for name, value in parts.path.items()})
@@ -34,7 +34,9 @@ def url_of(declaration: Declaration, parts: Parts) -> URL:
     return URL(f"{template.origin}{path}{query}", encoded=True)
 
 
-def _path_problems(declaration: Declaration, path: Mapping[str, object]) -> Iterator[Problem]:
+def _path_problems(
+    declaration: OperationSchema, path: Mapping[str, object]
+) -> Iterator[ValidationIssue]:
     names = declaration.url.names
     if path.keys() == names and all(_is_plain(value) for value in path.values()):
         return
@@ -56,7 +58,9 @@ def _path_problems(declaration: Declaration, path: Mapping[str, object]) -> Iter
         yield problem("Together they make a '.' or '..' between slashes.", "path")
 
 
-def _query_problems(declaration: Declaration, query: Mapping[str, object]) -> Iterator[Problem]:
+def _query_problems(
+    declaration: OperationSchema, query: Mapping[str, object]
+) -> Iterator[ValidationIssue]:
     for name, value in query.items():
         if name not in declaration.query:
             yield problem("There is no such parameter.", "query", name)
@@ -64,7 +68,7 @@ def _query_problems(declaration: Declaration, query: Mapping[str, object]) -> It
             yield problem(f"It {_SCALAR}, or a list of these.", "query", name)
 
 
-def _body_problems(declaration: Declaration, body: object) -> Sequence[Problem]:
+def _body_problems(declaration: OperationSchema, body: object) -> Sequence[ValidationIssue]:
     if declaration.body is None:
         return [] if body is None else [problem("This operation takes no body.", "body")]
     if not isinstance(body, Mapping):

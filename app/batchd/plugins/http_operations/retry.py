@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from batchd.plugins.http_operations.client import Reply, Unanswered
+from batchd.plugins.http_operations.client import NoResponse, Reply
 from batchd.plugins.http_operations.schema import Retry
 
 
@@ -26,7 +26,7 @@ class Pacing:
 
 
 def delay_s(
-    retry: Retry, outcome: Reply | Unanswered, attempt: int, pacing: Pacing
+    retry: Retry, outcome: Reply | NoResponse, attempt: int, pacing: Pacing
 ) -> float | None:
     """Return how long to wait after this attempt, the first being 1; None: it was the last."""
     if attempt >= retry.attempts or not _is_retried(retry, outcome):
@@ -41,7 +41,7 @@ def delay_s(
     return wait_s
 
 
-def _is_retried(retry: Retry, outcome: Reply | Unanswered) -> bool:
+def _is_retried(retry: Retry, outcome: Reply | NoResponse) -> bool:
     if isinstance(outcome, Reply):
         return outcome.status in retry.statuses
     return retry.unanswered

@@ -35,7 +35,7 @@ class Retry(_Table):
     max_retry_after_s: Seconds = 60.0
 
 
-class Declaration(_Table):
+class OperationSchema(_Table):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     url: Url
     query: Query = []
@@ -66,4 +66,4 @@ class Declaration(_Table):
 
 
 class OperationsFile(_Table):
-    operations: Annotated[dict[Name, Declaration], Field(min_length=1)]
+    operations: Annotated[dict[Name, OperationSchema], Field(min_length=1)]

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from batchd.file_watcher import Contents, following
-from batchd.plugins.http_operations.errors import BadOperations
-from batchd.plugins.http_operations.fair_semaphore import Places
+from batchd.plugins.http_operations.errors import InvalidOperationsFile
+from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 from batchd.plugins.http_operations.loader import load
-from batchd.plugins.http_operations.operation import HttpOperation, Means
-from batchd.plugins.http_operations.schema import Declaration
+from batchd.plugins.http_operations.operation import Dependencies, HttpOperation
+from batchd.plugins.http_operations.schema import OperationSchema
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class HttpOperations:
     def __init__(
         self,
         file: Path,
-        means: Means,
+        means: Dependencies,
         *,
         variables: Mapping[str, str],
         taken: Callable[[str], bool],
@@ -32,7 +32,7 @@ class HttpOperations:
         self._variables = variables
         self._taken = taken
         self._operations: Mapping[str, HttpOperation] = {}
-        self._places: dict[tuple[str, int], Places] = {}
+        self._places: dict[tuple[str, int], FairSemaphore] = {}
         self._contents: Contents = {}
 
     def __str__(self) -> str:
@@ -54,11 +54,11 @@ class HttpOperations:
     def load(self, known: Contents = MappingProxyType({})) -> None:
         """Put the file in force, reading what is not known.
 
-        Raises BadOperations; then what was in force stays so.
+        Raises InvalidOperationsFile; then what was in force stays so.
         """
         try:
             loaded = load(self._file, known, self._variables, self._taken)
-        except BadOperations as error:
+        except InvalidOperationsFile as error:
             self._contents = error.contents
             raise
         self._contents = loaded.contents
@@ -78,12 +78,12 @@ class HttpOperations:
             return
         try:
             self.load(contents)
-        except BadOperations as error:
+        except InvalidOperationsFile as error:
             logger.error("the operations stay as they were: %s", error)  # noqa: TRY400
         except Exception:
             logger.exception("the operations stay as they were")
 
-    def _places_of(self, name: str, declaration: Declaration) -> Places:
+    def _places_of(self, name: str, declaration: OperationSchema) -> FairSemaphore:
         """Return the same places for the same bound: calls of before the change count too."""
         key = (name, declaration.concurrency)
-        return self._places.setdefault(key, Places(declaration.concurrency))
+        return self._places.setdefault(key, FairSemaphore(declaration.concurrency))

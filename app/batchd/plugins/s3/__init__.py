@@ -11,7 +11,7 @@ from batchd.domain.ports import Storage
 from batchd.plugins.s3.late_client import opening
 from batchd.plugins.s3.presigning import UrlSigner, bucket_url
 from batchd.plugins.s3.storage import S3Storage
-from batchd.settings import BadSettings, Settings
+from batchd.settings import InvalidSettings, Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -23,7 +23,7 @@ _HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?")
 
 @asynccontextmanager
 async def s3_storage(settings: Settings) -> AsyncIterator[Storage]:
-    """Open the bucket that the settings name. Raises BadSettings, also without any credentials."""
+    """Open the bucket that the settings name. Raises InvalidSettings, also without any credentials."""
     _check(settings)
     async with opening(settings) as late:
         if settings.s3_access_key is None:
@@ -43,15 +43,17 @@ async def s3_storage(settings: Settings) -> AsyncIterator[Storage]:
 
 
 def _check(settings: Settings) -> None:
-    """Raise BadSettings for what the client, which is opened later, would not take."""
+    """Raise InvalidSettings for what the client, which is opened later, would not take."""
     if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
-        raise BadSettings("BATCHD_S3_ACCESS_KEY and BATCHD_S3_SECRET_KEY go together")
+        raise InvalidSettings("BATCHD_S3_ACCESS_KEY and BATCHD_S3_SECRET_KEY go together")
     if not _REGION.fullmatch(settings.s3_region) or settings.s3_region.isdigit():
-        raise BadSettings(f"BATCHD_S3_REGION: '{settings.s3_region}' can't be the name of a region")
+        raise InvalidSettings(
+            f"BATCHD_S3_REGION: '{settings.s3_region}' can't be the name of a region"
+        )
     for name in ("s3_endpoint", "s3_public_endpoint"):
         endpoint = getattr(settings, name)
         if endpoint is not None and not _is_endpoint(endpoint):
-            raise BadSettings(
+            raise InvalidSettings(
                 f"BATCHD_{name.upper()}: '{endpoint}' is not a URL like https://s3.example.com:9000"
             )
 

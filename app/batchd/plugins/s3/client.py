@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from batchd.settings import BadSettings, Settings
+from batchd.settings import InvalidSettings, Settings
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials
@@ -39,10 +39,12 @@ def prepare(settings: Settings) -> AbstractAsyncContextManager[Opened]:
 
 @asynccontextmanager
 async def _open(session: AioSession, settings: Settings) -> AsyncIterator[Opened]:
-    """Raises BadSettings where there are no credentials."""
+    """Raises InvalidSettings where there are no credentials."""
     credentials = await session.get_credentials()
     if credentials is None:
-        raise BadSettings("BATCHD_S3_ACCESS_KEY: not set, and there are no AWS credentials either")
+        raise InvalidSettings(
+            "BATCHD_S3_ACCESS_KEY: not set, and there are no AWS credentials either"
+        )
     async with session.create_client(
         "s3",
         region_name=settings.s3_region,

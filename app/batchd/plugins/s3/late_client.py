@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any
 
 from batchd.plugins.s3.errors import unanswered
-from batchd.settings import BadSettings, Settings
+from batchd.settings import InvalidSettings, Settings
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials
@@ -43,13 +43,13 @@ class LateClient:
         return (await self.opened()).credentials
 
     async def opened(self) -> "Opened":
-        """Wait for the client. Raises BadSettings or, whatever else it is, ProcessingTimeout."""
+        """Wait for the client. Raises InvalidSettings or, whatever else it is, ProcessingTimeout."""
         if self._opening.done() and self._opening.exception() is not None:
             self._opening = asyncio.create_task(self._open())
         try:
             # The opening goes on, whoever of those that wait for it leaves.
             return await asyncio.shield(self._opening)
-        except BadSettings:
+        except InvalidSettings:
             raise
         except Exception as error:
             raise unanswered("open", self._settings.s3_bucket, error) from error

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials
     from botocore.credentials import ReadOnlyCredentials
 
-REMEMBERED = 20_000
+MAX_CACHED = 20_000
 """Some 25 MB."""
 MOST = 0.75
 """Of its time, what a URL must have left to be handed out again."""
@@ -40,7 +40,7 @@ class RecentUrls:
     def keep(self, key: str, filename: str, signed: SignedUrl) -> None:
         self._urls[key, filename] = signed
         self._urls.move_to_end((key, filename))
-        if len(self._urls) > REMEMBERED:
+        if len(self._urls) > MAX_CACHED:
             self._urls.popitem(last=False)
 
 
