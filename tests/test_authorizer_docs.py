@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.bootstrap import open_services
+from batchd.bootstrap import open_components
 from batchd.domain.ports import StartupError
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
@@ -79,5 +79,5 @@ async def test_it_refuses_to_start_without_its_policy(settings: Settings, tmp_pa
     (tmp_path / "roles.toml").unlink()
 
     with pytest.raises(StartupError, match=r"roles\.toml"):
-        async with open_services(settings):
+        async with open_components(settings):
             pytest.fail("it started")

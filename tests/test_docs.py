@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from batchd.operations.table import ENDPOINTS
+from batchd.operations.table import OPERATIONS
 from batchd.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -24,4 +24,4 @@ def test_readme_lists_every_setting_with_its_default_and_meaning() -> None:
 
 def test_changelog_names_every_operation() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert [e.name for e in ENDPOINTS if f"`{e.name}`" not in changelog] == []
+    assert [e.name for e in OPERATIONS if f"`{e.name}`" not in changelog] == []

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as with_settings
 from hypothesis import strategies as st
 
+from batchd.bootstrap import Components
 from batchd.db import batches
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.expectation import BEGINNING, CHUNKS, WORK, Expectation
@@ -46,7 +46,7 @@ def told(reply: Reply) -> tuple[int, object]:
 class Scene:
     """One batch, who acts on it, and what is expected of it."""
 
-    services: Services
+    components: Components
     caller: ApiCaller
     stranger: ApiCaller
     reader: ApiCaller
@@ -71,7 +71,7 @@ class Scene:
     async def do_job(self, stage: Stage) -> None:
         chunk = self.expected.chunks
         self.expected.work(stage)
-        await self.services.lifecycle.handle(Job(stage, BatchId(UUID(self.batch)), chunk))
+        await self.components.dispatcher.handle(Job(stage, BatchId(UUID(self.batch)), chunk))
 
     async def begin_and_die(self) -> None:
         """Take the batch like a worker that is killed then."""
@@ -79,8 +79,8 @@ class Scene:
         if to is None:
             return
         self.expected.status = to
-        now = self.services.lifecycle._context.clock.now()
-        async with self.services.database.connection() as connection:
+        now = self.components.dispatcher._context.clock.now()
+        async with self.components.database.connection() as connection:
             assert await batches.claim(connection, BatchId(UUID(self.batch)), to, now=now)
 
     async def ask(self, action: str) -> None:
@@ -157,7 +157,7 @@ def cancelled_everywhere(test: Callable[..., None]) -> Callable[..., None]:
 )
 @given(kind=st.sampled_from(["good", "good", "empty", "bad", "changed"]), steps=steps)
 async def test_batch_goes_the_ways_of_the_contract_only(
-    services: Services,
+    components: Components,
     caller: ApiCaller,
     make_caller: MakeCaller,
     history: History,
@@ -169,7 +169,7 @@ async def test_batch_goes_the_ways_of_the_contract_only(
         body["hash"] = "0" * 64
     made = await caller.call("POST", "/batches", json=body)
     scene = Scene(
-        services=services,
+        components=components,
         caller=caller,
         stranger=await make_caller(),
         reader=await make_caller("reader", account=caller.user.user.account),

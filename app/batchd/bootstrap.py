@@ -1,8 +1,9 @@
 """The composition root: the only place that builds things."""
 
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,8 +20,8 @@ from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.domain.ports import Clock, Ids, StartupError
-from batchd.operations.batch_lines import LocalApi
-from batchd.operations.table import BY_NAME
+from batchd.operations.batch_lines import ApiBatchOperation
+from batchd.operations.table import OPERATIONS, AnyOperation, permissions_of
 from batchd.pipeline.cancellations import Cancellations
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.dispatcher import Dispatcher
@@ -29,7 +30,7 @@ from batchd.services.authentication import Authenticator
 from batchd.services.authorization import PermissionChecker
 from batchd.services.batch_creation import BatchCreation
 from batchd.services.batches import Batches
-from batchd.services.container import ApiServices, Services
+from batchd.services.container import Services
 from batchd.services.fleet_rate import FleetRateLimiter
 from batchd.services.health import Health
 from batchd.services.operation_registry import OperationRegistry
@@ -90,7 +91,9 @@ def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[
 def operation_names() -> frozenset[str]:
     """Return the operations that are there as long as a process runs."""
     installed = _plugins("batchd.operations")
-    return frozenset(BY_NAME) | {plugin.name for plugin in installed}
+    return frozenset(operation.name for operation in OPERATIONS) | {
+        plugin.name for plugin in installed
+    }
 
 
 def more_operations(declared: Path | None) -> bool:
@@ -131,14 +134,25 @@ async def open_accounts(settings: Settings) -> AsyncIterator[Accounts]:
         yield Accounts(database)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """Everything that one process is built from."""
+
+    database: Database
+    services: Services
+    operations: OperationRegistry
+    dispatcher: Dispatcher
+
+
 @asynccontextmanager
-async def open_services(
+async def open_components(
     settings: Settings,
     *,
     clock: Clock | None = None,
     ids: Ids | None = None,
+    api_operations: Sequence[AnyOperation] = OPERATIONS,
     operations: Iterable[OperationFactory] = (),
-) -> AsyncIterator[Services]:
+) -> AsyncIterator[Components]:
     """Build everything, and take it apart at the end.
 
     `operations` can be run in batches besides those that are installed as plugins.
@@ -155,13 +169,15 @@ async def open_services(
         notifications = await stack.enter_async_context(open_notifications(settings))
         cancellations = Cancellations()
         notifications.subscribe(Channel.CANCELLED, cancellations.hear)
-        permissions = PermissionChecker(authorizer)
-        registry = OperationRegistry(reserved=BY_NAME)
+        permissions = PermissionChecker(authorizer, permissions_of(api_operations))
+        registry = OperationRegistry(reserved=[operation.name for operation in api_operations])
         users = Users(database, clock, ids)
         uploads = Uploads(
             database, storage, permissions, clock, ids, validity_s=settings.upload_validity_s
         )
-        api = ApiServices(
+        services = Services(
+            authenticator=Authenticator(users, notifications, clock),
+            users=users,
             batches=Batches(
                 database,
                 BatchLoader(database),
@@ -170,7 +186,7 @@ async def open_services(
                 clock,
                 download_validity_s=settings.download_validity_s,
             ),
-            creation=BatchCreation(
+            batch_creation=BatchCreation(
                 database,
                 storage,
                 permissions,
@@ -182,26 +198,13 @@ async def open_services(
             ),
             uploads=uploads,
             roles=Roles(permissions, authorizer),
+            health=Health(database, storage, authorizer),
         )
-        context = OperationContext(
-            settings=settings,
-            api=LocalApi(api),
-            rate=FleetRateLimiter(database),
-            taken=registry.taken,
-        )
-        for plugin in _plugins("batchd.operations"):
-            operation = await stack.enter_async_context(plugin.load()(context))
-            if operation.name != plugin.name:
-                # Policies are held against the names of the entry points, before these are open.
-                raise StartupError(
-                    f"the operation of the entry point '{plugin.name}' is named '{operation.name}'"
-                )
-            registry.add(operation)
-        for factory in operations:
-            registry.add(await stack.enter_async_context(factory(context)))
-        for plugin in _plugins("batchd.operation_sources"):
-            registry.add_source(await stack.enter_async_context(plugin.load()(context)))
-        stages = PipelineContext(
+        for row in api_operations:
+            if row.runs_in_batches:
+                registry.add(ApiBatchOperation(row, services))
+        await _add_operations(stack, registry, settings, database, operations)
+        pipeline = PipelineContext(
             database=database,
             storage=storage,
             permissions=permissions,
@@ -211,11 +214,36 @@ async def open_services(
             clock=clock,
             settings=settings,
         )
-        yield Services(
+        yield Components(
             database=database,
-            users=users,
-            callers=Authenticator(users, notifications, clock),
-            api=api,
-            lifecycle=Dispatcher(stages, uploads),
-            health=Health(database, storage, authorizer),
+            services=services,
+            operations=registry,
+            dispatcher=Dispatcher(pipeline, uploads),
         )
+
+
+async def _add_operations(
+    stack: AsyncExitStack,
+    registry: OperationRegistry,
+    settings: Settings,
+    database: Database,
+    operations: Iterable[OperationFactory],
+) -> None:
+    """Open the operations of plugins. Raises StartupError for a name that is taken."""
+    context = OperationContext(
+        settings=settings,
+        rate=FleetRateLimiter(database),
+        is_reserved=registry.is_reserved,
+    )
+    for plugin in _plugins("batchd.operations"):
+        operation = await stack.enter_async_context(plugin.load()(context))
+        if operation.name != plugin.name:
+            # Policies are checked against the names of the entry points, before these are opened.
+            raise StartupError(
+                f"the operation of the entry point '{plugin.name}' is named '{operation.name}'"
+            )
+        registry.add(operation)
+    for factory in operations:
+        registry.add(await stack.enter_async_context(factory(context)))
+    for plugin in _plugins("batchd.operation_sources"):
+        registry.add_source(await stack.enter_async_context(plugin.load()(context)))

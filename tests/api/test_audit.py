@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.observability import logs
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -62,7 +62,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
 
 
 async def test_denial_is_recorded_with_everything_that_led_to_it(
-    make_caller: MakeCaller, services: Services, records: list[dict[str, Any]]
+    make_caller: MakeCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     clerk = await make_caller("clerk")
     batch = uuid4()
@@ -80,7 +80,7 @@ async def test_denial_is_recorded_with_everything_that_led_to_it(
             "batch": batch,
             "handler": None,
             "decision": "deny",
-            "revision": services.health.policy["revision"],
+            "revision": components.services.health.policy["revision"],
             "rule": "roles.csv:3: p, clerk, *, update_batch, deny",
         }
     ]
@@ -127,13 +127,13 @@ async def test_batch_that_is_somebody_elses_is_recorded_as_a_denial(
 
 
 async def test_each_permission_to_change_something_is_recorded_once(
-    caller: ApiCaller, services: Services, records: list[dict[str, Any]]
+    caller: ApiCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     handler = (await caller.call("POST", "/cache")).body["handler"]
     await caller.call("DELETE", f"/cache/{handler}")
     batch = await caller.create(LINES, "update_batch")
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
-    ended = await ended_batch(services, caller, LINES)
+    ended = await ended_batch(components, caller, LINES)
     await caller.call("DELETE", f"/batches/{ended}")
 
     assert {record["decision"] for record in records} == {"allow"}
@@ -155,15 +155,15 @@ async def test_each_permission_to_change_something_is_recorded_once(
 
 
 async def test_line_that_is_denied_is_recorded_under_the_trace_of_its_result(
-    make_caller: MakeCaller, services: Services, records: list[dict[str, Any]]
+    make_caller: MakeCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     admin = await make_caller("admin")
     call = {"path": {"batch": str(uuid4())}, "body": {"status": "cancel"}}
     batch = await admin.create(lines_of(call, call), "update_batch")
-    await services.users.set_role(admin.user.user.user, "clerk")
+    await components.services.users.set_role(admin.user.user.user, "clerk")
     records.clear()
 
-    await step(services, batch, *TO_THE_END)
+    await step(components, batch, *TO_THE_END)
 
     results = await admin.download(batch)
     assert [line["status"] for line in results] == [403, 403]

@@ -4,8 +4,8 @@ import asyncio
 import random
 from datetime import timedelta
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import Status
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import T0, insert_batches
@@ -24,8 +24,8 @@ WHERE batch = $1::uuid
 class Writer:
     """Changes batches, all their attributes together, and knows what is committed."""
 
-    def __init__(self, services: Services, batches: list[str]) -> None:
-        self._services = services
+    def __init__(self, components: Components, batches: list[str]) -> None:
+        self._services = components
         self._batches = batches
         self.committed = dict.fromkeys(batches, 0)
         self.begun = dict.fromkeys(batches, 0)
@@ -59,14 +59,14 @@ async def read(caller: ApiCaller, writer: Writer, batch: str) -> None:
 
 
 async def test_no_reader_sees_what_is_old_or_mixed_or_anothers(
-    make_caller: MakeCaller, services: Services
+    make_caller: MakeCaller, components: Components
 ) -> None:
     owners = [await make_caller(), await make_caller()]
     owned: dict[ApiCaller, list[str]] = {}
     for owner in owners:
         rows = [(T0, Status.NEW)] * BATCHES
-        owned[owner] = [row.batch for row in await insert_batches(services, owner, rows)]
-    writer = Writer(services, [batch for batches in owned.values() for batch in batches])
+        owned[owner] = [row.batch for row in await insert_batches(components, owner, rows)]
+    writer = Writer(components, [batch for batches in owned.values() for batch in batches])
     done = asyncio.Event()
     writing = asyncio.create_task(writer.change_until(done))
 

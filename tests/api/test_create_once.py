@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from batchd.services.container import Services
+from batchd.bootstrap import Components
 from tests.support.callers import ApiCaller, Reply
 from tests.support.clock import MovableClock
 from tests.support.creating import SHA256, body_of, create, listed
@@ -17,8 +17,8 @@ AT_ONCE = 20
 Worker = Callable[[], AbstractAsyncContextManager[None]]
 
 
-async def jobs_of(services: Services) -> int:
-    async with services.database.connection() as connection:
+async def jobs_of(components: Components) -> int:
+    async with components.database.connection() as connection:
         return int(await connection.fetchval("SELECT count(*) FROM pgqueuer"))
 
 
@@ -33,7 +33,7 @@ async def gone(caller: ApiCaller, batch: str) -> None:
 
 
 async def test_the_same_body_again_returns_the_same_batch(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     body = await body_of(caller, hash=SHA256, batch_dict={"b": 1, "a": [{"d": 2, "c": 3}]})
     first = await create(caller, body)
@@ -42,7 +42,7 @@ async def test_the_same_body_again_returns_the_same_batch(
 
     assert (again.status, again.body) == (201, first.body)
     assert await listed(caller) == {first.body["batch"]}
-    assert await jobs_of(services) == 1
+    assert await jobs_of(components) == 1
 
 
 async def test_a_body_that_means_the_same_is_the_same(caller: ApiCaller) -> None:
@@ -81,7 +81,7 @@ async def test_a_colleague_repeating_the_body_gets_the_same_batch(
     assert (await create(caller, body)).body == (await create(colleague, body)).body
 
 
-async def test_twenty_at_once_make_one_batch(caller: ApiCaller, services: Services) -> None:
+async def test_twenty_at_once_make_one_batch(caller: ApiCaller, components: Components) -> None:
     body = await body_of(caller)
 
     replies = await asyncio.gather(*(create(caller, body) for _ in range(AT_ONCE)))
@@ -89,7 +89,7 @@ async def test_twenty_at_once_make_one_batch(caller: ApiCaller, services: Servic
     assert {reply.status for reply in replies} == {201}
     assert {reply.body["batch"] for reply in replies} == await listed(caller)
     assert len(await listed(caller)) == 1
-    assert await jobs_of(services) == 1
+    assert await jobs_of(components) == 1
 
 
 async def test_another_body_for_a_used_handler_is_refused(caller: ApiCaller) -> None:
@@ -184,7 +184,7 @@ async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(
 
 
 async def test_twenty_at_once_under_one_key_make_one_batch(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     body = await body_of(caller)
 
@@ -192,7 +192,7 @@ async def test_twenty_at_once_under_one_key_make_one_batch(
 
     assert {reply.status for reply in replies} == {201}
     assert {reply.body["batch"] for reply in replies} == await listed(caller)
-    assert await jobs_of(services) == 1
+    assert await jobs_of(components) == 1
 
 
 async def test_of_twenty_uploads_at_once_under_one_key_one_is_taken(caller: ApiCaller) -> None:

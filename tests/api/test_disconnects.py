@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
-from batchd.services.container import Services
+from batchd.bootstrap import Components
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.polling import eventually
 from tests.support.raw_http import raw_connection, request
@@ -26,16 +26,16 @@ NOTHING = {"batches": 0, "jobs": 0, "keys": 0, "uploads_taken": 0}
 ONE = dict.fromkeys(NOTHING, 1)
 
 
-async def made(services: Services) -> dict[str, int]:
-    async with services.database.connection() as connection:
+async def made(components: Components) -> dict[str, int]:
+    async with components.database.connection() as connection:
         row = await connection.fetchrow(MADE)
     assert row is not None
     return dict(row)
 
 
-async def waiting(services: Services) -> int:
+async def waiting(components: Components) -> int:
     """Return how many statements wait for a lock."""
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         count: int = await connection.fetchval(WAITING)
     return count
 
@@ -64,13 +64,13 @@ async def whole(url: str, data: bytes) -> Reply:
         return await connection.read_reply()
 
 
-async def leave_while_waiting(url: str, data: bytes, services: Services) -> None:
+async def leave_while_waiting(url: str, data: bytes, components: Components) -> None:
     """Send it all, and go away once the database waits; return when it does no more."""
     async with raw_connection(url) as connection:
         await connection.send(data)
-        await eventually(lambda: waiting(services), lambda count: count == 1)
+        await eventually(lambda: waiting(components), lambda count: count == 1)
         connection.break_off()
-        await eventually(lambda: waiting(services), lambda count: count == 0, within_s=3.0)
+        await eventually(lambda: waiting(components), lambda count: count == 0, within_s=3.0)
 
 
 @pytest.fixture
@@ -80,50 +80,50 @@ async def post(caller: ApiCaller) -> bytes:
     return bytes_of(caller, b"POST /batches HTTP/1.1", body)
 
 
-async def test_half_a_call_makes_nothing(api_url: str, services: Services, post: bytes) -> None:
+async def test_half_a_call_makes_nothing(api_url: str, components: Components, post: bytes) -> None:
     for cut in (10, 60, len(post) - 40, len(post) - 1):
         async with raw_connection(api_url) as connection:
             await connection.send(post[:cut])
             connection.break_off()
 
     assert (await whole(api_url, post)).status == 201
-    assert await made(services) == ONE
+    assert await made(components) == ONE
 
 
 async def test_a_batch_is_not_half_made_for_a_client_that_left(
-    api_url: str, database_url: str, services: Services, post: bytes
+    api_url: str, database_url: str, components: Components, post: bytes
 ) -> None:
     async with held(database_url, "uploads"):
-        await leave_while_waiting(api_url, post, services)
-    assert await made(services) == NOTHING
+        await leave_while_waiting(api_url, post, components)
+    assert await made(components) == NOTHING
 
     first, second = await whole(api_url, post), await whole(api_url, post)
     assert (first.status, second.status) == (201, 201)
     assert first.body == second.body
-    assert await made(services) == ONE
+    assert await made(components) == ONE
 
 
 async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next_call(
-    api_url: str, services: Services, post: bytes
+    api_url: str, components: Components, post: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(post)
-        await eventually(lambda: made(services), ONE.__eq__)
+        await eventually(lambda: made(components), ONE.__eq__)
         connection.break_off()
 
     assert (await whole(api_url, post)).status == 201
-    assert await made(services) == ONE
+    assert await made(components) == ONE
 
 
 async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
-    caller: ApiCaller, api_url: str, database_url: str, services: Services
+    caller: ApiCaller, api_url: str, database_url: str, components: Components
 ) -> None:
     batch = await caller.create(LINES)
-    before = await made(services)
+    before = await made(components)
     patch = bytes_of(caller, f"PATCH /batches/{batch} HTTP/1.1".encode(), {"status": "cancel"})
     async with held(database_url, "batches"):
-        await leave_while_waiting(api_url, patch, services)
+        await leave_while_waiting(api_url, patch, components)
     assert await caller.status(batch) == "new"
-    assert await made(services) == before
+    assert await made(components) == before
 
     assert (await whole(api_url, patch)).body["status"] == "cancel"

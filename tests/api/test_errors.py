@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.jobs import Stage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.clock import MovableClock
@@ -44,19 +44,19 @@ async def post(caller: ApiCaller, body: bytes) -> Reply:
 
 
 async def test_one_answer_whatever_is_wrong_with_the_secret(
-    caller: ApiCaller, services: Services, clock: MovableClock
+    caller: ApiCaller, components: Components, clock: MovableClock
 ) -> None:
-    ending = await services.users.create(
+    ending = await components.services.users.create(
         account=None, role="admin", name="", validity_ts=clock.now() + timedelta(seconds=60)
     )
-    disabled = await services.users.create(account=None, role="admin", name="")
-    rotated = await services.users.create(account=None, role="admin", name="")
+    disabled = await components.services.users.create(account=None, role="admin", name="")
+    rotated = await components.services.users.create(account=None, role="admin", name="")
     secret = caller.user.secret
     for user in (ending, disabled, rotated):
         assert (await call_with(caller, user.secret)).status == 200
     clock.move(60)
-    await services.users.disable(disabled.user.user)
-    await services.users.rotate(rotated.user.user)
+    await components.services.users.disable(disabled.user.user)
+    await components.services.users.rotate(rotated.user.user)
 
     bad = [None, "", "x", "0" * 64, secret[:-1], f"{secret}0", secret.swapcase(), "Bearer"]
     bad += [f"Basic {secret}", f"Bearer Bearer {secret}", f"Bearer {'0' * 64}", f"{secret} x"]
@@ -135,7 +135,7 @@ async def test_a_body_has_64_kb_and_not_a_byte_more(caller: ApiCaller) -> None:
 
 @pytest.mark.parametrize("settings", [{"max_open_batches": 2}], indirect=True)
 async def test_an_account_has_so_many_open_batches_and_no_more(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     first = {"handler": await caller.upload(LINES), "operation": "get_batch"}
     made = await caller.call("POST", "/batches", json=first)
@@ -147,7 +147,7 @@ async def test_an_account_has_so_many_open_batches_and_no_more(
     batch = made.body["batch"]
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     assert_refused(await caller.call("POST", "/batches", json=third), 400, 400141)
-    await step(services, batch, Stage.CANCEL)
+    await step(components, batch, Stage.CANCEL)
     assert (await caller.call("POST", "/batches", json=third)).status == 201
 
 
@@ -175,7 +175,7 @@ async def test_who_calls_too_fast_is_told_when_to_come_again(
 
 
 async def test_what_has_been_done_already_is_told_from_what_can_not_be_done(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
     cancel = {"status": "cancel"}
@@ -202,8 +202,8 @@ async def test_what_can_not_be_run_in_batches_is_refused(caller: ApiCaller) -> N
 async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
     caller: ApiCaller,
 ) -> None:
-    allowed = {"/batches": "GET, POST", f"/batches/{uuid4()}": "DELETE, GET, PATCH"}
-    allowed |= {"/cache": "POST", f"/cache/{uuid4()}": "DELETE", "/whoami": "GET"}
+    allowed = {"/batches": "GET, HEAD, POST", f"/batches/{uuid4()}": "DELETE, GET, HEAD, PATCH"}
+    allowed |= {"/cache": "POST", f"/cache/{uuid4()}": "DELETE", "/whoami": "GET, HEAD"}
     methods = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"}
     for path, allow in allowed.items():
         for method in methods - set(allow.split(", ")):
@@ -214,14 +214,14 @@ async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
 
 async def test_a_defect_of_ours_is_in_the_log_and_nowhere_else(
     caller: ApiCaller,
-    services: Services,
+    components: Components,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def broken(*_: object) -> object:
         raise KeyError("the inner secret")
 
-    monkeypatch.setattr(services.api.batches, "get", broken)
+    monkeypatch.setattr(components.services.batches, "get", broken)
     reply = await caller.get(f"/batches/{uuid4()}")
 
     description = assert_refused(reply, 500, 500000)

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import Status
 from batchd.domain.jobs import Stage
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.clock import MovableClock
 from tests.support.refusals import assert_refused
@@ -49,9 +49,9 @@ async def test_a_hash_is_shown_if_one_was_given(caller: ApiCaller) -> None:
 
 
 async def test_each_of_the_fourteen_statuses_is_shown(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    rows = await insert_batches(services, caller, [(at(n), s) for n, s in enumerate(Status)])
+    rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
 
     assert len(rows) == 14
     for row in rows:
@@ -66,13 +66,13 @@ async def test_a_batch_is_named_in_lower_case_however_it_was_asked_for(caller: A
 
 
 async def test_times_are_seconds_to_the_millisecond(
-    caller: ApiCaller, services: Services, clock: MovableClock
+    caller: ApiCaller, components: Components, clock: MovableClock
 ) -> None:
     before = time.time() - 0.001
     batch = await caller.create(ONE_LINE)
     created = await seen(caller, batch)
     clock.move(60.0)
-    await step(services, batch, *TO_COPIED)
+    await step(components, batch, *TO_COPIED)
     copied = await seen(caller, batch)
 
     assert isinstance(created["created_ts"], float)
@@ -84,10 +84,10 @@ async def test_times_are_seconds_to_the_millisecond(
 
 
 async def test_no_time_ever_has_more_than_three_decimals(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     moments = [at(milliseconds) for milliseconds in (0, 1, 3, 10, 57, 100, 333, 999, 1009)]
-    rows = await insert_batches(services, caller, [(moment, Status.NEW) for moment in moments])
+    rows = await insert_batches(components, caller, [(moment, Status.NEW) for moment in moments])
 
     for row in rows:
         url = f"{caller.url}/batches/{row.batch}"
@@ -122,12 +122,14 @@ async def test_a_batch_that_is_not_there_is_not_found(caller: ApiCaller) -> None
         assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
-async def test_a_batch_that_was_removed_is_not_found(caller: ApiCaller, services: Services) -> None:
-    batch = await ended_batch(services, caller, ONE_LINE)
+async def test_a_batch_that_was_removed_is_not_found(
+    caller: ApiCaller, components: Components
+) -> None:
+    batch = await ended_batch(components, caller, ONE_LINE)
     await caller.call("DELETE", f"/batches/{batch}")
 
     assert (await seen(caller, batch))["status"] == "deleting"
-    await step(services, batch, Stage.DELETE)
+    await step(components, batch, Stage.DELETE)
     assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
@@ -139,7 +141,7 @@ async def test_an_unknown_parameter_is_refused(caller: ApiCaller) -> None:
 
 
 async def test_each_expansion_adds_its_attribute_and_nothing_else(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(ONE_LINE)
     for _ in range(2):
@@ -150,7 +152,7 @@ async def test_each_expansion_adds_its_attribute_and_nothing_else(
         assert (await seen(caller, batch, "?expand=")).keys() == ALWAYS
         twice = await seen(caller, batch, "?expand=progress,operation,progress")
         assert twice.keys() == ALWAYS | {"progress", "operation"}
-        await step(services, batch, *TO_PROCESSED, Stage.RESULTS)
+        await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
 
 async def test_an_unknown_expansion_is_refused(caller: ApiCaller) -> None:
@@ -179,7 +181,7 @@ async def test_the_operation_and_the_own_attributes_are_shown_when_asked_for(
 
 
 async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     other = await caller.create(ONE_LINE)
     lines = lines_of(*({"path": {"batch": other if n % 3 else NOWHERE}} for n in range(250)))
@@ -192,13 +194,13 @@ async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
 
     none = {"succeeded": 0, "failed": 0, "cancelled": 0}
     assert await progress() == {"total": None, **none, "remaining": None}
-    await step(services, batch, *TO_PROCESSING)
+    await step(components, batch, *TO_PROCESSING)
     assert await progress() == {"total": 250, **none, "remaining": 250}
-    await step(services, batch, Stage.CHUNK)
+    await step(components, batch, Stage.CHUNK)
     some = {"succeeded": 66, "failed": 34, "cancelled": 0}
     assert await progress() == {"total": 250, **some, "remaining": 150}
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
-    await step(services, batch, Stage.CANCEL)
+    await step(components, batch, Stage.CANCEL)
     assert (await seen(caller, batch))["status"] == "cancelled"
     some["cancelled"] = 150
     assert await progress() == {"total": 250, **some, "remaining": 0}
@@ -206,7 +208,7 @@ async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
 
 @pytest.mark.parametrize("stages", [TO_PROCESSED, (*TO_PROCESSED, Stage.RESULTS)])
 async def test_errors_are_counted_by_status_with_their_first_five_lines(
-    caller: ApiCaller, services: Services, stages: tuple[Stage, ...]
+    caller: ApiCaller, components: Components, stages: tuple[Stage, ...]
 ) -> None:
     other = await caller.create(ONE_LINE)
     cancel = {"status": "cancel"}
@@ -216,7 +218,7 @@ async def test_errors_are_counted_by_status_with_their_first_five_lines(
     batch = await caller.create(lines_of(*missing, *again), "update_batch")
     assert (await seen(caller, batch, "?expand=errors"))["errors"] == {}
 
-    await step(services, batch, *stages)
+    await step(components, batch, *stages)
 
     assert (await seen(caller, batch, "?expand=errors"))["errors"] == {
         "404": {"count": 7, "lines": [1, 2, 3, 4, 5]},
@@ -225,12 +227,12 @@ async def test_errors_are_counted_by_status_with_their_first_five_lines(
 
 
 async def test_results_are_described_once_they_are_there(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(ONE_LINE * 3)
     assert (await seen(caller, batch, "?expand=results"))["results"] is None
 
-    await step(services, batch, *TO_PROCESSED, Stage.RESULTS)
+    await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
     body = await seen(caller, batch, "?expand=results&download=true")
     async with caller.session.get(body["download"]["url"]) as response:

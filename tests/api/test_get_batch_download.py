@@ -7,9 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import DOWNLOAD_STATUSES, Status
 from batchd.domain.jobs import Stage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.refusals import assert_refused
@@ -35,8 +35,8 @@ async def seen(caller: ApiCaller, batch: str, query: str = "?download=true") -> 
     return reply.body
 
 
-async def test_six_words_are_booleans(caller: ApiCaller, services: Services) -> None:
-    batch = await ended_batch(services, caller, LINES)
+async def test_six_words_are_booleans(caller: ApiCaller, components: Components) -> None:
+    batch = await ended_batch(components, caller, LINES)
 
     for word in ("true", "True", "1"):
         assert (await seen(caller, batch, f"?download={word}")).keys() == ALWAYS | {"download"}
@@ -45,8 +45,8 @@ async def test_six_words_are_booleans(caller: ApiCaller, services: Services) -> 
     assert (await seen(caller, batch, "")).keys() == ALWAYS
 
 
-async def test_any_other_word_is_refused(caller: ApiCaller, services: Services) -> None:
-    batch = await ended_batch(services, caller, LINES)
+async def test_any_other_word_is_refused(caller: ApiCaller, components: Components) -> None:
+    batch = await ended_batch(components, caller, LINES)
 
     for word in NOT_BOOLEANS:
         reply = await caller.get(f"/batches/{batch}", params={"download": word})
@@ -61,10 +61,10 @@ async def test_any_other_word_is_refused(caller: ApiCaller, services: Services) 
 
 
 async def test_there_is_nothing_to_download_before_the_end(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     others = sorted(set(Status) - DOWNLOAD_STATUSES)
-    rows = await insert_batches(services, caller, [(at(n), s) for n, s in enumerate(others)])
+    rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(others)])
 
     assert len(rows) == 11
     for row in rows:
@@ -72,19 +72,19 @@ async def test_there_is_nothing_to_download_before_the_end(
 
 
 async def test_a_batch_on_its_way_never_shows_a_download(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
     for stage in TO_PROCESSED:
         assert (await seen(caller, batch)).keys() == ALWAYS
-        await step(services, batch, stage)
+        await step(components, batch, stage)
     assert (await seen(caller, batch)).keys() == ALWAYS
-    await step(services, batch, Stage.RESULTS)
+    await step(components, batch, Stage.RESULTS)
     assert (await seen(caller, batch)).keys() == ALWAYS | {"download"}
 
 
-async def test_a_completed_batch_has_its_results(caller: ApiCaller, services: Services) -> None:
-    batch = await ended_batch(services, caller, LINES)
+async def test_a_completed_batch_has_its_results(caller: ApiCaller, components: Components) -> None:
+    batch = await ended_batch(components, caller, LINES)
 
     first, second = await caller.download(batch)
     assert first["body"]["subcode"] == 404653
@@ -95,9 +95,9 @@ async def test_a_completed_batch_has_its_results(caller: ApiCaller, services: Se
 
 
 async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await cancelled_batch(services, caller, LINE * 150, *TO_PROCESSED)
+    batch = await cancelled_batch(components, caller, LINE * 150, *TO_PROCESSED)
 
     assert (await seen(caller, batch))["status"] == "cancelled"
     outcomes = [line["outcome"] for line in await caller.download(batch)]
@@ -105,9 +105,9 @@ async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
 
 
 async def test_a_batch_cancelled_before_a_line_ran_says_so_of_each_line(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await cancelled_batch(services, caller, LINES, *TO_PROCESSING)
+    batch = await cancelled_batch(components, caller, LINES, *TO_PROCESSING)
 
     assert await caller.download(batch) == [
         {"line": 1, "id": "a", "outcome": "cancelled"},
@@ -116,18 +116,18 @@ async def test_a_batch_cancelled_before_a_line_ran_says_so_of_each_line(
 
 
 async def test_a_batch_cancelled_before_it_was_checked_has_nothing(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await cancelled_batch(services, caller, LINES)
+    batch = await cancelled_batch(components, caller, LINES)
 
     body = await seen(caller, batch)
     assert (body["status"], body.keys()) == ("cancelled", ALWAYS)
 
 
 async def test_a_batch_that_failed_validation_has_the_report(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES + b"{}\n")
+    batch = await ended_batch(components, caller, LINES + b"{}\n")
 
     assert (await seen(caller, batch))["status"] == "validation_failed"
     assert (await seen(caller, batch, "")).keys() == ALWAYS
@@ -136,18 +136,18 @@ async def test_a_batch_that_failed_validation_has_the_report(
 
 
 async def test_a_batch_whose_hash_is_another_has_nothing(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES, hash="0" * 64)
+    batch = await ended_batch(components, caller, LINES, hash="0" * 64)
 
     body = await seen(caller, batch)
     assert (body["status"], body.keys()) == ("hash_mismatch", ALWAYS | {"hash"})
 
 
 async def test_a_batch_that_is_being_removed_has_nothing_any_more(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     await caller.call("DELETE", f"/batches/{batch}")
 
     body = await seen(caller, batch)
@@ -155,10 +155,10 @@ async def test_a_batch_that_is_being_removed_has_nothing_any_more(
 
 
 async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     for lines in (LINES, b"no json\n"):
-        batch = await ended_batch(services, caller, lines)
+        batch = await ended_batch(components, caller, lines)
         url = (await seen(caller, batch))["download"]["url"]
         async with caller.session.get(url) as response:
             assert response.status == 200
@@ -168,9 +168,9 @@ async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
 
 
 async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
-    caller: ApiCaller, services: Services, settings: Settings
+    caller: ApiCaller, components: Components, settings: Settings
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     url = (await seen(caller, batch))["download"]["url"]
 
     assert caller.user.secret not in url
@@ -179,9 +179,9 @@ async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
 
 
 async def test_the_validity_is_the_moment_that_the_storage_enforces(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     before = int(time.time())
     download = (await seen(caller, batch))["download"]
 
@@ -195,11 +195,11 @@ async def test_the_validity_is_the_moment_that_the_storage_enforces(
 
 
 async def test_a_reader_of_the_account_may_download_as_well(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     account = caller.user.user.account
-    user = await services.users.create(account=account, role="reader", name="")
+    user = await components.services.users.create(account=account, role="reader", name="")
     reader = ApiCaller(caller.session, caller.url, user)
 
     assert await reader.download(batch) == await caller.download(batch)

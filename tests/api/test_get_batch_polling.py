@@ -2,8 +2,8 @@
 
 import re
 
+from batchd.bootstrap import Components
 from batchd.domain.jobs import Stage
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.refusals import assert_refused
 from tests.support.stepping import TO_PROCESSED, ended_batch, step
@@ -63,7 +63,9 @@ async def test_etags_may_come_in_several_header_lines(caller: ApiCaller) -> None
         assert response.status == 304
 
 
-async def test_the_etag_changes_with_every_status(caller: ApiCaller, services: Services) -> None:
+async def test_the_etag_changes_with_every_status(
+    caller: ApiCaller, components: Components
+) -> None:
     batch = await caller.create(LINES)
     known: list[str] = []
     for stage in (*TO_PROCESSED, Stage.RESULTS, Stage.DELETE):
@@ -74,20 +76,20 @@ async def test_the_etag_changes_with_every_status(caller: ApiCaller, services: S
         etag = reply.headers["ETag"]
         assert (await polled(caller, f"/batches/{batch}", *known, etag)).status == 304
         known.append(etag)
-        await step(services, batch, stage)
+        await step(components, batch, stage)
     assert_refused(await polled(caller, f"/batches/{batch}", *known), 404, 404653)
     assert_refused(await polled(caller, f"/batches/{batch}", "*"), 404, 404653)
 
 
 async def test_the_etag_changes_with_what_was_asked_for(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES * 150)
-    await step(services, batch, *TO_PROCESSED[:-1])
+    await step(components, batch, *TO_PROCESSED[:-1])
     path = f"/batches/{batch}?expand=progress"
     before = await polled(caller, path)
     plain = await polled(caller, f"/batches/{batch}")
-    await step(services, batch, Stage.CHUNK)
+    await step(components, batch, Stage.CHUNK)
 
     after = await polled(caller, path, before.headers["ETag"])
     assert after.status == 200
@@ -98,9 +100,9 @@ async def test_the_etag_changes_with_what_was_asked_for(
 
 
 async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     etag = (await polled(caller, f"/batches/{batch}")).headers["ETag"]
 
     for known in ([], ["*"], [etag]):
@@ -112,23 +114,25 @@ async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
 
 
 async def test_waiting_for_the_download_is_cheap_as_well(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
     path = f"/batches/{batch}?download=true"
     etag = (await polled(caller, path)).headers["ETag"]
 
     assert (await polled(caller, path, etag)).status == 304
-    await step(services, batch, *TO_PROCESSED, Stage.RESULTS)
+    await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
     assert (await polled(caller, path, etag)).body["download"]
 
 
-async def test_who_may_not_see_the_batch_gets_no_304(caller: ApiCaller, services: Services) -> None:
+async def test_who_may_not_see_the_batch_gets_no_304(
+    caller: ApiCaller, components: Components
+) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     etag = (await polled(caller, path)).headers["ETag"]
     account = caller.user.user.account
-    nobody = await services.users.create(account=account, role="nobody", name="")
-    stranger = await services.users.create(account=None, role="admin", name="")
+    nobody = await components.services.users.create(account=account, role="nobody", name="")
+    stranger = await components.services.users.create(account=None, role="admin", name="")
 
     for user, status, subcode in ((nobody, 403, 403535), (stranger, 404, 404653)):
         other = ApiCaller(caller.session, caller.url, user)

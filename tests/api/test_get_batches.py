@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import Status
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.refusals import assert_refused
@@ -51,19 +51,21 @@ async def test_a_batch_is_listed_once_it_is_made(caller: ApiCaller) -> None:
     assert await listed(caller) == {"batches": {batch: "new"}}
 
 
-async def test_each_batch_is_listed_with_its_status(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(n), s) for n, s in enumerate(Status)])
+async def test_each_batch_is_listed_with_its_status(
+    caller: ApiCaller, components: Components
+) -> None:
+    rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
 
     assert await listed(caller) == {"batches": {row.batch: str(row.status) for row in rows}}
 
 
 async def test_only_the_own_account_is_listed(
-    caller: ApiCaller, make_caller: MakeCaller, services: Services
+    caller: ApiCaller, make_caller: MakeCaller, components: Components
 ) -> None:
     other = await make_caller()
     colleague = await make_caller("reader", account=caller.user.user.account)
-    mine = await insert_batches(services, caller, [(at(n), DONE) for n in range(3)])
-    await insert_batches(services, other, [(at(n), DONE) for n in range(3)])
+    mine = await insert_batches(components, caller, [(at(n), DONE) for n in range(3)])
+    await insert_batches(components, other, [(at(n), DONE) for n in range(3)])
     cursor = (await listed(other, limit=1))["cursor"]
 
     assert await pages(caller) == [ids(mine)]
@@ -72,27 +74,27 @@ async def test_only_the_own_account_is_listed(
 
 
 async def test_newest_come_first_and_the_id_decides_between_equals(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    rows = await insert_batches(services, caller, [(at(n // 4), DONE) for n in range(20)])
+    rows = await insert_batches(components, caller, [(at(n // 4), DONE) for n in range(20)])
 
     assert await pages(caller) == [ids(rows)]
     assert await pages(caller, limit=3) == [ids(rows)[n : n + 3] for n in range(0, 20, 3)]
 
 
 async def test_a_page_has_a_thousand_batches_unless_told_otherwise(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    rows = await insert_batches(services, caller, [(at(n), DONE) for n in range(2001)])
+    rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(2001)])
 
     assert await pages(caller) == [ids(rows)[:1000], ids(rows)[1000:2000], ids(rows)[2000:]]
     assert list((await listed(caller, limit=1000))["batches"]) == ids(rows)[:1000]
 
 
 async def test_there_is_no_cursor_when_there_is_no_more(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    rows = await insert_batches(services, caller, [(at(n), DONE) for n in range(6)])
+    rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(6)])
 
     for limit in (1, 2, 6):
         assert await pages(caller, limit=limit) == [
@@ -105,8 +107,8 @@ async def test_a_limit_is_a_number_from_1_to_1000(caller: ApiCaller) -> None:
         await assert_malformed(caller, limit=limit)
 
 
-async def test_ge_and_le_include_their_moment(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(n), DONE) for n in range(6)])
+async def test_ge_and_le_include_their_moment(caller: ApiCaller, components: Components) -> None:
+    rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(6)])
     ge, le = at(2).timestamp(), at(4).timestamp()
 
     assert await pages(caller, ge=ge) == [ids(rows)[3::-1]]
@@ -124,8 +126,10 @@ async def test_the_times_that_get_batch_tells_are_good_for_ge_and_le(caller: Api
     assert await pages(caller, le=moment) == [batches[1::-1]]
 
 
-async def test_with_ge_alone_the_oldest_come_first(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(n // 3), DONE) for n in range(12)])
+async def test_with_ge_alone_the_oldest_come_first(
+    caller: ApiCaller, components: Components
+) -> None:
+    rows = await insert_batches(components, caller, [(at(n // 3), DONE) for n in range(12)])
     oldest_first = ids(rows)[::-1]
 
     assert await pages(caller, ge=at(1).timestamp(), limit=4) == [
@@ -135,8 +139,10 @@ async def test_with_ge_alone_the_oldest_come_first(caller: ApiCaller, services: 
     ]
 
 
-async def test_with_ge_and_le_the_newest_come_first(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(n // 3), DONE) for n in range(12)])
+async def test_with_ge_and_le_the_newest_come_first(
+    caller: ApiCaller, components: Components
+) -> None:
+    rows = await insert_batches(components, caller, [(at(n // 3), DONE) for n in range(12)])
     ge, le = at(1).timestamp(), at(2).timestamp()
 
     assert await pages(caller, ge=ge, le=le, limit=4) == [ids(rows)[3:7], ids(rows)[7:9]]
@@ -149,19 +155,21 @@ async def test_a_malformed_parameter_is_refused(caller: ApiCaller) -> None:
         assert_refused(await caller.get(f"/batches?{query}"), 400, 400589)
 
 
-async def test_the_bounds_of_time_itself_are_taken(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(0), DONE)])
+async def test_the_bounds_of_time_itself_are_taken(
+    caller: ApiCaller, components: Components
+) -> None:
+    rows = await insert_batches(components, caller, [(at(0), DONE)])
 
     assert await pages(caller, ge=0, le=253_402_300_799) == [ids(rows)]
     assert await pages(caller, ge=253_402_300_799) == [[]]
 
 
 async def test_one_or_several_statuses_are_picked_out(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
     statuses = [Status.NEW, Status.CANCELLED, Status.COMPLETED]
     rows = await insert_batches(
-        services, caller, [(at(n // 5), statuses[n % 3]) for n in range(30)]
+        components, caller, [(at(n // 5), statuses[n % 3]) for n in range(30)]
     )
     ge = at(0).timestamp()
 
@@ -177,8 +185,10 @@ async def test_one_or_several_statuses_are_picked_out(
         ]
 
 
-async def test_every_status_may_be_asked_for_at_once(caller: ApiCaller, services: Services) -> None:
-    rows = await insert_batches(services, caller, [(at(n), s) for n, s in enumerate(Status)])
+async def test_every_status_may_be_asked_for_at_once(
+    caller: ApiCaller, components: Components
+) -> None:
+    rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
 
     assert await pages(caller, status=",".join(Status)) == [ids(rows)]
 
@@ -202,8 +212,8 @@ async def test_what_is_no_cursor_is_refused(caller: ApiCaller) -> None:
         await assert_malformed(caller, cursor=cursor)
 
 
-async def test_a_damaged_cursor_is_refused(caller: ApiCaller, services: Services) -> None:
-    await insert_batches(services, caller, [(at(n), DONE) for n in range(2)])
+async def test_a_damaged_cursor_is_refused(caller: ApiCaller, components: Components) -> None:
+    await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])
     cursor = (await listed(caller, limit=1))["cursor"]
 
     for damaged in (cursor[:-3], cursor[3:], f"{cursor}AAAA", f"*{cursor[1:]}"):
@@ -211,9 +221,9 @@ async def test_a_damaged_cursor_is_refused(caller: ApiCaller, services: Services
 
 
 async def test_a_cursor_of_the_other_order_is_refused(
-    caller: ApiCaller, services: Services
+    caller: ApiCaller, components: Components
 ) -> None:
-    await insert_batches(services, caller, [(at(n), DONE) for n in range(2)])
+    await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])
     ge = str(at(0).timestamp())
     newest_first = (await listed(caller, limit=1))["cursor"]
     oldest_first = (await listed(caller, limit=1, ge=ge))["cursor"]

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from batchd.services.container import Services
+from batchd.bootstrap import Components
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.refusals import assert_refused
@@ -60,13 +60,13 @@ async def ask_for_upload(caller: ApiCaller, handler: str) -> list[Reply]:
 
 
 async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
-    caller: ApiCaller, other: ApiCaller, services: Services
+    caller: ApiCaller, other: ApiCaller, components: Components
 ) -> None:
     new = await caller.create(LINES)
     running = await caller.create(LINES)
-    await step(services, running, *TO_PROCESSING)
-    completed = await ended_batch(services, caller, LINES)
-    refused = await ended_batch(services, caller, b"x")
+    await step(components, running, *TO_PROCESSING)
+    completed = await ended_batch(components, caller, LINES)
+    refused = await ended_batch(components, caller, b"x")
     batches = [new, running, completed, refused]
     before = [(await caller.get(f"/batches/{batch}")).body for batch in batches]
     nobodys = str(uuid4())
@@ -139,7 +139,7 @@ async def test_an_idempotency_key_means_something_in_its_account_only(
 
 
 async def test_the_lines_of_a_batch_see_no_more_than_their_account(
-    caller: ApiCaller, other: ApiCaller, services: Services
+    caller: ApiCaller, other: ApiCaller, components: Components
 ) -> None:
     theirs = await caller.create(LINES)
     handler = await caller.upload(LINES)
@@ -150,7 +150,7 @@ async def test_the_lines_of_a_batch_see_no_more_than_their_account(
         ("invalidate_upload_url", {"path": {"handler": handler}}),
     ):
         batch = await other.create(lines_of(parts), operation)
-        await step(services, batch, *TO_THE_END)
+        await step(components, batch, *TO_THE_END)
         (line,) = await other.download(batch)
         assert (line["status"], line["body"]["subcode"]) == (404, 404653), operation
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from batchd.operations.table import ENDPOINTS
-from batchd.services.container import Services
+from batchd.bootstrap import Components
+from batchd.operations.table import OPERATIONS
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.refusals import assert_refused
@@ -77,7 +77,7 @@ def without_secret(caller: ApiCaller) -> ApiCaller:
 
 
 def test_every_operation_is_tried() -> None:
-    assert list(CALLS) == [endpoint.name for endpoint in ENDPOINTS]
+    assert list(CALLS) == [endpoint.name for endpoint in OPERATIONS]
 
 
 async def test_who_calls_is_asked_first(caller: ApiCaller) -> None:
@@ -129,8 +129,8 @@ async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
         assert_refused(await wrong.make(caller, call), 400, subcode)
 
 
-async def test_the_state_is_looked_at_last(caller: ApiCaller, services: Services) -> None:
-    ended, new = await ended_batch(services, caller, LINES), await caller.create(LINES)
+async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Components) -> None:
+    ended, new = await ended_batch(components, caller, LINES), await caller.create(LINES)
 
     path = f"{BATCHES}/{ended}"
     malformed = await caller.call("PATCH", path, json={"status": "x"})
@@ -153,10 +153,10 @@ async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> No
 
 
 async def test_a_role_that_may_not_change_is_not_told_what_there_is(
-    caller: ApiCaller, make_caller: MakeCaller, services: Services
+    caller: ApiCaller, make_caller: MakeCaller, components: Components
 ) -> None:
     reader = await make_caller("reader", account=caller.user.user.account)
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     handler = await caller.upload(LINES)
     answers = [
         [

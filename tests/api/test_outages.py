@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from batchd.bootstrap import Components
 from batchd.devstack.postgres import Postgres
 from batchd.devstack.seaweedfs import SeaweedFS
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.polling import eventually
@@ -153,9 +153,9 @@ async def test_a_batch_is_not_made_while_the_storage_is_away(
 
 
 async def test_what_needs_no_storage_is_answered_without_it(
-    caller: ApiCaller, services: Services, storage: Relay
+    caller: ApiCaller, components: Components, storage: Relay
 ) -> None:
-    batch = await ended_batch(services, caller, LINES)
+    batch = await ended_batch(components, caller, LINES)
     new = await caller.create(LINES)
     await storage.cut()
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.ids import AccountId
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -44,10 +44,10 @@ async def colleague(caller: ApiCaller, make_caller: MakeCaller) -> ApiCaller:
 
 
 async def test_another_users_batch_is_not_there(
-    caller: ApiCaller, colleague: ApiCaller, services: Services
+    caller: ApiCaller, colleague: ApiCaller, components: Components
 ) -> None:
-    theirs = await ended_batch(services, caller, LINES)
-    own = await ended_batch(services, colleague, LINES)
+    theirs = await ended_batch(components, caller, LINES)
+    own = await ended_batch(components, colleague, LINES)
 
     for call in (("GET", None), ("PATCH", CANCEL), ("DELETE", None)):
         method, body = call

@@ -5,8 +5,8 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import Status
-from batchd.services.container import Services
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import at, insert_batches
 
@@ -36,7 +36,7 @@ Happening = tuple[str, int] | tuple[str, int, Status]
 )
 async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
     make_caller: MakeCaller,
-    services: Services,
+    components: Components,
     start: list[tuple[int, Status]],
     limit: int,
     window: str,
@@ -44,7 +44,7 @@ async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
 ) -> None:
     caller = await make_caller()
     rows = await insert_batches(
-        services, caller, [(at(moment), status) for moment, status in start]
+        components, caller, [(at(moment), status) for moment, status in start]
     )
     bounds = {"ge": at(0).timestamp(), "le": at(12).timestamp()}
     query = {"limit": str(limit), **{name: str(bounds[name]) for name in window.split()}}
@@ -63,17 +63,17 @@ async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
         for happening in next(happenings, []):
             match happening:
                 case "make", moment:
-                    await insert_batches(services, caller, [(at(moment), Status.NEW)])
+                    await insert_batches(components, caller, [(at(moment), Status.NEW)])
                 case "change", number, Status() as status:
                     await run(
-                        services,
+                        components,
                         "UPDATE batches SET status = $2, updated_ts = now() WHERE batch = $1",
                         UUID(rows[number % len(rows)].batch),
                         status,
                     )
                 case _, number, *_:
                     row = rows[number % len(rows)]
-                    await run(services, "DELETE FROM batches WHERE batch = $1", UUID(row.batch))
+                    await run(components, "DELETE FROM batches WHERE batch = $1", UUID(row.batch))
                     removed.add(row.batch)
 
     there_throughout = [row.batch for row in rows if row.batch not in removed]
@@ -82,6 +82,6 @@ async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
     assert [batch for batch in seen if batch in set(there_throughout)] == there_throughout
 
 
-async def run(services: Services, statement: str, *arguments: object) -> None:
-    async with services.database.connection() as connection:
+async def run(components: Components, statement: str, *arguments: object) -> None:
+    async with components.database.connection() as connection:
         await connection.execute(statement, *arguments)

@@ -7,11 +7,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import upload_key
 from batchd.plugins.s3 import s3_storage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
@@ -43,8 +43,8 @@ async def has_file(storage: Storage, caller: ApiCaller, handler: str) -> bool:
     return await storage.stat(key) is not None
 
 
-async def has_row(services: Services, handler: str) -> bool:
-    async with services.database.connection() as connection:
+async def has_row(components: Components, handler: str) -> bool:
+    async with components.database.connection() as connection:
         query = "SELECT FROM uploads WHERE handler = $1"
         return await connection.fetchrow(query, UUID(handler)) is not None
 
@@ -184,40 +184,40 @@ async def test_the_upload_is_gone_once_the_batch_has_its_copy(
 
 
 async def test_uploads_that_nobody_used_disappear(
-    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage
+    caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage
 ) -> None:
     handlers = [await caller.upload(LINES) for _ in range(3)]
     handlers.append((await caller.call("POST", "/cache")).body["handler"])
     clock.move(HOUR_S - 60)
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
     for handler in handlers[:3]:
         assert await has_file(storage, caller, handler)
     assert (await create(caller, {"handler": handlers[0], "operation": "get_batch"})).status == 201
 
     clock.move(LONG_S)
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
 
     for handler in handlers[1:]:
         assert not await has_file(storage, caller, handler)
-        assert not await has_row(services, handler)
+        assert not await has_row(components, handler)
 
 
 async def test_what_was_put_after_the_upload_was_invalidated_disappears(
-    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage
+    caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
     await caller.call("DELETE", f"/cache/{upload['handler']}")
     assert await put(caller, upload["url"]) == 200
     clock.move(LONG_S)
 
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
 
     assert not await has_file(storage, caller, upload["handler"])
-    assert not await has_row(services, upload["handler"])
+    assert not await has_row(components, upload["handler"])
 
 
 async def test_what_was_put_after_the_batch_took_its_copy_disappears(
-    caller: ApiCaller, services: Services, clock: MovableClock, storage: Storage, worker: Worker
+    caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage, worker: Worker
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
     handler = upload["handler"]
@@ -229,10 +229,10 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     assert await has_file(storage, caller, handler)
     clock.move(LONG_S)
 
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
 
     assert not await has_file(storage, caller, handler)
-    assert not await has_row(services, handler)
+    assert not await has_row(components, handler)
     assert len(await caller.download(made.body["batch"])) == 1
 
 
@@ -240,7 +240,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
 async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
     status: str,
     caller: ApiCaller,
-    services: Services,
+    components: Components,
     clock: MovableClock,
     storage: Storage,
     worker: Worker,
@@ -248,18 +248,18 @@ async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
     body = await body_of(caller)
     handler = str(body["handler"])
     batch = (await create(caller, body)).body["batch"]
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         # As a worker leaves it that dies while it copies.
         await connection.execute(
             "UPDATE batches SET status = $2 WHERE batch = $1", UUID(batch), status
         )
     clock.move(LONG_S)
 
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
 
     assert await has_file(storage, caller, handler)
-    assert await has_row(services, handler)
+    assert await has_row(components, handler)
     async with worker():
         assert await caller.end(batch) == "completed"
-    await services.lifecycle.sweep()
-    assert not await has_row(services, handler)
+    await components.dispatcher.sweep()
+    assert not await has_row(components, handler)

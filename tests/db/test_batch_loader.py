@@ -6,41 +6,46 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.db import batch_loader
-from batchd.db.batch_loader import IN_FLIGHT, BatchLoader
+from batchd.db.batch_loader import MAX_IN_FLIGHT, BatchLoader
 from batchd.db.connection import Database
 from batchd.domain.batches import Status
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import AccountId, BatchId
-from batchd.services.container import Services
+from batchd.domain.permission import OwnerFilter
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import T0, insert_batches
 
+EVERYBODY = OwnerFilter()
+
 
 @pytest.fixture
-def reads(services: Services) -> BatchLoader:
-    return BatchLoader(services.database)
+def reads(components: Components) -> BatchLoader:
+    return BatchLoader(components.database)
 
 
 @pytest.fixture
 def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many batches each query asked for, as they come."""
     asked: list[int] = []
-    take = BatchLoader._take
+    take = BatchLoader._take_waiting
 
     def note(self: BatchLoader) -> object:
         taken = take(self)
         asked.append(len(taken))
         return taken
 
-    monkeypatch.setattr(BatchLoader, "_take", note)
+    monkeypatch.setattr(BatchLoader, "_take_waiting", note)
     return asked
 
 
 @pytest.fixture
-async def own(services: Services, make_caller: MakeCaller) -> tuple[AccountId, Sequence[BatchId]]:
+async def own(
+    components: Components, make_caller: MakeCaller
+) -> tuple[AccountId, Sequence[BatchId]]:
     caller = await make_caller()
-    rows = await insert_batches(services, caller, [(T0, Status.NEW)] * 40)
+    rows = await insert_batches(components, caller, [(T0, Status.NEW)] * 40)
     return caller.user.user.account, [BatchId(UUID(row.batch)) for row in rows]
 
 
@@ -48,10 +53,10 @@ async def test_reads_that_arrive_together_are_one_query(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
 ) -> None:
     account, batches = own
-    found = await asyncio.gather(*(reads.find(account, batch) for batch in batches))
+    found = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
     assert [batch and batch.batch for batch in found] == batches
     # The first ones to come begin the queries that may be under way; the rest is one more.
-    assert len(queries) <= IN_FLIGHT + 1
+    assert len(queries) <= MAX_IN_FLIGHT + 1
     assert sum(queries) == len(batches)
 
 
@@ -61,9 +66,9 @@ async def test_no_query_asks_for_more_than_it_may(
     queries: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(batch_loader, "MOST_AT_ONCE", 7)
+    monkeypatch.setattr(batch_loader, "MAX_BATCHES_PER_QUERY", 7)
     account, batches = own
-    found = await asyncio.gather(*(reads.find(account, batch) for batch in batches))
+    found = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
     assert all(found)
     assert max(queries) == 7
 
@@ -73,16 +78,16 @@ async def test_anothers_and_unknown_batches_are_not_found(
 ) -> None:
     account, batches = own
     stranger = AccountId(uuid4())
-    assert await reads.find(stranger, batches[0]) is None
-    assert await reads.find(account, BatchId(uuid4())) is None
+    assert await reads.find(stranger, batches[0], EVERYBODY) is None
+    assert await reads.find(account, BatchId(uuid4()), EVERYBODY) is None
 
 
 async def test_a_reader_that_leaves_does_not_disturb_the_others(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]]
 ) -> None:
     account, batches = own
-    leaving = asyncio.create_task(reads.find(account, batches[0]))
-    staying = asyncio.create_task(reads.find(account, batches[0]))
+    leaving = asyncio.create_task(reads.find(account, batches[0], EVERYBODY))
+    staying = asyncio.create_task(reads.find(account, batches[0], EVERYBODY))
     await asyncio.sleep(0)
     leaving.cancel()
     found = await staying
@@ -101,11 +106,11 @@ async def test_a_failed_query_fails_its_readers_alone(
     with monkeypatch.context() as patched:
         patched.setattr(Database, "connection", _away)
         outcomes = await asyncio.gather(
-            *(reads.find(account, batch) for batch in batches), return_exceptions=True
+            *(reads.find(account, batch, EVERYBODY) for batch in batches), return_exceptions=True
         )
     assert {type(outcome) for outcome in outcomes} == {ProcessingTimeout}
     assert len({id(outcome) for outcome in outcomes}) == len(batches)
-    assert await reads.find(account, batches[0]) is not None
+    assert await reads.find(account, batches[0], EVERYBODY) is not None
 
 
 def _away(self: Database) -> None:

@@ -17,6 +17,7 @@ from batchd.domain.batches import END_STATUSES, Status
 from batchd.domain.commands import Cursor, GetBatches
 from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.domain.permission import OwnerFilter
 from batchd.queue import jobs, orphans
 from tests.support.databases import temporary_database
 from tests.support.plans import Explaining, Plan
@@ -150,6 +151,7 @@ async def test_a_page_reads_its_own_rows_only(
             le=None,
             statuses=frozenset(),
         ),
+        OwnerFilter(),
     )
 
     assert (len(page), more) == (LIMIT, True)
@@ -180,6 +182,7 @@ async def test_a_page_of_some_statuses_reads_a_page_of_each_at_most(
             le=None,
             statuses=statuses,
         ),
+        OwnerFilter(),
     )
 
     assert {listed.status for listed in page} <= statuses
@@ -209,7 +212,7 @@ async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
             le=None,
             statuses=statuses,
         ),
-        only=await connection.fetchval(_STRANGER_OF, LARGE),
+        OwnerFilter(only=await connection.fetchval(_STRANGER_OF, LARGE)),
     )
 
     assert statuses or len(page) == LIMIT
@@ -225,7 +228,7 @@ async def test_a_page_without_ones_own_reads_those_between(
     wanted = GetBatches(limit=LIMIT, cursor=None, ge=None, le=None, statuses=frozenset())
 
     page, more = await batch_list.find_page(
-        explaining.as_connection, LARGE, wanted, without=stranger
+        explaining.as_connection, LARGE, wanted, OwnerFilter(exclude=stranger)
     )
 
     assert (len(page), more) == (LIMIT, True)
@@ -241,7 +244,7 @@ async def test_a_window_of_time_reads_what_lies_in_it(explaining: Explaining) ->
         statuses=frozenset(),
     )
 
-    page, more = await batch_list.find_page(explaining.as_connection, LARGE, window)
+    page, more = await batch_list.find_page(explaining.as_connection, LARGE, window, OwnerFilter())
 
     assert (len(page), more) == (60, False)
     assert_bounded(explaining.plans[0], rows=60)
@@ -252,8 +255,8 @@ async def test_get_batch_reads_one_row(
 ) -> None:
     batch = (await deep(connection)).batch
 
-    assert await batches.find(explaining.as_connection, LARGE, batch) is not None
-    assert await batches.find(explaining.as_connection, BUSY, batch) is None
+    assert await batches.find(explaining.as_connection, LARGE, batch, OwnerFilter()) is not None
+    assert await batches.find(explaining.as_connection, BUSY, batch, OwnerFilter()) is None
     for plan in explaining.plans:
         assert_bounded(plan, rows=1)
 

@@ -84,7 +84,7 @@ def test_line_of_the_right_form_is_taken_as_it_is(
     parsed = parse((json.dumps(line, ensure_ascii=escaped) + end).encode(), number=7)
     assert parsed == ParsedLine(
         id=line.get("id"),  # type: ignore[arg-type]  # the strategy makes strings
-        parts=OperationRequest(
+        request=OperationRequest(
             path=line.get("path", {}),  # type: ignore[arg-type]  # … and objects
             query=line.get("query", {}),  # type: ignore[arg-type]
             body=line.get("body"),  # type: ignore[arg-type]

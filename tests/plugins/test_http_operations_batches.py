@@ -13,9 +13,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from batchd.bootstrap import open_services
+from batchd.bootstrap import Components, open_components
 from batchd.domain.ports import StartupError
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -141,10 +140,10 @@ async def test_a_line_keeps_its_key_when_another_worker_takes_over(
 
 
 async def test_a_worker_takes_as_many_lines_at_a_time_as_the_operation_says(
-    caller: ApiCaller, worker: RunWorker, upstream: Upstream, services: Services
+    caller: ApiCaller, worker: RunWorker, upstream: Upstream, components: Components
 ) -> None:
     async def sizes() -> list[int]:
-        async with services.database.connection() as connection:
+        async with components.database.connection() as connection:
             rows = await connection.fetch("SELECT lines FROM chunks ORDER BY no")
         return [row["lines"] for row in rows]
 
@@ -171,10 +170,10 @@ async def test_who_asks_for_an_unknown_operation_is_told_the_known_ones(caller: 
 
 
 async def test_an_operation_that_was_removed_runs_no_more(
-    caller: ApiCaller, worker: RunWorker, services: Services, operations_file: Path
+    caller: ApiCaller, worker: RunWorker, components: Components, operations_file: Path
 ) -> None:
     batch = await caller.create(lines_of({"path": {"n": 1}}), "touch")
-    known = services.lifecycle._context.operations
+    known = components.dispatcher._context.operations
 
     async def found() -> object:
         return known.find("touch")
@@ -193,7 +192,7 @@ async def test_nothing_starts_with_an_operation_that_takes_another_permissions_n
 ) -> None:
     operations_file.write_text(OWN.replace("touch", name))
     with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: batchd has"):
-        async with open_services(settings):
+        async with open_components(settings):
             pass
 
 
@@ -202,7 +201,7 @@ async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
 ) -> None:
     monkeypatch.delenv("OWN_URL")
     with pytest.raises(StartupError, match=r"operations\.touch\.url: .* OWN_URL is not set"):
-        async with open_services(settings):
+        async with open_components(settings):
             pass
 
 

@@ -8,12 +8,12 @@ from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.domain import models
 from pydantic import SecretStr
 
+from batchd.bootstrap import Components
 from batchd.db.connection import open_database
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.jobs import Job, Lane, Stage
 from batchd.queue import jobs
 from batchd.queue.engine import Queue, TryLater
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.polling import eventually
 from tests.support.relay import relay_to
@@ -31,43 +31,43 @@ def job() -> Job:
 
 
 @pytest.fixture
-async def queued(services: Services, job: Job) -> None:
-    async with services.database.transaction() as connection:
+async def queued(components: Components, job: Job) -> None:
+    async with components.database.transaction() as connection:
         await jobs.enqueue(connection, BATCH, [job])
 
 
-def queue_of(services: Services, handle: Handle) -> Queue:
-    return Queue(services.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
+def queue_of(components: Components, handle: Handle) -> Queue:
+    return Queue(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
 
 
-async def left(services: Services) -> list[tuple[str, str]]:
+async def left(components: Components) -> list[tuple[str, str]]:
     """Return the jobs that are in the queue: whose, and whether waiting or taken."""
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         rows = await connection.fetch("SELECT dedupe_key, status FROM pgqueuer")
     return [(row["dedupe_key"], row["status"]) for row in rows]
 
 
 @pytest.mark.usefixtures("queued")
-async def test_job_that_is_done_leaves_the_queue(services: Services, job: Job) -> None:
+async def test_job_that_is_done_leaves_the_queue(components: Components, job: Job) -> None:
     done = asyncio.Event()
 
     async def handle(taken: Job) -> None:
         assert taken == job
         done.set()
 
-    queue = queue_of(services, handle)
+    queue = queue_of(components, handle)
     running = asyncio.create_task(queue.run())
     async with asyncio.timeout(10):
         await done.wait()
     queue.stop()
     await running
-    assert await left(services) == []
+    assert await left(components) == []
 
 
 @pytest.mark.usefixtures("queued")
 @pytest.mark.parametrize("failure", [TryLater(0.0), ValueError("a defect")], ids=type)
 async def test_job_that_failed_is_tried_again(
-    services: Services, job: Job, failure: Exception
+    components: Components, job: Job, failure: Exception
 ) -> None:
     tries: list[Job] = []
     succeeded = asyncio.Event()
@@ -78,7 +78,7 @@ async def test_job_that_failed_is_tried_again(
             raise failure
         succeeded.set()
 
-    queue = queue_of(services, handle)
+    queue = queue_of(components, handle)
     running = asyncio.create_task(queue.run())
     async with asyncio.timeout(10):
         await succeeded.wait()
@@ -119,20 +119,20 @@ async def test_job_that_failed_while_the_database_was_away_is_tried_again_before
 
 
 @pytest.mark.usefixtures("queued")
-async def test_job_that_runs_at_the_stop_goes_back(services: Services, job: Job) -> None:
+async def test_job_that_runs_at_the_stop_goes_back(components: Components, job: Job) -> None:
     async def handle(_: Job) -> None:
         queue.stop()
         await asyncio.Event().wait()
 
-    queue = queue_of(services, handle)
+    queue = queue_of(components, handle)
     async with asyncio.timeout(10):
         await queue.run()
-    assert await left(services) == [(job.key, "queued")]
+    assert await left(components) == [(job.key, "queued")]
 
 
 @pytest.mark.usefixtures("queued")
 async def test_job_taken_in_the_very_moment_of_the_stop_goes_back_unseen(
-    services: Services, job: Job, monkeypatch: pytest.MonkeyPatch
+    components: Components, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dequeue = Queries.dequeue
 
@@ -148,8 +148,8 @@ async def test_job_taken_in_the_very_moment_of_the_stop_goes_back_unseen(
         seen.append(taken)
 
     monkeypatch.setattr(Queries, "dequeue", dequeue_and_stop)
-    queue = queue_of(services, handle)
+    queue = queue_of(components, handle)
     async with asyncio.timeout(10):
         await queue.run()
-    assert await left(services) == [(job.key, "queued")]
+    assert await left(components) == [(job.key, "queued")]
     assert seen == []

@@ -1,1 +1,1 @@
-"""The services, without HTTP where that is not the point."""
+"""The components, without HTTP where that is not the point."""

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.db.notifications import Channel, Notifications
 from batchd.domain.errors import Unauthorized
 from batchd.domain.users import Caller
 from batchd.services import authentication as module
 from batchd.services.authentication import DISCONNECTED_TTL_S, TTL_S, Authenticator
-from batchd.services.container import Services
 from batchd.services.users import NewSecret, Users
 from tests.support.clock import MovableClock
 from tests.support.polling import eventually
@@ -35,8 +35,8 @@ class Time:
 
 
 @pytest.fixture
-def asked(services: Services) -> Counting:
-    return Counting(services.users)
+def asked(components: Components) -> Counting:
+    return Counting(components.services.users)
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def callers(
 
 
 @pytest.fixture
-async def user(services: Services) -> NewSecret:
-    return await services.users.create(account=None, role="reader", name="")
+async def user(components: Components) -> NewSecret:
+    return await components.services.users.create(account=None, role="reader", name="")
 
 
 def tell(notifications: Notifications, payload: str) -> None:
@@ -97,14 +97,14 @@ async def test_what_is_unknown_is_asked_for_again(
 async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
     callers: Authenticator,
     asked: Counting,
-    services: Services,
+    components: Components,
     notifications: Notifications,
     user: NewSecret,
 ) -> None:
-    other = await services.users.create(account=None, role="reader", name="")
+    other = await components.services.users.create(account=None, role="reader", name="")
     await callers.authenticate(user.secret)
     await callers.authenticate(other.secret)
-    await services.users.set_role(user.user.user, "admin")
+    await components.services.users.set_role(user.user.user, "admin")
     tell(notifications, str(user.user.user))
     assert (await callers.authenticate(user.secret)).role == "admin"
     await callers.authenticate(other.secret)
@@ -112,10 +112,10 @@ async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
 
 
 async def test_a_secret_ends_in_its_moment(
-    callers: Authenticator, services: Services, clock: MovableClock, user: NewSecret
+    callers: Authenticator, components: Components, clock: MovableClock, user: NewSecret
 ) -> None:
     until = clock.now() + timedelta(seconds=10)
-    await services.users.rotate(user.user.user, old_until=until)
+    await components.services.users.rotate(user.user.user, old_until=until)
     await callers.authenticate(user.secret)
     clock.move(11)
     assert await refused(callers, user.secret)
@@ -156,28 +156,28 @@ async def test_after_a_silence_nobody_is_known(
 async def test_memory_is_bounded(
     callers: Authenticator,
     asked: Counting,
-    services: Services,
+    components: Components,
     user: NewSecret,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "MAX_CACHED", 1)
-    other = await services.users.create(account=None, role="reader", name="")
+    other = await components.services.users.create(account=None, role="reader", name="")
     for secret in (user.secret, other.secret, other.secret, user.secret):
         await callers.authenticate(secret)
     assert asked.asked == 3
 
 
 async def test_the_database_tells_every_change_also_by_hand(
-    services: Services, user: NewSecret
+    components: Components, user: NewSecret
 ) -> None:
     async def is_refused() -> bool:
-        return await refused(services.callers, user.secret)
+        return await refused(components.services.authenticator, user.secret)
 
     async def role() -> str:
-        return (await services.callers.authenticate(user.secret)).role
+        return (await components.services.authenticator.authenticate(user.secret)).role
 
     async def set_by_hand(statement: str) -> None:
-        async with services.database.connection() as connection:
+        async with components.database.connection() as connection:
             await connection.execute(statement, user.user.user)
 
     assert await role() == "reader"

@@ -1,4 +1,4 @@
-"""The permissions in front of every service: what it remembers, and what it makes of bad authorizers."""
+"""The permission check: what it caches, and what it makes of failing authorizers."""
 
 import asyncio
 import logging
@@ -8,24 +8,26 @@ from typing import Any, cast
 import pytest
 
 from batchd.domain.errors import AccessForbidden, ProcessingTimeout
-from batchd.domain.permission import OTHER_USER, Access, Decision
+from batchd.domain.permission import OTHER_USER, Access, Decision, OwnerFilter
 from batchd.domain.users import Caller
+from batchd.operations.table import OPERATIONS, permissions_of
 from batchd.services import authorization as access_module
 from batchd.services.authorization import Grant, OwnershipScope, PermissionChecker
 from tests.support.authorizers import Scripted, deciding
 from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER
 
+PERMISSIONS = permissions_of(OPERATIONS)
 CLERK = Caller(account=OURS, user=USER, role="clerk")
 
 
 async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
     authorizer = deciding(own=True, others=False)
-    permissions = PermissionChecker(authorizer)
+    permissions = PermissionChecker(authorizer, PERMISSIONS)
 
     for _ in range(3):
         for operation in ("get_batch", "create_upload_url"):
             for caller in (CLERK, replace(CLERK, account=THEIRS), replace(CLERK, role="boss")):
-                await permissions.require(replace(caller, user=COLLEAGUE), operation)
+                await permissions.authorize(replace(caller, user=COLLEAGUE), operation)
 
     asked = [(access.operation, access.owner) for access in authorizer.asked]
     assert sorted(asked[:3], key=str) == sorted(
@@ -39,35 +41,36 @@ async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "whose"),
+    ("own", "others", "scope", "owner"),
     [
-        (True, True, OwnershipScope.ALL),
-        (True, False, OwnershipScope.OWN),
-        (False, True, OwnershipScope.OTHERS),
+        (True, True, OwnershipScope.ALL, OwnerFilter()),
+        (True, False, OwnershipScope.OWN, OwnerFilter(only=USER)),
+        (False, True, OwnershipScope.OTHERS, OwnerFilter(exclude=USER)),
     ],
 )
-async def test_grant_says_whose_batches_it_covers(
-    own: bool, others: bool, whose: OwnershipScope
+async def test_grant_filters_the_rows_of_queries(
+    own: bool, others: bool, scope: OwnershipScope, owner: OwnerFilter
 ) -> None:
-    grant = await PermissionChecker(deciding(own=own, others=others)).require(CLERK, "get_batch")
+    grant = await PermissionChecker(deciding(own=own, others=others), PERMISSIONS).authorize(
+        CLERK, "get_batch"
+    )
 
-    assert grant.whose is whose
-    assert grant.reads(CLERK, USER) == own
-    assert grant.reads(CLERK, COLLEAGUE) == others
+    assert grant.scope is scope
+    assert grant.owner_filter(CLERK) == owner
 
 
 async def test_decisions_of_another_revision_are_forgotten() -> None:
     authorizer = deciding(own=True, others=True)
-    permissions = PermissionChecker(authorizer)
-    await permissions.require(CLERK, "get_batch")
+    permissions = PermissionChecker(authorizer, PERMISSIONS)
+    await permissions.authorize(CLERK, "get_batch")
 
     authorizer.revision = "2"
-    assert permissions.remembered(CLERK, "get_batch") is None
-    grant = await permissions.require(CLERK, "get_batch")
+    assert permissions.cached(CLERK, "get_batch") is None
+    grant = await permissions.authorize(CLERK, "get_batch")
     authorizer.revision = "1"
 
     assert grant.own.revision == "2"
-    assert permissions.remembered(CLERK, "get_batch") is None
+    assert permissions.cached(CLERK, "get_batch") is None
 
 
 async def test_policy_that_changes_between_two_questions_decides_neither_half() -> None:
@@ -77,34 +80,32 @@ async def test_policy_that_changes_between_two_questions_decides_neither_half() 
     async def decide(_: Access) -> Decision:
         return Decision(allowed=True, revision=next(revisions), rule=None)
 
-    permissions = PermissionChecker(Scripted(decide, revision="3"))
-    grant = await permissions.require(CLERK, "get_batch")
+    permissions = PermissionChecker(Scripted(decide, revision="3"), PERMISSIONS)
+    grant = await permissions.authorize(CLERK, "get_batch")
     assert (grant.own.revision, grant.others.revision) == ("3", "3")
     with pytest.raises(ProcessingTimeout):
-        await permissions.require(CLERK, "get_batches")
+        await permissions.authorize(CLERK, "get_batches")
 
 
 async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
     authorizer = deciding(own=True, others=True, revision=None)
-    permissions = PermissionChecker(authorizer)
+    permissions = PermissionChecker(authorizer, PERMISSIONS)
 
     for _ in range(3):
-        await permissions.require(CLERK, "create_upload_url")
+        await permissions.authorize(CLERK, "create_upload_url")
 
     assert len(authorizer.asked) == 3
 
 
 async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "MAX_CACHED", 10)
-    permissions = PermissionChecker(deciding(own=True, others=True))
+    permissions = PermissionChecker(deciding(own=True, others=True), PERMISSIONS)
 
     for number in range(25):
-        await permissions.require(replace(CLERK, role=f"role_{number}"), "get_batch")
+        await permissions.authorize(replace(CLERK, role=f"role_{number}"), "get_batch")
 
     known = [
-        n
-        for n in range(25)
-        if permissions.remembered(replace(CLERK, role=f"role_{n}"), "get_batch")
+        n for n in range(25) if permissions.cached(replace(CLERK, role=f"role_{n}"), "get_batch")
     ]
     assert known == list(range(15, 25))
 
@@ -127,12 +128,12 @@ async def test_authorizer_that_gives_no_decision_denies(
     decide: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    permissions = PermissionChecker(Scripted(decide), patience_s=0.05)
+    permissions = PermissionChecker(Scripted(decide), PERMISSIONS, timeout_s=0.05)
 
     with pytest.raises(ProcessingTimeout):
-        await permissions.require(CLERK, "get_batch")
+        await permissions.authorize(CLERK, "get_batch")
 
-    assert permissions.remembered(CLERK, "get_batch") is None
+    assert permissions.cached(CLERK, "get_batch") is None
     (record,) = [record for record in caplog.records if record.name == "batchd.audit"]
     assert (vars(record)["decision"], vars(record)["rule"]) == ("deny", None)
 
@@ -143,14 +144,14 @@ async def test_what_is_not_exactly_true_is_no_permission(allowed: Any) -> None:
         return Decision(allowed=allowed, revision="1", rule=None)
 
     with pytest.raises(AccessForbidden):
-        await PermissionChecker(Scripted(decide)).require(CLERK, "get_batch")
+        await PermissionChecker(Scripted(decide), PERMISSIONS).authorize(CLERK, "get_batch")
 
 
 async def test_what_is_remembered_is_answered_without_a_turn_of_the_event_loop() -> None:
-    permissions = PermissionChecker(deciding(own=True, others=True))
-    await permissions.require(CLERK, "get_batch")
+    permissions = PermissionChecker(deciding(own=True, others=True), PERMISSIONS)
+    await permissions.authorize(CLERK, "get_batch")
 
-    asking = permissions.require(CLERK, "get_batch")
+    asking = permissions.authorize(CLERK, "get_batch")
     with pytest.raises(StopIteration) as answered:
         asking.send(None)
 

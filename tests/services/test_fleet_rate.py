@@ -103,7 +103,7 @@ async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[D
 
 async def left(process: FleetRateLimiter) -> int:
     """Return how many calls of the slice that was taken have not been made."""
-    (lane,) = process._lanes.values()
+    (lane,) = process._slices.values()
     return lane.left
 
 

@@ -70,6 +70,6 @@ def test_a_source_never_replaces_what_was_there(known: OperationRegistry, name: 
     source = Changing()
     known.add_source(source)
     source.operations = {name: Named(name)}
-    assert known.taken(name)
+    assert known.is_reserved(name)
     assert known.find(name) is before
     assert list(known) == ["get_batch"]

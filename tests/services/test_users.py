@@ -6,12 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from batchd.bootstrap import TimeOrderedIds
+from batchd.bootstrap import Components, TimeOrderedIds
 from batchd.db.connection import open_database
 from batchd.domain.errors import NotFound, Unauthorized
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.users import Caller
-from batchd.services.container import Services
 from batchd.services.users import SECRET_LENGTH, NewSecret, Users
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply
@@ -69,14 +68,14 @@ async def test_the_plain_header_and_bearer_are_both_taken(caller: ApiCaller) -> 
 
 
 async def test_every_wrong_secret_gets_the_same_answer(
-    caller: ApiCaller, make_caller: MakeCaller, services: Services, clock: MovableClock
+    caller: ApiCaller, make_caller: MakeCaller, components: Components, clock: MovableClock
 ) -> None:
     secret = caller.user.secret
-    expired = await services.users.create(
+    expired = await components.services.users.create(
         account=None, role="admin", name="", validity_ts=clock.now() - timedelta(seconds=1)
     )
     disabled = await make_caller()
-    await services.users.disable(disabled.user.user.user)
+    await components.services.users.disable(disabled.user.user.user)
     headers = ["", UNKNOWN, "Bearer", "Bearer ", f"Basic {secret}", secret[:-1], f"{secret}x"]
     headers += [secret.swapcase(), f"{secret} {secret}", "\u00e4" * 64, "\udcff" * 64]
 
@@ -192,11 +191,11 @@ async def test_an_unknown_user_can_not_be_changed(users: Users) -> None:
         await users.current(nobody)
 
 
-async def test_only_a_hash_of_a_secret_is_stored(services: Services) -> None:
-    new = await services.users.create(account=None, role="admin", name="Ada")
-    rotated = await services.users.rotate(new.user.user)
+async def test_only_a_hash_of_a_secret_is_stored(components: Components) -> None:
+    new = await components.services.users.create(account=None, role="admin", name="Ada")
+    rotated = await components.services.users.rotate(new.user.user)
 
-    rows = await whole_database(services)
+    rows = await whole_database(components)
 
     assert str(new.user.user) in rows
     for secret in (new.secret, rotated.secret):
@@ -204,9 +203,9 @@ async def test_only_a_hash_of_a_secret_is_stored(services: Services) -> None:
         assert secret.encode().hex() not in rows
 
 
-async def whole_database(services: Services) -> str:
+async def whole_database(components: Components) -> str:
     """Return every row of every table as text, binary columns in hexadecimal digits."""
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         tables = await connection.fetch(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'"
         )

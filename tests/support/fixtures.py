@@ -1,4 +1,4 @@
-"""Fixtures on top of the embedded stack: settings, services, the live API and its callers."""
+"""Fixtures on top of the embedded stack: settings, components, the live API and its callers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -8,11 +8,10 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from batchd.bootstrap import open_services
+from batchd.bootstrap import Components, open_components
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ids import AccountId
 from batchd.domain.operations import OperationFactory
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
@@ -51,17 +50,17 @@ def operations() -> Sequence[OperationFactory]:
 
 
 @pytest.fixture
-async def services(
+async def components(
     settings: Settings, clock: MovableClock, operations: Sequence[OperationFactory]
-) -> AsyncIterator[Services]:
-    async with open_services(settings, clock=clock, operations=operations) as opened:
+) -> AsyncIterator[Components]:
+    async with open_components(settings, clock=clock, operations=operations) as opened:
         yield opened
 
 
 @pytest.fixture
-async def api_url(settings: Settings, services: Services) -> AsyncIterator[str]:
+async def api_url(settings: Settings, components: Components) -> AsyncIterator[str]:
     """Serve the API, and return where."""
-    server = LiveServer(settings, services)
+    server = LiveServer(settings, components)
     await server.start_server()
     yield str(server.make_url("")).rstrip("/")
     await server.close()
@@ -74,11 +73,11 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-def make_caller(api_url: str, services: Services, session: aiohttp.ClientSession) -> MakeCaller:
+def make_caller(api_url: str, components: Components, session: aiohttp.ClientSession) -> MakeCaller:
     """Return a function that makes a user and returns it as a caller."""
 
     async def make(role: str = "admin", *, account: AccountId | None = None) -> ApiCaller:
-        user = await services.users.create(account=account, role=role, name="")
+        user = await components.services.users.create(account=account, role=role, name="")
         return ApiCaller(session, api_url, user)
 
     return make
@@ -92,7 +91,7 @@ async def caller(make_caller: MakeCaller) -> ApiCaller:
 
 @pytest.fixture
 def worker(
-    settings: Settings, services: Services
+    settings: Settings, components: Components
 ) -> Callable[[], AbstractAsyncContextManager[None]]:
     """Return a function that runs a worker for as long as its context is open."""
-    return lambda: running_worker(settings, services)
+    return lambda: running_worker(settings, components)

@@ -38,7 +38,7 @@ class Gated:
         self.batches.append(batch)
         await self._let.acquire()
         self.ended.append(number)
-        return OperationResult(status=200, body=msgspec.json.encode(call.parts.path))
+        return OperationResult(status=200, body=msgspec.json.encode(call.request.path))
 
     def let(self, lines: int) -> None:
         """Let so many lines end."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.db.connection import Database
 from batchd.domain.batches import TRANSITIONS, Status
-from batchd.services.container import Services
 
 GONE = "gone"
 """Stands for the end of the row."""
@@ -66,8 +66,8 @@ def is_legal(was: str | None, became: str | None) -> bool:
 
 
 @pytest.fixture
-async def history(services: Services) -> History:
+async def history(components: Components) -> History:
     """Record every change of a status from here on."""
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         await connection.execute(_RECORD)
-    return History(services.database)
+    return History(components.database)

@@ -75,7 +75,7 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
 
 
 def call_of(*, key: str = "b:1", **parts: Mapping[str, Any]) -> OperationCall:
-    return OperationCall(caller=CALLER, parts=OperationRequest(**parts), key=key)  # type: ignore[arg-type]
+    return OperationCall(caller=CALLER, request=OperationRequest(**parts), key=key)  # type: ignore[arg-type]
 
 
 async def run(source: HttpOperations, name: str = "op", **parts: Any) -> OperationResult:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import AccountId, BatchId, Handler, UserId
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -56,7 +56,7 @@ def a_batch(
 
 
 async def insert_batches(
-    services: Services, owner: ApiCaller, rows: Iterable[tuple[datetime, Status]]
+    components: Components, owner: ApiCaller, rows: Iterable[tuple[datetime, Status]]
 ) -> list[Row]:
     """Add batches of the owner's account, each with a random id; return them newest first."""
     user = owner.user.user
@@ -65,7 +65,7 @@ async def insert_batches(
         for moment, status in rows
     ]
     columns = "batch account user_id handler request_hash operation status created_ts updated_ts"
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         await connection.copy_records_to_table("batches", columns=columns.split(), records=records)
     made = [Row(str(record[0]), record[7], record[6]) for record in records]
     return sorted(made, key=lambda row: (row.created_ts, row.batch), reverse=True)

@@ -2,9 +2,9 @@
 
 from uuid import UUID
 
+from batchd.bootstrap import Components
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller
 
 TO_COPIED = (Stage.COPY,)
@@ -13,25 +13,27 @@ TO_PROCESSED = (*TO_PROCESSING, Stage.CHUNK)
 TO_THE_END = (*TO_PROCESSED, Stage.RESULTS)
 
 
-async def step(services: Services, batch: str, *stages: Stage) -> None:
+async def step(components: Components, batch: str, *stages: Stage) -> None:
     """Do what a worker does in these stages; of the chunks, the first."""
     for stage in stages:
         chunk = 0 if stage is Stage.CHUNK else None
-        await services.lifecycle.handle(Job(stage, BatchId(UUID(batch)), chunk))
+        await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), chunk))
 
 
-async def ended_batch(services: Services, owner: ApiCaller, lines: bytes, **more: str) -> str:
+async def ended_batch(components: Components, owner: ApiCaller, lines: bytes, **more: str) -> str:
     """Return a batch whose lines have been run, or refused."""
     batch = await owner.create(lines, **more)
-    await step(services, batch, *TO_THE_END)
+    await step(components, batch, *TO_THE_END)
     return batch
 
 
-async def cancelled_batch(services: Services, owner: ApiCaller, lines: bytes, *to: Stage) -> str:
+async def cancelled_batch(
+    components: Components, owner: ApiCaller, lines: bytes, *to: Stage
+) -> str:
     """Return a batch that was cancelled after these stages."""
     batch = await owner.create(lines)
-    await step(services, batch, *to)
+    await step(components, batch, *to)
     reply = await owner.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     assert reply.status == 200, reply
-    await step(services, batch, Stage.CANCEL)
+    await step(components, batch, Stage.CANCEL)
     return batch

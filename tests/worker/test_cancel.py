@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.plugins.s3.storage import S3Storage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply
 from tests.support.gated import Gated, numbered_lines
@@ -167,7 +167,7 @@ async def test_completed_batch_can_not_be_cancelled(
 
 
 async def test_chunk_left_in_the_queue_does_nothing_to_a_cancelled_batch(
-    caller: ApiCaller, worker: RunWorker, services: Services, gated: Gated
+    caller: ApiCaller, worker: RunWorker, components: Components, gated: Gated
 ) -> None:
     async with worker():
         batch = await caller.create(numbered_lines(1), "gated")
@@ -176,6 +176,6 @@ async def test_chunk_left_in_the_queue_does_nothing_to_a_cancelled_batch(
         await caller.end(batch)
     before = await caller.get(f"/batches/{batch}?expand=progress,results")
     for stage in (Stage.COPY, Stage.VALIDATE, Stage.CHUNK, Stage.RESULTS, Stage.CANCEL):
-        await services.lifecycle.handle(Job(stage, BatchId(UUID(batch)), 0))
+        await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), 0))
     assert (await caller.get(f"/batches/{batch}?expand=progress,results")).body == before.body
     assert gated.begun == [1]

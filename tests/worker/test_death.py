@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.jobs import Stage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.history import History
@@ -90,7 +90,7 @@ async def test_batch_of_20000_lines_survives_its_worker(
 
 
 async def test_worker_that_is_asked_to_end_gives_its_work_back_at_once(
-    caller: ApiCaller, services: Services, settings: Settings
+    caller: ApiCaller, components: Components, settings: Settings
 ) -> None:
     batch = await batch_of(caller, 3_000)
     async with worker_process(settings) as first:
@@ -98,7 +98,7 @@ async def test_worker_that_is_asked_to_end_gives_its_work_back_at_once(
         first.send_signal(signal.SIGTERM)
         async with asyncio.timeout(5):
             assert await first.wait() == 0
-    async with services.database.connection() as connection:
+    async with components.database.connection() as connection:
         left = await connection.fetch(
             "SELECT 'chunk:' || batch || ':' || no AS job FROM chunks WHERE part_key IS NULL"
         )
@@ -144,22 +144,22 @@ async def test_frozen_worker_that_thaws_writes_over_nobody(
 
 
 async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
-    caller: ApiCaller, services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(*_: object, **__: object) -> None:
         raise ConnectionAbortedError
 
     async def files() -> list[str]:
         prefix = f"batches/{caller.user.user.account}/{batch}/"
-        keys = services.lifecycle._context.storage.list_keys(prefix)
+        keys = components.dispatcher._context.storage.list_keys(prefix)
         return [key.removeprefix(prefix) async for key in keys]
 
     batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
-    await step(services, batch, *TO_PROCESSED)
+    await step(components, batch, *TO_PROCESSED)
     with monkeypatch.context() as patched:
         patched.setattr("batchd.pipeline.results.tidy", die)
         with pytest.raises(ConnectionAbortedError):
-            await step(services, batch, Stage.RESULTS)
+            await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "completed"
     assert len(await files()) > 1
     async with worker_process(settings):
@@ -205,7 +205,7 @@ async def held_in_status(database_url: str, wanted: dict[str, str]) -> AsyncIter
 
 async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
     caller: ApiCaller,
-    services: Services,
+    components: Components,
     settings: Settings,
     database_url: str,
     history: History,
@@ -217,7 +217,7 @@ async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
     }
 
     async def waiting() -> int:
-        async with services.database.connection() as connection:
+        async with components.database.connection() as connection:
             count: int = await connection.fetchval(_WAITING)
         return count
 
@@ -226,7 +226,7 @@ async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
             await eventually(waiting, len(stages).__eq__)
             await kill(first)
         assert {batch: await caller.status(batch) for batch in stages} == stages
-        async with services.database.connection() as connection:
+        async with components.database.connection() as connection:
             await connection.execute("DELETE FROM held")
     async with worker_process(settings):
         for batch in stages:
@@ -235,7 +235,7 @@ async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
             (line,) = await caller.download(batch)
             assert (line["id"], line["status"]) == ("1", 404)
         # What the first one had written has gone too.
-        storage = services.lifecycle._context.storage
+        storage = components.dispatcher._context.storage
         prefix = f"batches/{caller.user.user.account}/"
 
         async def files() -> list[str]:

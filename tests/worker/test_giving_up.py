@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.line_runner import LineRunner
 from batchd.pipeline.dispatcher import MAX_FAILURES
 from batchd.plugins.s3.storage import S3Storage
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines
@@ -40,11 +40,11 @@ def reading_fails(patch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]
         yield
 
 
-async def fail_to_the_last(services: Services, batch: str, stage: Stage) -> None:
+async def fail_to_the_last(components: Components, batch: str, stage: Stage) -> None:
     """Let the stage fail until one more failure is too many."""
     for _ in range(MAX_FAILURES - 1):
         with pytest.raises(Exception, match="a defect"):
-            await step(services, batch, stage)
+            await step(components, batch, stage)
 
 
 async def report(caller: ApiCaller, batch: str) -> tuple[int, list[str]]:
@@ -54,42 +54,42 @@ async def report(caller: ApiCaller, batch: str) -> tuple[int, list[str]]:
 
 
 async def test_file_that_can_not_be_copied_ends_the_batch_with_a_report(
-    caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
     with reading_fails(monkeypatch, ValueError("a defect")):
-        await fail_to_the_last(services, batch, Stage.COPY)
+        await fail_to_the_last(components, batch, Stage.COPY)
         assert await caller.status(batch) == "copying"
-        await step(services, batch, Stage.COPY)
-    await step(services, batch, Stage.VALIDATE)
+        await step(components, batch, Stage.COPY)
+    await step(components, batch, Stage.VALIDATE)
     assert await caller.status(batch) == "validation_failed"
     assert await report(caller, batch) == (1, ["general"])
 
 
 async def test_copy_that_can_not_be_validated_ends_the_batch_with_a_report(
-    caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
-    await step(services, batch, *TO_COPIED)
+    await step(components, batch, *TO_COPIED)
     with reading_fails(monkeypatch, ValueError("a defect")):
-        await fail_to_the_last(services, batch, Stage.VALIDATE)
-        await step(services, batch, Stage.VALIDATE)
+        await fail_to_the_last(components, batch, Stage.VALIDATE)
+        await step(components, batch, Stage.VALIDATE)
     assert await caller.status(batch) == "validation_failed"
     assert await report(caller, batch) == (1, ["general"])
 
 
 async def test_chunk_that_can_not_be_stored_fails_and_the_others_go_on(
-    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gated.let(100)
     batch = await caller.create(numbered_lines(2 * LINES), "gated")
-    await step(services, batch, *TO_PROCESSING)
+    await step(components, batch, *TO_PROCESSING)
     with monkeypatch.context() as patched:
         patched.setattr(LineRunner, "run", _broken)
-        await fail_to_the_last(services, batch, Stage.CHUNK)
-        await step(services, batch, Stage.CHUNK)
-    await services.lifecycle.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
-    await step(services, batch, Stage.RESULTS)
+        await fail_to_the_last(components, batch, Stage.CHUNK)
+        await step(components, batch, Stage.CHUNK)
+    await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
+    await step(components, batch, Stage.RESULTS)
     results = await caller.download(batch)
     assert [line["line"] for line in results] == list(range(1, 2 * LINES + 1))
     assert [line["status"] for line in results] == [500] * LINES + [200] * LINES
@@ -100,19 +100,19 @@ def _broken(*_: object, **__: object) -> None:
 
 
 async def test_results_that_the_storage_lost_are_told_line_by_line(
-    caller: ApiCaller, services: Services, gated: Gated
+    caller: ApiCaller, components: Components, gated: Gated
 ) -> None:
     gated.let(2 * LINES)
     batch = await caller.create(numbered_lines(2 * LINES), "gated")
-    await step(services, batch, *TO_PROCESSED)
-    await services.lifecycle.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
-    storage = services.lifecycle._context.storage
+    await step(components, batch, *TO_PROCESSED)
+    await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
+    storage = components.dispatcher._context.storage
     await storage.delete([f"batches/{caller.user.user.account}/{batch}/parts/0.1"])
     for _ in range(MAX_FAILURES - 1):
         with pytest.raises(Exception, match=re.escape("parts/0.1")):
-            await step(services, batch, Stage.RESULTS)
+            await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "writing_results"
-    await step(services, batch, Stage.RESULTS)
+    await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "completed"
     results = await caller.download(batch)
     assert [(line["line"], line["id"]) for line in results] == [
@@ -126,7 +126,7 @@ async def test_results_that_the_storage_lost_are_told_line_by_line(
 
 async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
     caller: ApiCaller,
-    services: Services,
+    components: Components,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -134,26 +134,26 @@ async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
     with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
         for _ in range(2 * MAX_FAILURES):
             with pytest.raises(ProcessingTimeout):
-                await step(services, batch, Stage.COPY)
+                await step(components, batch, Stage.COPY)
     with caplog.at_level(logging.WARNING, logger="batchd"):
-        await services.lifecycle.sweep()
+        await components.dispatcher.sweep()
     (told,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
     assert f"copy:{batch} failed {2 * MAX_FAILURES} times" in told
     assert "The storage does not answer." in told
-    await step(services, batch, *TO_PROCESSING)
+    await step(components, batch, *TO_PROCESSING)
     assert await caller.status(batch) == "processing"
 
 
 async def test_chunk_that_was_given_back_alive_is_not_given_up(
-    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often workers are restarted, or the storage is away."""
     batch = await caller.create(numbered_lines(LINES), "gated")
-    await step(services, batch, *TO_PROCESSING)
+    await step(components, batch, *TO_PROCESSING)
     with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
         for _ in range(20):
             with pytest.raises(ProcessingTimeout):
-                await step(services, batch, Stage.CHUNK)
+                await step(components, batch, Stage.CHUNK)
     gated.let(LINES)
-    await step(services, batch, Stage.CHUNK, Stage.RESULTS)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
     assert {line["outcome"] for line in await caller.download(batch)} == {"succeeded"}

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.batches import END_STATUSES, Status
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated import Gated, numbered_lines
 from tests.support.history import GONE, History
@@ -39,9 +39,9 @@ Files = Callable[[], Awaitable[list[str]]]
 
 
 @pytest.fixture
-def files(services: Services, caller: ApiCaller) -> Files:
+def files(components: Components, caller: ApiCaller) -> Files:
     """Return a function that lists the account's files: uploads, and those of its batches."""
-    storage = services.lifecycle._context.storage
+    storage = components.dispatcher._context.storage
 
     async def find() -> list[str]:
         found = []
@@ -122,7 +122,7 @@ async def test_batch_cancelled_while_it_is_new(
 async def test_batch_cancelled_while_its_file_is_being_read(
     caller: ApiCaller,
     worker: RunWorker,
-    services: Services,
+    components: Components,
     history: History,
     files: Files,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ async def test_batch_cancelled_while_its_file_is_being_read(
 ) -> None:
     batch = await caller.create(GOOD)
     if status == "validating":
-        await services.lifecycle.handle(Job(Stage.COPY, BatchId(UUID(batch))))
+        await components.dispatcher.handle(Job(Stage.COPY, BatchId(UUID(batch))))
     storage = SlowStorage(monkeypatch)
     async with worker():
         await eventually(lambda: caller.status(batch), status.__eq__)
@@ -146,10 +146,10 @@ async def test_batch_cancelled_while_its_file_is_being_read(
 
 
 async def test_batch_cancelled_when_it_is_copied(
-    caller: ApiCaller, worker: RunWorker, services: Services, history: History, files: Files
+    caller: ApiCaller, worker: RunWorker, components: Components, history: History, files: Files
 ) -> None:
     batch = await caller.create(GOOD)
-    await services.lifecycle.handle(Job(Stage.COPY, BatchId(UUID(batch))))
+    await components.dispatcher.handle(Job(Stage.COPY, BatchId(UUID(batch))))
     await cancel(caller, batch)
     async with worker():
         assert await caller.end(batch) == "cancelled"

@@ -5,9 +5,9 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.domain.jobs import Stage
 from batchd.pipeline.chunks import runner
-from batchd.services.container import Services
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines
@@ -24,20 +24,20 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"sweep_s": 0.2, "worker_slots": 2, "chunk_lines": LINES})
 
 
-async def forget_jobs(services: Services) -> None:
-    async with services.database.connection() as connection:
+async def forget_jobs(components: Components) -> None:
+    async with components.database.connection() as connection:
         await connection.execute("DELETE FROM pgqueuer")
 
 
 async def test_batch_whose_job_was_lost_is_found(
-    caller: ApiCaller, services: Services, worker: RunWorker
+    caller: ApiCaller, components: Components, worker: RunWorker
 ) -> None:
     new = await caller.create(b"")
     copied = await caller.create(b"")
-    await step(services, copied, Stage.COPY)
+    await step(components, copied, Stage.COPY)
     cancelled = await caller.create(b"")
     await caller.call("PATCH", f"/batches/{cancelled}", json={"status": "cancel"})
-    await forget_jobs(services)
+    await forget_jobs(components)
     async with worker():
         assert await caller.end(new) == "completed"
         assert await caller.end(copied) == "completed"
@@ -45,12 +45,12 @@ async def test_batch_whose_job_was_lost_is_found(
 
 
 async def test_chunks_whose_jobs_were_lost_while_others_ran_are_found(
-    caller: ApiCaller, services: Services, worker: RunWorker, gated: Gated
+    caller: ApiCaller, components: Components, worker: RunWorker, gated: Gated
 ) -> None:
     async with worker():
         batch = await caller.create(numbered_lines(4 * LINES), "gated")
         await gated.until_begun(2 * LINES)
-        await forget_jobs(services)
+        await forget_jobs(components)
         # Those that ran are taken again: their jobs are gone, and they could be dead.
         gated.let(10 * LINES)
         assert await caller.end(batch) == "completed"
@@ -60,25 +60,25 @@ async def test_chunks_whose_jobs_were_lost_while_others_ran_are_found(
 
 
 async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_for(
-    caller: ApiCaller, services: Services, gated: Gated, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(*_: object) -> None:
         raise ConnectionAbortedError
 
     batch = await caller.create(numbered_lines(LINES), "gated")
-    await step(services, batch, *TO_PROCESSING)
+    await step(components, batch, *TO_PROCESSING)
     gated.let(LINES)
     with monkeypatch.context() as patched:
         patched.setattr(runner, "note_processed", die)
         with pytest.raises(ConnectionAbortedError):
-            await step(services, batch, Stage.CHUNK)
+            await step(components, batch, Stage.CHUNK)
     assert await caller.status(batch) == "processing"
-    await services.lifecycle.sweep()
+    await components.dispatcher.sweep()
     assert await caller.status(batch) == "processed"
 
 
 async def test_deleted_batch_whose_job_was_lost_goes(
-    caller: ApiCaller, services: Services, worker: RunWorker
+    caller: ApiCaller, components: Components, worker: RunWorker
 ) -> None:
     async def status() -> int:
         return (await caller.get(f"/batches/{batch}")).status
@@ -87,6 +87,6 @@ async def test_deleted_batch_whose_job_was_lost_goes(
         batch = await caller.create(b"")
         assert await caller.end(batch) == "completed"
     await caller.call("DELETE", f"/batches/{batch}")
-    await forget_jobs(services)
+    await forget_jobs(components)
     async with worker():
         await eventually(status, (404).__eq__)

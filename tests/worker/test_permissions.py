@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from batchd.services.container import Services
+from batchd.bootstrap import Components
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -25,11 +25,11 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"line_concurrency": 2})
 
 
-async def until_noticed(services: Services, batch: str) -> None:
+async def until_noticed(components: Components, batch: str) -> None:
     """Wait until the worker has looked again who the creator is: it does so after each pulse."""
 
     async def pulse() -> datetime:
-        async with services.database.connection() as connection:
+        async with components.database.connection() as connection:
             seen: datetime = await connection.fetchval(
                 "SELECT leased_until FROM chunks WHERE batch = $1", batch
             )
@@ -40,15 +40,15 @@ async def until_noticed(services: Services, batch: str) -> None:
         await eventually(pulse, before.__ne__)
 
 
-def disable(services: Services, caller: ApiCaller) -> Awaitable[object]:
-    return services.users.disable(caller.user.user.user)
+def disable(components: Components, caller: ApiCaller) -> Awaitable[object]:
+    return components.services.users.disable(caller.user.user.user)
 
 
-def become_reader(services: Services, caller: ApiCaller) -> Awaitable[object]:
-    return services.users.set_role(caller.user.user.user, "reader")
+def become_reader(components: Components, caller: ApiCaller) -> Awaitable[object]:
+    return components.services.users.set_role(caller.user.user.user, "reader")
 
 
-Change = Callable[[Services, ApiCaller], Awaitable[object]]
+Change = Callable[[Components, ApiCaller], Awaitable[object]]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_lines_after_the_creator_lost_the_permission_fail(
     caller: ApiCaller,
     make_caller: MakeCaller,
     worker: RunWorker,
-    services: Services,
+    components: Components,
     gated: Gated,
     change: Change,
     status: int,
@@ -73,8 +73,8 @@ async def test_lines_after_the_creator_lost_the_permission_fail(
         batch = await caller.create(numbered_lines(LINES), "gated")
         gated.let(3)
         await gated.until_begun(5)
-        await change(services, caller)
-        await until_noticed(services, batch)
+        await change(components, caller)
+        await until_noticed(components, batch)
         gated.let(LINES)
         assert await colleague.end(batch) == "completed"
     results = await colleague.download(batch)
@@ -92,12 +92,12 @@ async def test_lines_after_the_creator_lost_the_permission_fail(
 
 
 async def test_lines_say_what_a_direct_call_would(
-    make_caller: MakeCaller, worker: RunWorker, services: Services
+    make_caller: MakeCaller, worker: RunWorker, components: Components
 ) -> None:
     submitter = await make_caller("submitter")
     call: dict[str, Any] = {"path": {"batch": NOBODY}, "body": {"status": "cancel"}}
     batch = await submitter.create(lines_of(call), "update_batch")
-    await become_reader(services, submitter)
+    await become_reader(components, submitter)
     async with worker():
         assert await submitter.end(batch) == "completed"
     (line,) = await submitter.download(batch)
@@ -109,14 +109,14 @@ async def test_lines_say_what_a_direct_call_would(
 
 
 async def test_permission_that_comes_back_counts_again(
-    caller: ApiCaller, worker: RunWorker, services: Services, gated: Gated
+    caller: ApiCaller, worker: RunWorker, components: Components, gated: Gated
 ) -> None:
     """What counts is the moment when a line runs, not the worst that was ever seen."""
     user = caller.user.user.user
-    await services.users.set_role(user, "admin")
+    await components.services.users.set_role(user, "admin")
     batch = await caller.create(numbered_lines(LINES), "gated")
-    await become_reader(services, caller)
-    await services.users.set_role(user, "admin")
+    await become_reader(components, caller)
+    await components.services.users.set_role(user, "admin")
     gated.let(LINES)
     async with worker():
         assert await caller.end(batch) == "completed"

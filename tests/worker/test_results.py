@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from batchd.bootstrap import Components
 from batchd.db import chunks
 from batchd.db.connection import Connection
 from batchd.domain.batches import LineCounts
@@ -26,7 +27,6 @@ from batchd.domain.operations import (
     ValidationIssue,
 )
 from batchd.plugins.s3.multipart import PartsWriter
-from batchd.services.container import Services
 from tests.support.callers import ApiCaller, lines_of
 
 
@@ -39,7 +39,7 @@ class Echo:
         return ()
 
     async def run(self, call: OperationCall) -> OperationResult:
-        return OperationResult(status=200, body=msgspec.json.encode(call.parts.path))
+        return OperationResult(status=200, body=msgspec.json.encode(call.request.path))
 
 
 @pytest.fixture
@@ -166,18 +166,18 @@ async def test_download_has_the_name_of_the_batch(caller: ApiCaller, worker: Run
 
 
 async def test_progress_does_not_go_back_while_the_batch_comes_to_its_end(
-    caller: ApiCaller, services: Services, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The counts move from the chunks to the batch in the very moment in which they are read."""
     find_tally = chunks.find_line_counts
 
     async def find_after_the_end(connection: Connection, batch: BatchId) -> LineCounts:
-        await services.lifecycle.handle(Job(Stage.RESULTS, batch))
+        await components.dispatcher.handle(Job(Stage.RESULTS, batch))
         return await find_tally(connection, batch)
 
     batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
     for stage in (Stage.COPY, Stage.VALIDATE, Stage.CHUNK):
-        await services.lifecycle.handle(Job(stage, BatchId(UUID(batch)), 0))
+        await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), 0))
     monkeypatch.setattr(chunks, "find_tally", find_after_the_end)
     shown = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
     assert shown["status"] == "processed"

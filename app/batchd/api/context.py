@@ -1,6 +1,8 @@
-"""What the handlers of one API process share."""
+"""What the handlers and middlewares of one API process share."""
 
 from dataclasses import dataclass
+
+from aiohttp import web
 
 from batchd.api.concurrency_limit import ConcurrencyLimit
 from batchd.api.rate_limit import RateLimit
@@ -10,9 +12,12 @@ from batchd.services.container import Services
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppContext:
     services: Services
-    overload: ConcurrencyLimit
+    concurrency: ConcurrencyLimit
     rate_limit: RateLimit
     body_timeout_s: float
-    """How long the body of a request may be in coming."""
     openapi: bytes
-    """The document."""
+    """The OpenAPI document, encoded."""
+
+
+CONTEXT = web.AppKey("context", AppContext)
+"""Where the application keeps it while it runs."""

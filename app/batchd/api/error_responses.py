@@ -1,61 +1,63 @@
-"""How failures are presented: one table from whatever went wrong to the contract's answer."""
+"""How failures are presented: whatever went wrong becomes an error of the contract."""
 
 import logging
 from http import HTTPStatus
 
 from aiohttp import web
 
-from batchd.api.responses import Response, json_answer
+from batchd.api.responses import json_response
 from batchd.domain.errors import (
     BatchdError,
     General,
     MethodNotAllowed,
-    ProcessingTimeout,
+    NotFound,
     QuotaViolation,
     RequestFormat,
-    TooFast,
-    Unauthorized,
 )
-from batchd.domain.operations import error_answer
+from batchd.domain.operations import error_result
+from batchd.observability import logs
+from batchd.operations.errors import headers_of
 
 logger = logging.getLogger(__name__)
 
 _DEFECT = (
     "The request could not be answered because of a defect of the service. "
-    "Tell its operator the trace."
+    "Report the trace to its operator."
 )
 
 
-def from_http(error: web.HTTPException) -> BatchdError:
-    """Translate what aiohttp itself refuses."""
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return QuotaViolation("The request is too large.")
-    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return RequestFormat(f"The request could not be understood: {error.reason}.")
-    return General(_DEFECT)
-
-
-def answer(error: Exception, trace: str, *, method: str, path: str) -> Response:
-    """Log the failure under its trace and present it."""
-    if isinstance(error, web.HTTPException):
-        error = from_http(error)
-    shown = error if isinstance(error, BatchdError) else General(_DEFECT)
+def respond(error: Exception, request: web.BaseRequest) -> web.Response:
+    """Log the failure under the trace of the request, and present it."""
+    trace = logs.current_trace()
+    failure = _from_http(error) if isinstance(error, web.HTTPException) else error
+    presented = failure if isinstance(failure, BatchdError) else General(_DEFECT)
     logger.log(
-        logging.ERROR if shown.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO,
+        logging.ERROR if presented.status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO,
         "%s %s: %s",
-        method,
-        path,
-        shown.name,
-        extra={"trace": trace, "status": shown.status, "subcode": shown.subcode},
-        exc_info=error if shown is not error else None,
+        request.method,
+        request.path,
+        presented.name,
+        extra={"trace": trace, "status": presented.status, "subcode": presented.subcode},
+        exc_info=error if presented is not failure else None,
     )
-    headers = {}
-    if isinstance(shown, TooFast | ProcessingTimeout):
-        headers["Retry-After"] = str(shown.retry_after_s)
-    if isinstance(shown, Unauthorized):
-        headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(shown, MethodNotAllowed):
-        headers["Allow"] = ", ".join(sorted(shown.allowed))
-    made = json_answer(error_answer(shown, trace).body, status=shown.status, headers=headers)
-    made.trace = trace
-    return made
+    result = error_result(presented, trace)
+    return json_response(result.body, status=presented.status, headers=headers_of(presented))
+
+
+def _from_http(error: web.HTTPException) -> BatchdError:
+    """Translate what aiohttp itself refuses."""
+    match error:
+        case web.HTTPMethodNotAllowed():
+            methods = frozenset(error.allowed_methods)
+            return MethodNotAllowed(
+                f"This path does not take {error.method}, but {', '.join(sorted(methods))}.",
+                allowed=methods,
+            )
+        case web.HTTPNotFound():
+            return NotFound("There is no such path.")
+        case web.HTTPRequestEntityTooLarge():
+            return QuotaViolation("The request is too large.")
+        case _ if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return RequestFormat(f"The request could not be understood: {error.reason}.")
+        case _:
+            return General(_DEFECT)

@@ -1,4 +1,4 @@
-"""The header Expect (RFC 9110, section 10.1.1): its client waits to be asked for the body."""
+"""The header Expect (RFC 9110, section 10.1.1): a client may wait until its body is requested."""
 
 from contextlib import suppress
 
@@ -7,21 +7,25 @@ from aiohttp import HttpVersion11, web
 from batchd.domain.errors import RequestFormat
 
 
-def check(request: web.BaseRequest) -> None:
-    """Raise RequestFormat if something is expected that can't be met."""
-    expected = request.headers.get("Expect")
-    if expected is None or request.version < HttpVersion11:
+async def defer(_: web.Request) -> None:
+    """Stand in for aiohttp's own handler, which requests the body before anybody is recognized."""
+
+
+def check(request: web.Request) -> None:
+    """Raise RequestFormat for an expectation that can't be met."""
+    expectation = request.headers.get("Expect")
+    if expectation is None or request.version < HttpVersion11:
         return
-    if expected.lower() != "100-continue":
-        raise RequestFormat(f"The expectation '{expected}' can't be met, only '100-continue'.")
+    if expectation.lower() != "100-continue":
+        raise RequestFormat(f"The expectation '{expectation}' can't be met, only '100-continue'.")
 
 
-async def ask_for_body(request: web.BaseRequest) -> None:
-    """Ask for it, if the client waits for that."""
+async def request_body(request: web.Request) -> None:
+    """Answer 100 Continue to a client that waits for it."""
     if "Expect" not in request.headers or request.version < HttpVersion11:
         return
-    # Who has left will not send the body either, and is dealt with then.
+    # A client that has left will not send the body either; that is handled when it is read.
     with suppress(ConnectionError):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # The answer itself has not begun yet.
+    # The final response has not begun yet.
     request.writer.output_size = 0

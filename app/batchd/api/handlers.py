@@ -1,78 +1,71 @@
-"""From an HTTP request to an operation's parts, and from its answer back."""
+"""From an HTTP request to an operation, and from its result to a response."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from hashlib import blake2b
-from typing import TypeAlias
+from collections.abc import Mapping
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from batchd.api import expect_continue
-from batchd.api.context import AppContext
-from batchd.api.responses import Response, json_answer
+from batchd.api.conditional_requests import revalidated
+from batchd.api.context import CONTEXT, AppContext
+from batchd.api.responses import json_response
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
 from batchd.domain.operations import OperationRequest
 from batchd.domain.users import Caller
 from batchd.operations.parsing import encode
 from batchd.operations.responses import BatchResponse
-from batchd.operations.table import Endpoint
+from batchd.operations.table import AnyOperation
 
-Parameters: TypeAlias = Mapping[str, str]
-"""Those in the path."""
-Handler: TypeAlias = Callable[[AppContext, web.BaseRequest, Parameters], Awaitable[Response]]
-
-MAX_BODY = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
 
-def handler_of(endpoint: Endpoint) -> Handler:
-    """Return the handler of an operation: authenticate, call its service, present the answer."""
+def handler_of(operation: AnyOperation) -> Handler:
+    """Return the handler of an operation: authenticate, call the service, present its result."""
 
-    async def handle(
-        state: AppContext, request: web.BaseRequest, parameters: Parameters
-    ) -> Response:
-        with state.overload:
-            caller = await _authenticate(state, request)
-        # A body may be long in coming: nobody else is to be refused for it.
-        parts = await _parts(state, request, parameters, endpoint)
-        with state.overload:
-            answer = await endpoint.act(state.services.api, caller, parts)
-        body = encode(answer)
-        if endpoint.method != "GET" or (isinstance(answer, BatchResponse) and answer.download):
+    async def handle(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        expect_continue.check(request)
+        caller = await _authenticate(context, request)
+        operation_request = await _operation_request(context, request, operation)
+        result = await operation.call(context.services, caller, operation_request)
+        body = encode(result)
+        if operation.method != "GET" or (isinstance(result, BatchResponse) and result.download):
             headers = {"Cache-Control": "no-store"}
-            return json_answer(body, status=endpoint.success, headers=headers)
-        return _revalidated(request, body)
+            return json_response(body, status=operation.success, headers=headers)
+        return revalidated(request, body)
 
     return handle
 
 
-async def _authenticate(state: AppContext, request: web.BaseRequest) -> Caller:
-    caller = await state.services.callers.authenticate(_secret(request))
-    state.rate_limit.take(caller.user)
+async def _authenticate(context: AppContext, request: web.Request) -> Caller:
+    caller = await context.services.authenticator.authenticate(_secret(request))
+    context.rate_limit.take(caller.user)
     return caller
 
 
-def _secret(request: web.BaseRequest) -> str | None:
-    """Take the secret as it is, or as a bearer token (RFC 6750; the scheme in any case)."""
+def _secret(request: web.Request) -> str | None:
+    """Return the secret, sent as it is or as a bearer token (RFC 6750; the scheme in any case)."""
     header = request.headers.get("Authorization", "").strip(" \t")
     scheme, _, token = header.partition(" ")
     return token.strip(" \t") if scheme.lower() == "bearer" else header or None
 
 
-async def _parts(
-    state: AppContext, request: web.BaseRequest, parameters: Parameters, endpoint: Endpoint
+async def _operation_request(
+    context: AppContext, request: web.Request, operation: AnyOperation
 ) -> OperationRequest:
-    """Take the request apart. Nothing is judged here: the service first checks the permission."""
-    key = request.headers.get("Idempotency-Key") if endpoint.takes_idempotency_key else None
+    """Take the request apart, unparsed: the service checks the permission first."""
+    key = request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None
     return OperationRequest(
-        path=parameters,
+        path=request.match_info,
         query=_query(request),
-        body=await _body(state, request) if endpoint.body_form is not None else None,
+        body=await _body(context, request) if operation.body_schema is not None else None,
         idempotency_key=key,
     )
 
 
-def _query(request: web.BaseRequest) -> Mapping[str, object]:
-    """Return the parameters; one that is given twice has no one value and becomes a list."""
+def _query(request: web.Request) -> Mapping[str, object]:
+    """Return the query parameters; one that is given more than once becomes a list."""
     if not request.query_string:
         return {}
     query = request.query
@@ -83,36 +76,22 @@ def _query(request: web.BaseRequest) -> Mapping[str, object]:
     }
 
 
-async def _body(state: AppContext, request: web.BaseRequest) -> bytes | BatchdError:
-    too_large = QuotaViolation(f"The body is larger than {MAX_BODY // 1024} kB.")
-    if (request.content_length or 0) > MAX_BODY:
+async def _body(context: AppContext, request: web.Request) -> bytes | BatchdError:
+    """Return the body, or why it was not accepted."""
+    too_large = QuotaViolation(f"The body is larger than {MAX_BODY_BYTES // 1024} kB.")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
         return too_large
-    await expect_continue.ask_for_body(request)
+    await expect_continue.request_body(request)
     try:
-        async with asyncio.timeout(state.body_timeout_s):
-            return await request.read()
+        # Nobody else is to be refused because a body takes its time.
+        with context.concurrency.suspended():
+            async with asyncio.timeout(context.body_timeout_s):
+                return await request.read()
     except TimeoutError:
-        return RequestFormat(f"The body has not come within {state.body_timeout_s:g} s.")
+        return RequestFormat(f"The body did not arrive within {context.body_timeout_s:g} s.")
     except web.HTTPRequestEntityTooLarge:
         return too_large
     except web.RequestPayloadError:
         return RequestFormat(
             "The body can't be read: it is not what Content-Encoding or Transfer-Encoding say."
         )
-
-
-def _revalidated(request: web.BaseRequest, body: bytes) -> Response:
-    """Answer 304 to a caller that has this very answer already (RFC 9110, section 13.1.2)."""
-    etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if "If-None-Match" in request.headers and _matches(
-        ", ".join(request.headers.getall("If-None-Match")), etag
-    ):
-        return Response(None, status=304, headers=headers)
-    return json_answer(body, headers=headers)
-
-
-def _matches(if_none_match: str, etag: str) -> bool:
-    return if_none_match in {etag, "*"} or any(
-        candidate.strip().removeprefix("W/") == etag for candidate in if_none_match.split(",")
-    )

@@ -1,72 +1,65 @@
-"""The table of routes: the operations of the API, and what is asked of the process itself."""
+"""The routes: the operations of the API, and the paths of the process itself."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from batchd.api.context import AppContext
-from batchd.api.handlers import Handler, Parameters, handler_of
-from batchd.api.responses import Response, json_answer
+from batchd.api import expect_continue
+from batchd.api.context import CONTEXT
+from batchd.api.handlers import handler_of
+from batchd.api.responses import json_response, response
 from batchd.domain.errors import ProcessingTimeout
 from batchd.observability import metrics
 from batchd.operations.parsing import encode
-from batchd.operations.table import ENDPOINTS
+from batchd.operations.table import AnyOperation
 
 
-async def _healthz(
-    _state: AppContext, _request: web.BaseRequest, _parameters: Parameters
-) -> Response:
-    """Say that the process answers; nothing else is asked."""
-    return json_answer(encode({"status": "alive"}))
+async def _healthz(_: web.Request) -> web.StreamResponse:
+    """Answer that the process is alive; nothing else is checked."""
+    return json_response(encode({"status": "alive"}))
 
 
-async def _readyz(
-    state: AppContext, _request: web.BaseRequest, _parameters: Parameters
-) -> Response:
-    """Say whether a request could be served: 503, with the part that does not answer, if not."""
-    health = state.services.health
+async def _readyz(request: web.Request) -> web.StreamResponse:
+    """Answer whether requests can be served: 503, naming what does not answer, if not."""
+    health = request.app[CONTEXT].services.health
     checks = await health.check()
-    silent = [name for name, answers in checks.items() if not answers]
-    if silent:
-        raise ProcessingTimeout(f"Not ready: {', '.join(silent)}.")
-    body = {"status": "ready", "checks": checks, "policy": health.policy}
-    return json_answer(encode(body))
+    failed = [name for name, succeeded in checks.items() if not succeeded]
+    if failed:
+        raise ProcessingTimeout(f"Not ready: {', '.join(failed)}.")
+    return json_response(encode({"status": "ready", "checks": checks, "policy": health.policy}))
 
 
-async def _metrics(
-    _state: AppContext, _request: web.BaseRequest, _parameters: Parameters
-) -> Response:
-    return Response(metrics.exposition(), headers={"Content-Type": metrics.CONTENT_TYPE})
+async def _metrics(_: web.Request) -> web.StreamResponse:
+    return response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
-async def _openapi(
-    state: AppContext, _request: web.BaseRequest, _parameters: Parameters
-) -> Response:
-    return json_answer(state.openapi)
+async def _openapi(request: web.Request) -> web.StreamResponse:
+    return json_response(request.app[CONTEXT].openapi)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    name: str
-    """That of the operation, also in the metrics."""
-    method: str = "GET"
-    path: str
-    """Its last segment may be a `{parameter}`."""
-    handler: Handler
-
-
-ROUTES: tuple[Route, ...] = (
-    *(
-        Route(
-            name=endpoint.name,
-            method=endpoint.method,
-            path=endpoint.path,
-            handler=handler_of(endpoint),
-        )
-        for endpoint in ENDPOINTS
-    ),
-    Route(name="healthz", path="/healthz", handler=_healthz),
-    Route(name="readyz", path="/readyz", handler=_readyz),
-    Route(name="metrics", path="/metrics", handler=_metrics),
-    Route(name="openapi", path="/openapi.json", handler=_openapi),
+_PROCESS_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("healthz", "/healthz", _healthz),
+    ("readyz", "/readyz", _readyz),
+    ("metrics", "/metrics", _metrics),
+    ("openapi", "/openapi.json", _openapi),
 )
+
+
+def routes_of(operations: Iterable[AnyOperation]) -> list[web.RouteDef]:
+    """Return all routes, each named after its operation; GET routes answer HEAD as well."""
+    rows = [
+        *((op.method, op.path, handler_of(op), op.name) for op in operations),
+        *(("GET", path, handler, name) for name, path, handler in _PROCESS_ROUTES),
+    ]
+    return [
+        web.route(
+            method,
+            # Braces in a parameter are malformed values (400), not another path (404).
+            path.replace("}", ":[^/]+}"),
+            handler,
+            name=name,
+            expect_handler=expect_continue.defer,
+        )
+        for method, path, handler, name in rows
+    ]

@@ -1,81 +1,65 @@
-"""The server: every request goes in here, and every answer out, the failures among them.
-
-aiohttp answers malformed HTTP in plain text. Some seams used here are not public;
-tests/api/test_malformed_requests.py holds them against the version in use.
-"""
+"""One API process: listens, serves, and ends in order."""
 
 import asyncio
-import time
-from functools import partial
-from http import HTTPStatus
-from typing import Any
+import gc
+import logging
+import os
 
 from aiohttp import web
 
-from batchd.api import error_responses, expect_continue, request_metrics
-from batchd.api.context import AppContext
-from batchd.api.handlers import MAX_BODY
-from batchd.api.responses import Response
-from batchd.api.routing import find
-from batchd.domain.errors import RequestFormat
-from batchd.observability import logs
+from batchd.api.app import OpenServices, create_app
+from batchd.api.protocol import Server
+from batchd.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_GC_THRESHOLD = 20_000
+"""New objects between two collections; Python's default is 700."""
 
 
-class Server(web.Server):
-    """Below `web.Application`, which would do for each request what this API has no use for."""
-
-    def __init__(self, state: AppContext) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(
-            self._answer,
-            request_factory=partial(web.BaseRequest, loop=loop, client_max_size=MAX_BODY),
-            handler_cancellation=True,
-        )
-        self._state = state
-
-    def __call__(self) -> web.RequestHandler:
-        # No access log: the metrics count, and failures are logged.
-        return _Protocol(self, loop=asyncio.get_running_loop(), access_log=None)  # type: ignore[arg-type]
-
-    async def _answer(self, request: web.BaseRequest) -> Response:
-        """Give every answer its trace, and every failure its form."""
-        trace = logs.new_trace()
-        began = time.perf_counter()
-        operation = ""
-        try:
-            route, parameters = find(request.method, request.rel_url.path_safe)
-            operation = route.name
-            expect_continue.check(request)
-            answer = await route.handler(self._state, request, parameters)
-        except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
-            answer = error_responses.answer(error, trace, method=request.method, path=request.path)
-        else:
-            answer.trace = trace
-        request_metrics.record(operation, answer.status, time.perf_counter() - began)
-        return answer
+class CannotListen(Exception):
+    """The address is in use, or is not one of this machine."""
 
 
-class _Protocol(web.RequestHandler):
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Response:
-        """Present malformed HTTP like any other failure; the connection is closed after it."""
-        error = exc if isinstance(exc, Exception) else RuntimeError(message)
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            error = RequestFormat("This is not a well-formed HTTP request, or no known method.")
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun: it can only be broken off") from exc
-        answer = error_responses.answer(
-            error, logs.new_trace(), method=request.method, path=request.path
-        )
-        answer.force_close()
-        return answer
+class Runner(web.AppRunner):
+    """Runs the application on connections of our own protocol."""
 
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what broke the connection, unless it was a damaged body: that has been answered."""
-        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
-            super().log_exception(*args, **kw)
+    async def _make_server(self) -> web.Server:
+        # The method that `web.BaseRunner` has its subclasses implement.
+        return Server(await super()._make_server())
+
+
+def runner_of(settings: Settings, app: web.Application) -> Runner:
+    return Runner(app, shutdown_timeout=settings.shutdown_timeout_s)
+
+
+async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Several processes may listen on the same port.
+
+    Raises CannotListen.
+    """
+    runner = runner_of(settings, create_app(settings, open_services))
+    try:
+        await runner.setup()
+        # What exists by now stays. Going through it again would stop all requests for some 20 ms.
+        gc.collect()
+        gc.freeze()
+        # Requests leave no garbage for the collector, but by the hundred they are enough objects
+        # for it to run all the time.
+        gc.set_threshold(_GC_THRESHOLD)
+        await _listen(runner, settings.listen)
+        logger.info("listening on %s", settings.listen)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, address: str) -> None:
+    host, _, port = address.rpartition(":")
+    site = web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=True, backlog=_BACKLOG)
+    try:
+        await site.start()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotListen(f"can't listen on {address}: {reason}") from error

@@ -1,10 +1,12 @@
 """`batchd api`: one process of the API; run one per core."""
 
-from functools import partial
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from batchd.api import serving
-from batchd.bootstrap import open_services
+from batchd.api import server
+from batchd.bootstrap import open_components
 from batchd.cli.runner import Stop, serve
+from batchd.services.container import Services
 from batchd.settings import Settings
 
 
@@ -14,4 +16,9 @@ def api() -> None:
 
 
 async def _serve(settings: Settings, stop: Stop) -> None:
-    await serving.serve(settings, partial(open_services, settings), stop)
+    @asynccontextmanager
+    async def open_services() -> AsyncIterator[Services]:
+        async with open_components(settings) as components:
+            yield components.services
+
+    await server.serve(settings, open_services, stop)

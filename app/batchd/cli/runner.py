@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import typer
 import uvloop
 
-from batchd.api.serving import CannotListen
+from batchd.api.server import CannotListen
 from batchd.bootstrap import UnknownPlugin
 from batchd.db.migrations import MigrationFailed, SchemaTooOld
 from batchd.domain.errors import BatchdError

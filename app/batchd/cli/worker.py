@@ -1,6 +1,6 @@
 """`batchd worker`: one worker of the fleet."""
 
-from batchd.bootstrap import open_services
+from batchd.bootstrap import open_components
 from batchd.cli.runner import Stop, serve
 from batchd.observability import metrics
 from batchd.pipeline.worker import work
@@ -15,5 +15,5 @@ def worker() -> None:
 async def _work(settings: Settings, stop: Stop) -> None:
     if settings.metrics_listen is not None:
         metrics.serve(settings.metrics_listen)
-    async with open_services(settings) as services:
-        await work(settings, services, stop)
+    async with open_components(settings) as components:
+        await work(settings, components.database, components.dispatcher, stop)

@@ -7,7 +7,8 @@ from uuid import UUID
 from batchd.db.connection import Connection
 from batchd.domain.batches import Status
 from batchd.domain.commands import Cursor, GetBatches
-from batchd.domain.ids import AccountId, BatchId, UserId
+from batchd.domain.ids import AccountId, BatchId
+from batchd.domain.permission import OwnerFilter
 
 _EARLIEST = datetime(1, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC)
@@ -72,14 +73,9 @@ async def find_page(
     connection: Connection,
     account: AccountId,
     wanted: GetBatches,
-    *,
-    only: UserId | None = None,
-    without: UserId | None = None,
+    owner: OwnerFilter,
 ) -> tuple[list[BatchSummary], bool]:
-    """Return at most `wanted.limit` batches, and whether there are more.
-
-    `only` those of one user, or those of the others `without` it.
-    """
+    """Return at most `wanted.limit` batches that pass the filter, and whether there are more."""
     cursor = wanted.cursor or (_BEFORE_ALL if wanted.oldest_first else _AFTER_ALL)
     ge, le = wanted.ge or _EARLIEST, wanted.le or _LATEST
     # The same rows, but PostgreSQL begins to read at one of the bounds, which need not be the
@@ -97,15 +93,15 @@ async def find_page(
         wanted.limit + 1,
     ]
     # One index serves the batches of a user: that by status. Without a filter it is read for each.
-    statuses = wanted.statuses or (frozenset(Status) if only is not None else frozenset())
+    statuses = wanted.statuses or (frozenset(Status) if owner.only is not None else frozenset())
     if statuses:
         arguments.append([str(status) for status in statuses])
-    if only is not None:
+    if owner.only is not None:
         queries = _OWN_BY_STATUS
-        arguments.append(only)
-    elif without is not None:
+        arguments.append(owner.only)
+    elif owner.exclude is not None:
         queries = _OTHERS_BY_STATUS if statuses else _OTHERS
-        arguments.append(without)
+        arguments.append(owner.exclude)
     else:
         queries = _ALL_BY_STATUS if statuses else _ALL
     rows = await connection.fetch(queries[wanted.oldest_first], *arguments)

@@ -1,93 +1,135 @@
-"""Reads of single batches, gathered: those that arrive together are one query.
+"""Gathers reads of single batches: those that arrive together become one query.
 
 The data-loader pattern. A read is answered by a query that was sent after it arrived, so it is as
-fresh as one of its own; while some queries are on their way, the next one collects.
+fresh as a query of its own; while some queries are in flight, the next one collects.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+import asyncpg
 
 from batchd.db.batches import COLUMNS, decode
 from batchd.db.connection import Database
 from batchd.domain.batches import Batch
-from batchd.domain.errors import BatchdError, ProcessingTimeout
-from batchd.domain.ids import AccountId, BatchId
+from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.ids import AccountId, BatchId, UserId
+from batchd.domain.permission import OwnerFilter
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 2
+MAX_IN_FLIGHT = 2
 """One collects while the other is answered; more would only make them smaller."""
-MOST_AT_ONCE = 500
+MAX_BATCHES_PER_QUERY = 500
 
-_FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = ANY($1)"
+# A join, not `batch = ANY($1)`: a row leaves the database only for a reader that may see it.
+_FIND = f"""
+SELECT r.index, {", ".join(f"b.{column.strip()}" for column in COLUMNS.split(","))}
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[])
+    WITH ORDINALITY AS r (batch, account, owner, not_owner, index)
+JOIN batches b ON b.batch = r.batch AND b.account = r.account
+    AND (r.owner IS NULL OR b.user_id = r.owner)
+    AND (r.not_owner IS NULL OR b.user_id <> r.not_owner)
+"""
+
+
+class _Read(NamedTuple):
+    """What one reader asks for; readers that ask for the same share the answer."""
+
+    batch: BatchId
+    account: AccountId
+    only: UserId | None
+    exclude: UserId | None
+
+
+_Futures: TypeAlias = list["asyncio.Future[Batch | None]"]
 
 
 class BatchLoader:
-    """For one process and its event loop."""
+    """Serves one process and its event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[BatchId, list[asyncio.Future[Batch | None]]] = {}
+        self._waiting: dict[_Read, _Futures] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
 
-    async def find(self, account: AccountId, batch: BatchId) -> Batch | None:
-        """Return the account's batch; None if there is none, or it is another account's."""
-        answer: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(batch, []).append(answer)
-        if len(self._in_flight) < IN_FLIGHT:
-            self._send()
-        found = await answer
-        return found if found is not None and found.account == account else None
+    async def find(self, account: AccountId, batch: BatchId, owner: OwnerFilter) -> Batch | None:
+        """Return the batch, if it is the account's and passes the filter."""
+        future: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
+        read = _Read(batch, account, owner.only, owner.exclude)
+        self._waiting.setdefault(read, []).append(future)
+        if len(self._in_flight) < MAX_IN_FLIGHT:
+            self._start_query()
+        return await future
 
-    def _send(self) -> None:
-        """Begin a query for those that wait, as many as one may have."""
+    def _start_query(self) -> None:
         query = asyncio.create_task(self._query())
         self._in_flight.add(query)
-        query.add_done_callback(self._done)
+        query.add_done_callback(self._on_query_done)
 
-    def _done(self, query: asyncio.Task[None]) -> None:
+    def _on_query_done(self, query: asyncio.Task[None]) -> None:
         self._in_flight.discard(query)
         if self._waiting:
-            self._send()
+            self._start_query()
 
     async def _query(self) -> None:
-        # The task begins when the readers of this turn of the loop have all come.
-        wanted = self._take()
+        # The task begins when all readers of this turn of the event loop have arrived.
+        reads = self._take_waiting()
+        if not reads:  # another query took them, or all readers have left
+            return
         try:
             async with self._database.connection() as connection:
-                rows = await connection.fetch(_FIND, list(wanted))
-            found = {row["batch"]: decode(row) for row in rows}
-        except BaseException as error:  # whatever it is, nobody is left waiting
-            _fail(wanted, error)
+                rows = await connection.fetch(_FIND, *map(list, zip(*reads, strict=True)))
+        except BaseException as error:  # whatever it is, no reader is left waiting
+            for futures in reads.values():
+                _fail(futures, error)
             if not isinstance(error, Exception):
                 raise
             return
-        for batch, answers in wanted.items():
-            for answer in answers:
-                if not answer.done():  # a reader that left has cancelled its own
-                    answer.set_result(found.get(batch))
+        futures_by_index = list(reads.values())
+        for row in rows:
+            _resolve(futures_by_index[row["index"] - 1], row)
+        for futures in futures_by_index:
+            for future in futures:
+                if not future.done():
+                    future.set_result(None)
 
-    def _take(self) -> Mapping[BatchId, list["asyncio.Future[Batch | None]"]]:
-        if len(self._waiting) <= MOST_AT_ONCE:
-            taken, self._waiting = self._waiting, {}
-            return taken
-        return {batch: self._waiting.pop(batch) for batch in list(self._waiting)[:MOST_AT_ONCE]}
+    def _take_waiting(self) -> Mapping[_Read, _Futures]:
+        """Return the reads of the next query, without those whose readers have all left."""
+        reads: dict[_Read, _Futures] = {}
+        while self._waiting and len(reads) < MAX_BATCHES_PER_QUERY:
+            read = next(iter(self._waiting))  # the one that arrived first
+            futures = self._waiting.pop(read)
+            if not all(future.done() for future in futures):
+                reads[read] = futures
+        return reads
 
 
-def _fail(
-    wanted: Mapping[BatchId, list["asyncio.Future[Batch | None]"]], error: BaseException
-) -> None:
-    """Give each reader an error of its own: one exception raised in many places grows with each."""
-    for answers in wanted.values():
-        for answer in answers:
-            if not answer.done():
-                answer.set_exception(_copy(error))
+def _resolve(futures: _Futures, row: asyncpg.Record) -> None:
+    """Hand a row to its readers. One that cannot be decoded is the failure of these alone."""
+    try:
+        batch = decode(row)
+    except Exception as error:
+        logger.exception("the row of a batch cannot be decoded")
+        _fail(futures, error)
+        return
+    for future in futures:
+        if not future.done():  # a reader that left has cancelled its own
+            future.set_result(batch)
+
+
+def _fail(futures: _Futures, error: BaseException) -> None:
+    """Give each reader an error of its own: a shared one grows with each place that raises it."""
+    for future in futures:
+        if not future.done():
+            future.set_exception(_copy(error))
 
 
 def _copy(error: BaseException) -> Exception:
     if isinstance(error, ProcessingTimeout):
         return ProcessingTimeout(error.description)
-    failure: BatchdError | RuntimeError = RuntimeError("the query for several batches failed")
+    failure = RuntimeError("the query for several batches failed")
     failure.__cause__ = error
     return failure

@@ -9,6 +9,7 @@ from batchd.db import line_counts
 from batchd.db.connection import Connection
 from batchd.domain.batches import OPEN_STATUSES, Batch, LineCounts, ResultsFile, Status, sources_of
 from batchd.domain.ids import AccountId, BatchId, Handler
+from batchd.domain.permission import OwnerFilter
 
 COLUMNS = """
 batch, account, user_id, handler, operation, status, created_ts, updated_ts, hash, batch_dict,
@@ -72,23 +73,30 @@ async def insert(connection: Connection, batch: Batch, *, request_hash: bytes) -
     )
 
 
-_FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = $1 AND account = $2"
+OWNED = """
+($3::uuid IS NULL OR user_id = $3) AND ($4::uuid IS NULL OR user_id <> $4)
+"""
+"""The condition of an `OwnerFilter`: $3 is `only`, $4 is `exclude`."""
+
+_FIND = f"SELECT {COLUMNS} FROM batches WHERE batch = $1 AND account = $2 AND {OWNED}"
 
 
-async def find(connection: Connection, account: AccountId, batch: BatchId) -> Batch | None:
-    """Return the account's batch; None if there is none, or it is another account's."""
-    row = await connection.fetchrow(_FIND, batch, account)
+async def find(
+    connection: Connection, account: AccountId, batch: BatchId, owner: OwnerFilter
+) -> Batch | None:
+    """Return the batch, if it is the account's and passes the filter."""
+    row = await connection.fetchrow(_FIND, batch, account, owner.only, owner.exclude)
     return None if row is None else decode(row)
 
 
-_FIND_TO_CHANGE = f"{_FIND} FOR UPDATE"
+_FIND_FOR_UPDATE = f"{_FIND} FOR UPDATE"
 
 
 async def find_for_update(
-    connection: Connection, account: AccountId, batch: BatchId
+    connection: Connection, account: AccountId, batch: BatchId, owner: OwnerFilter
 ) -> Batch | None:
-    """Like `find`, and hold the batch as it is until the transaction ends."""
-    row = await connection.fetchrow(_FIND_TO_CHANGE, batch, account)
+    """Like `find`, and lock the row until the transaction ends."""
+    row = await connection.fetchrow(_FIND_FOR_UPDATE, batch, account, owner.only, owner.exclude)
     return None if row is None else decode(row)
 
 
@@ -102,15 +110,16 @@ async def find_any(connection: Connection, batch: BatchId) -> Batch | None:
 
 
 _FIND_BY_HANDLER = f"""
-SELECT {COLUMNS}, request_hash FROM batches WHERE handler = $1 AND account = $2
+SELECT {COLUMNS}, request_hash FROM batches
+WHERE handler = $1 AND account = $2 AND {OWNED}
 """
 
 
 async def find_by_handler(
-    connection: Connection, account: AccountId, handler: Handler
+    connection: Connection, account: AccountId, handler: Handler, owner: OwnerFilter
 ) -> tuple[Batch, bytes] | None:
-    """Return the batch that was made of an upload, and the hash of the request that made it."""
-    row = await connection.fetchrow(_FIND_BY_HANDLER, handler, account)
+    """Return the batch that was created from an upload, and the hash of the request for it."""
+    row = await connection.fetchrow(_FIND_BY_HANDLER, handler, account, owner.only, owner.exclude)
     return None if row is None else (decode(row), row["request_hash"])
 
 

@@ -7,6 +7,7 @@ import asyncpg
 
 from batchd.db.connection import Connection
 from batchd.domain.ids import AccountId, BatchId, Handler
+from batchd.domain.permission import OwnerFilter
 from batchd.domain.uploads import Upload
 
 _COLUMNS = "handler, account, user_id, created_ts, validity_ts, invalidated_ts, batch"
@@ -41,14 +42,18 @@ async def insert(connection: Connection, upload: Upload) -> None:
 
 
 # Locked: a batch is made of it, or it is invalidated, but never both at once.
-_FIND_FOR_UPDATE = f"SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2 FOR UPDATE"
+_FIND_FOR_UPDATE = f"""
+SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2
+AND ($3::uuid IS NULL OR user_id = $3) AND ($4::uuid IS NULL OR user_id <> $4)
+FOR UPDATE
+"""
 
 
 async def find_for_update(
-    connection: Connection, account: AccountId, handler: Handler
+    connection: Connection, account: AccountId, handler: Handler, owner: OwnerFilter
 ) -> Upload | None:
-    """Return the upload and hold it until the transaction ends."""
-    row = await connection.fetchrow(_FIND_FOR_UPDATE, account, handler)
+    """Return the upload, if it passes the filter, and lock it until the transaction ends."""
+    row = await connection.fetchrow(_FIND_FOR_UPDATE, account, handler, owner.only, owner.exclude)
     return None if row is None else _upload(row)
 
 

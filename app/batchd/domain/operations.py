@@ -57,7 +57,7 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
 
     caller: Caller
     """The batch's creator, in the role that it has now."""
-    parts: OperationRequest
+    request: OperationRequest
     key: str
     """The same on every attempt at this line, and of no other line: an idempotency key."""
 
@@ -68,7 +68,7 @@ class Operation(Protocol):
     @property
     def name(self) -> str: ...
 
-    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
         """Return what a direct call with these parts would be refused for; no side effects."""
         ...
 
@@ -98,27 +98,10 @@ class OperationSource(Protocol):
     def names(self) -> Iterable[str]: ...
 
 
-def error_answer(error: BatchdError, trace: str) -> OperationResult:
+def error_result(error: BatchdError, trace: str) -> OperationResult:
     """Return how the contract presents a failure."""
     body = {"subcode": error.subcode, "trace": trace, "description": error.description}
     return OperationResult(status=error.status, body=msgspec.json.encode(body))
-
-
-class Api(Protocol):
-    """batchd's own API without HTTP, for the operations that run it in batches."""
-
-    def check(self, operation: str, parts: OperationRequest) -> Sequence[ValidationIssue]:
-        """Return what the operation's endpoint would refuse these parts for."""
-        ...
-
-    async def call(
-        self, operation: str, caller: Caller, parts: OperationRequest
-    ) -> OperationResult:
-        """Answer as the endpoint would: a failure of the contract is an answer too.
-
-        Only ProcessingTimeout is raised: nothing was done, and the call may be made again.
-        """
-        ...
 
 
 class RateLimiter(Protocol):
@@ -137,10 +120,9 @@ class OperationContext:
     """What the factory of an operation, or of a source of operations, gets."""
 
     settings: Settings
-    api: Api
     rate: RateLimiter
-    taken: Callable[[str], bool]
-    """Whether a source must not use this name: it is that of another operation or permission."""
+    is_reserved: Callable[[str], bool]
+    """Whether a source must not use a name: another operation or permission has it."""
 
 
 OperationFactory: TypeAlias = Callable[[OperationContext], AbstractAsyncContextManager[Operation]]

@@ -23,8 +23,16 @@ OWNED = frozenset(
 """The operations on a batch, or an upload, that is there and belongs to somebody. All others, those
 of plugins too, concern nobody but the caller."""
 
-READS = frozenset({"get_batch", "get_batches", "get_user_role", "get_user_roles", "who_am_i"})
-"""The operations that change nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """What the check of a permission has to know of the operation of that name."""
+
+    name: str
+    owned: bool
+    """Whether it acts on batches or uploads, which belong to the user that created them."""
+    read_only: bool
+    """Whether it changes nothing: then only denials are recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,14 @@ class Decision:
     """Names the state of the policy that made the decision: a hash of its content."""
     rule: str | None
     """The rule that decided, for people; None where no rule matched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerFilter:
+    """Which rows a query may return, by the user that owns them. Without a user: all of them."""
+
+    only: UserId | None = None
+    exclude: UserId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

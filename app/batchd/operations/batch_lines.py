@@ -1,58 +1,66 @@
-"""The API without HTTP: how batchd's own operations are run in batches."""
+"""batchd's own operations as lines of a batch: the same parser and service as over HTTP."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from batchd.domain.errors import BatchdError, ProcessingTimeout, RequestFormat
 from batchd.domain.operations import (
+    OperationCall,
     OperationRequest,
     OperationResult,
     ValidationIssue,
-    error_answer,
+    error_result,
 )
-from batchd.domain.users import Caller
 from batchd.observability import logs
 from batchd.operations.parsing import InvalidRequest, encode
-from batchd.operations.table import BY_NAME
-from batchd.services.container import ApiServices
+from batchd.operations.table import AnyOperation
+from batchd.services.container import Services
 
 logger = logging.getLogger(__name__)
 
 
-class LocalApi:
-    """Implements `domain.operations.Api`."""
+@dataclass(frozen=True, slots=True)
+class ApiBatchOperation:
+    """Implements `domain.operations.Operation` for a row of the table."""
 
-    def __init__(self, services: ApiServices) -> None:
-        self._services = services
+    operation: AnyOperation
+    services: Services
 
-    def check(self, operation: str, parts: OperationRequest) -> Sequence[ValidationIssue]:
-        """Return what the operation's endpoint would refuse these parts for."""
-        endpoint = BY_NAME[operation]
-        problems = []
-        if endpoint.body_form is None and parts.body is not None:
-            message = "This operation takes no body."
-            problems.append(
-                ValidationIssue(code=RequestFormat.name, pointer="/body", message=message)
+    @property
+    def name(self) -> str:
+        return self.operation.name
+
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
+        """Return what a direct call with this request would be refused for."""
+        issues = []
+        if self.operation.body_schema is None and request.body is not None:
+            issues.append(
+                ValidationIssue(
+                    code=RequestFormat.name,
+                    pointer="/body",
+                    message="This operation takes no body.",
+                )
             )
-        try:
-            endpoint.form(parts)
-        except InvalidRequest as error:
-            problems.append(
-                ValidationIssue(code=error.name, pointer=error.pointer, message=error.message)
-            )
-        return problems
+        command = self.operation.parse(request)
+        if isinstance(command, BatchdError):
+            issues.append(_issue(command))
+        return issues
 
-    async def call(
-        self, operation: str, caller: Caller, parts: OperationRequest
-    ) -> OperationResult:
-        """Answer as the endpoint would; only ProcessingTimeout is raised."""
-        endpoint = BY_NAME[operation]
+    async def run(self, call: OperationCall) -> OperationResult:
+        """Return what a direct call would have answered; only ProcessingTimeout is raised."""
         try:
-            answer = await endpoint.act(self._services, caller, parts)
+            response = await self.operation.call(self.services, call.caller, call.request)
         except ProcessingTimeout:
             raise
         except BatchdError as error:
             trace = logs.current_trace()
-            logger.info("%s: %s", operation, error.name, extra={"trace": trace})
-            return error_answer(error, trace)
-        return OperationResult(status=endpoint.success, body=encode(answer))
+            logger.info("%s: %s", self.name, error.name, extra={"trace": trace})
+            return error_result(error, trace)
+        return OperationResult(status=self.operation.success, body=encode(response))
+
+
+def _issue(error: BatchdError) -> ValidationIssue:
+    if isinstance(error, InvalidRequest):
+        return ValidationIssue(code=error.name, pointer=error.pointer, message=error.message)
+    return ValidationIssue(code=error.name, pointer="", message=error.description)

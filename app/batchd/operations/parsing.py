@@ -1,4 +1,4 @@
-"""From the parts of a call to checked values: the same for HTTP and for the lines of a batch."""
+"""Converts the parts of a request to checked values: the same for HTTP and for batch lines."""
 
 import math
 import re
@@ -29,7 +29,7 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 
-# JSON's own as well, for the lines of a batch; 1 and 0 are equal to them as keys.
+# JSON booleans as well, for batch lines; 1 and 0 are equal to them as keys.
 _BOOLEANS: Mapping[object, bool] = {
     True: True,
     False: False,
@@ -43,7 +43,7 @@ _BOOLEANS: Mapping[object, bool] = {
 
 
 class InvalidRequest(RequestFormat):
-    """A part does not have its form; `pointer` says where (JSON Pointer into the parts)."""
+    """A part of the request is malformed; `pointer` says where (JSON Pointer into the parts)."""
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(f"{pointer.lstrip('/').replace('/', '.') or 'body'}: {message}")
@@ -51,21 +51,21 @@ class InvalidRequest(RequestFormat):
         self.message = message
 
 
-def read_path(parts: OperationRequest, form: type[T]) -> T:
-    return _convert(parts.path, form, "/path")
+def read_path(request: OperationRequest, schema: type[T]) -> T:
+    return _convert(request.path, schema, "/path")
 
 
-def read_query(parts: OperationRequest, form: type[T]) -> T:
-    return _convert(parts.query, form, "/query")
+def read_query(request: OperationRequest, schema: type[T]) -> T:
+    return _convert(request.query, schema, "/query")
 
 
-def read_body(parts: OperationRequest, form: type[T]) -> T:
+def read_body(request: OperationRequest, schema: type[T]) -> T:
     """Raises NotAValidJson, InvalidCharacters, InvalidRequest, or the error in the body's place."""
-    body = parts.body
+    body = request.body
     if isinstance(body, BatchdError):
         raise body
     value = _decode(body) if isinstance(body, bytes) else body
-    return _convert(value, form, "/body", strict=True)
+    return _convert(value, schema, "/body", strict=True)
 
 
 def _decode(body: bytes) -> object:
@@ -81,44 +81,44 @@ def _decode(body: bytes) -> object:
         raise NotAValidJson(f"The body is not JSON: {error}.") from None
 
 
-def _convert(value: object, form: type[T], pointer: str, *, strict: bool = False) -> T:
-    """`strict`: a string is no number. What comes in a URL is always a string."""
+def _convert(value: object, schema: type[T], pointer: str, *, strict: bool = False) -> T:
+    """Convert; with `strict` a string is not a number, as it is in a URL."""
     if value is None:
         raise InvalidRequest(pointer, "It is missing.")
     if not strict and isinstance(value, Mapping):
-        value = {name: _plain(form, name, item, pointer) for name, item in value.items()}
+        value = {name: _check_value(schema, name, item, pointer) for name, item in value.items()}
     try:
-        return msgspec.convert(value, form, strict=strict)
+        return msgspec.convert(value, schema, strict=strict)
     except msgspec.ValidationError as error:
         raise _explain(str(error), pointer) from None
 
 
 def _explain(error: str, pointer: str) -> InvalidRequest:
-    """Put msgspec's message into the terms of the caller."""
-    message, _, place = error.partition(" - at ")
-    in_key = place.startswith("`key` in ")
-    place = place.removeprefix("`key` in ").strip("`").removeprefix("$")
-    place = place.replace(".", "/").replace("[", "/").replace("]", "")
+    """Translate msgspec's message into the terms of the caller."""
+    message, _, location = error.partition(" - at ")
+    in_key = location.startswith("`key` in ")
+    location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
+    location = location.replace(".", "/").replace("[", "/").replace("]", "")
     for pattern, meaning in _PATTERNS.items():
         if pattern in message:
             message = f"A key {meaning}" if in_key else f"It {meaning}"
     unknown = _UNKNOWN.fullmatch(message)
     if unknown:
-        message, place = "There is no such parameter.", f"{place}/{unknown[1]}"
+        message, location = "There is no such parameter.", f"{location}/{unknown[1]}"
     missing = _MISSING.fullmatch(message)
     if missing:
-        message, place = "It is missing.", f"{place}/{missing[1]}"
-    return InvalidRequest(pointer + place, message.rstrip(".") + ".")
+        message, location = "It is missing.", f"{location}/{missing[1]}"
+    return InvalidRequest(pointer + location, message.rstrip(".") + ".")
 
 
-def _plain(form: type[object], name: str, value: object, pointer: str) -> object:
-    """Take the six words of the contract for a boolean, and no others; and no infinite number."""
-    kind = form.__annotations__.get(name)
+def _check_value(schema: type[object], name: str, value: object, pointer: str) -> object:
+    """Accept the six words of the contract for a boolean; refuse repeated and infinite values."""
+    kind = schema.__annotations__.get(name)
     if kind is bool and not isinstance(value, list):
-        known = _BOOLEANS.get(value) if isinstance(value, str | int) else None
-        if known is None:
+        boolean = _BOOLEANS.get(value) if isinstance(value, str | int) else None
+        if boolean is None:
             raise InvalidRequest(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
-        return known
+        return boolean
     if isinstance(value, list):
         raise InvalidRequest(f"{pointer}/{name}", "It is given more than once.")
     if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
@@ -131,7 +131,7 @@ def _plain(form: type[object], name: str, value: object, pointer: str) -> object
 
 
 def _is_integer(value: object) -> bool:
-    """Take 1.0 for one in a batch line, as JSON Schema does, but not in a URL."""
+    """Accept 1.0 as an integer in a batch line, as JSON Schema does, but not in a URL."""
     return not isinstance(value, str) or _INTEGER.fullmatch(value) is not None
 
 

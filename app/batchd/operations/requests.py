@@ -1,6 +1,6 @@
-"""The requests as they come: one type for the path, the query and the body of each operation.
+"""Requests: a type for the path, the query and the body of each operation, and its parser.
 
-These types parse, and the OpenAPI document is made of them.
+The types parse requests, and the OpenAPI document is generated from them.
 """
 
 import base64
@@ -35,13 +35,13 @@ MAX_PAGE = 1000
 MAX_KEY_LENGTH = 255
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999
 PATTERN_END = r"(?!\n)"
-"""Goes behind a pattern's `$`, which in Python lets a line break follow."""
+"""Follows a pattern's `$`, which in Python also matches before a final line break."""
 _UUID = re.compile(UUID_PATTERN)
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
 def _list_of(names: Iterable[str]) -> str:
-    """Return the pattern of a comma-separated list, for the document only: it is parsed by hand."""
+    """Return the pattern of a comma-separated list, for OpenAPI only: it is parsed by hand."""
     one = "|".join(names)
     return f"^({one})(,({one}))*$"
 
@@ -80,7 +80,7 @@ class GetBatchQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     expand: Annotated[
         str,
         Meta(
-            description=f"What to add to the answer, comma-separated: {', '.join(EXPANDABLE)}.",
+            description=f"Attributes to add, comma-separated: {', '.join(EXPANDABLE)}.",
             examples=["progress,errors"],
             extra_json_schema={"pattern": f"^$|{_list_of(EXPANDABLE)}"},
         ),
@@ -88,16 +88,25 @@ class GetBatchQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class GetBatchesQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE, description="Batches a page.")] = MAX_PAGE
+    limit: Annotated[
+        int, Meta(ge=1, le=MAX_PAGE, description="Maximum number of batches in the page.")
+    ] = MAX_PAGE
     cursor: (
-        Annotated[str, Meta(description="As the page before gave it; all else must be the same.")]
+        Annotated[
+            str, Meta(description="From the previous page; all other parameters must be the same.")
+        ]
         | UnsetType
     ) = UNSET
     ge: (
-        Annotated[_Timestamp, Meta(description="Made at this time or later; alone: oldest first.")]
+        Annotated[
+            _Timestamp,
+            Meta(description="Created at this time or later; without `le`, oldest first."),
+        ]
         | UnsetType
     ) = UNSET
-    le: Annotated[_Timestamp, Meta(description="Made at this time or earlier.")] | UnsetType = UNSET
+    le: Annotated[_Timestamp, Meta(description="Created at this time or earlier.")] | UnsetType = (
+        UNSET
+    )
     status: (
         Annotated[
             str,
@@ -115,14 +124,14 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     handler: _Uuid
     operation: Annotated[
         str,
-        Meta(min_length=1, max_length=64, description="What each line is a call of."),
+        Meta(min_length=1, max_length=64, description="The operation that each line is a call of."),
     ]
     hash: (
         Annotated[
             str,
             Meta(
                 pattern=SHA256_PATTERN + PATTERN_END,
-                description="SHA-256 of the file; another one ends the batch as hash_mismatch.",
+                description="SHA-256 of the file; if it differs, the batch ends as hash_mismatch.",
             ),
         ]
         | UnsetType
@@ -130,17 +139,17 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     batch_dict: (
         Annotated[
             dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], Any],
-            Meta(description="The caller's own notes, given back by expand."),
+            Meta(description="The caller's own attributes, returned by expand."),
         ]
         | UnsetType
     ) = UNSET
     priority: Annotated[
-        float,  # to JSON Schema 1.0 is an integer, too
+        float,  # 1.0 is an integer in JSON Schema
         Meta(
             ge=-MAX_PRIORITY,
             le=MAX_PRIORITY,
             multiple_of=1,
-            description="Among the batches of the account, higher ones run first.",
+            description="Higher priorities run first among the batches of the account.",
         ),
     ] = 0
 
@@ -155,20 +164,20 @@ class _Cursor(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     oldest_first: bool
 
 
-def get_batch(parts: OperationRequest) -> commands.GetBatch:
-    batch = _batch(parts)
-    if not parts.query:  # nearly always; it spares a quarter of the way
+def get_batch(request: OperationRequest) -> commands.GetBatch:
+    batch = _batch(request)
+    if not request.query:  # the usual case, in a quarter of the time
         return commands.GetBatch(batch=batch, download=False, expand=frozenset())
-    query = read_query(parts, GetBatchQuery)
+    query = read_query(request, GetBatchQuery)
     expand = frozenset(query.expand.split(",")) if query.expand else frozenset()
     if not expand <= set(EXPANDABLE):
         raise InvalidRequest("/query/expand", f"It must be a list of {', '.join(EXPANDABLE)}.")
     return commands.GetBatch(batch=batch, download=query.download, expand=expand)
 
 
-def get_batches(parts: OperationRequest) -> commands.GetBatches:
-    query = read_query(parts, GetBatchesQuery)
-    wanted = commands.GetBatches(
+def get_batches(request: OperationRequest) -> commands.GetBatches:
+    query = read_query(request, GetBatchesQuery)
+    command = commands.GetBatches(
         limit=query.limit,
         cursor=None,
         ge=None if query.ge is UNSET else to_datetime(query.ge),
@@ -176,15 +185,15 @@ def get_batches(parts: OperationRequest) -> commands.GetBatches:
         statuses=frozenset() if query.status is UNSET else _statuses(query.status),
     )
     if query.cursor is UNSET:
-        return wanted
-    cursor = decode_cursor(query.cursor, oldest_first=wanted.oldest_first)
-    return dataclasses.replace(wanted, cursor=cursor)
+        return command
+    cursor = decode_cursor(query.cursor, oldest_first=command.oldest_first)
+    return dataclasses.replace(command, cursor=cursor)
 
 
-def create_batch(parts: OperationRequest) -> commands.CreateBatch:
-    read_query(parts, NoQuery)
-    body = read_body(parts, CreateBatchBody)
-    key = parts.idempotency_key
+def create_batch(request: OperationRequest) -> commands.CreateBatch:
+    read_query(request, NoQuery)
+    body = read_body(request, CreateBatchBody)
+    key = request.idempotency_key
     if key is not None and not _KEY.fullmatch(key):
         message = f"It must have 1 to {MAX_KEY_LENGTH} printable ASCII characters."
         raise InvalidRequest("/headers/Idempotency-Key", message)
@@ -198,31 +207,32 @@ def create_batch(parts: OperationRequest) -> commands.CreateBatch:
     )
 
 
-def update_batch(parts: OperationRequest) -> commands.CancelBatch:
-    batch = _batch(parts)
-    read_query(parts, NoQuery)
-    read_body(parts, UpdateBatchBody)
+def update_batch(request: OperationRequest) -> commands.CancelBatch:
+    batch = _batch(request)
+    read_query(request, NoQuery)
+    read_body(request, UpdateBatchBody)
     return commands.CancelBatch(batch=batch)
 
 
-def delete_batch(parts: OperationRequest) -> commands.DeleteBatch:
-    read_query(parts, NoQuery)
-    return commands.DeleteBatch(batch=_batch(parts))
+def delete_batch(request: OperationRequest) -> commands.DeleteBatch:
+    read_query(request, NoQuery)
+    return commands.DeleteBatch(batch=_batch(request))
 
 
-def invalidate_upload_url(parts: OperationRequest) -> commands.InvalidateUpload:
-    read_query(parts, NoQuery)
-    return commands.InvalidateUpload(handler=Handler(UUID(read_path(parts, HandlerPath).handler)))
+def invalidate_upload_url(request: OperationRequest) -> commands.InvalidateUpload:
+    read_query(request, NoQuery)
+    return commands.InvalidateUpload(handler=Handler(UUID(read_path(request, HandlerPath).handler)))
 
 
-def get_user_role(parts: OperationRequest) -> commands.GetUserRole:
-    read_query(parts, NoQuery)
-    return commands.GetUserRole(role=read_path(parts, RolePath).role)
+def get_user_role(request: OperationRequest) -> commands.GetUserRole:
+    read_query(request, NoQuery)
+    return commands.GetUserRole(role=read_path(request, RolePath).role)
 
 
-def nothing(parts: OperationRequest) -> None:
-    """For the operations that take no parameters."""
-    read_query(parts, NoQuery)
+def no_parameters(request: OperationRequest) -> commands.NoParameters:
+    """Parse a request of an operation that takes no parameters."""
+    read_query(request, NoQuery)
+    return commands.NoParameters()
 
 
 def encode_cursor(cursor: commands.Cursor, *, oldest_first: bool) -> str:
@@ -240,19 +250,20 @@ def decode_cursor(text: str, *, oldest_first: bool) -> commands.Cursor:
             created_ts=to_datetime(record.created_ms / 1000), batch=BatchId(record.batch)
         )
     except (ValueError, OverflowError, OSError):
-        raise InvalidRequest("/query/cursor", "It is not a cursor that this API gave.") from None
+        raise InvalidRequest("/query/cursor", "It is not a cursor of this API.") from None
     if record.oldest_first != oldest_first:
         raise InvalidRequest(
-            "/query/cursor", "It belongs to a list in the other order: keep ge and le."
+            "/query/cursor",
+            "It belongs to a list in the opposite order: keep ge and le as they were.",
         )
     return cursor
 
 
-def _batch(parts: OperationRequest) -> BatchId:
-    batch = parts.path.get("batch")
-    if not isinstance(batch, str) or len(parts.path) != 1 or not _UUID.fullmatch(batch):
-        # Only to say what is wrong: it takes five times as long.
-        batch = read_path(parts, BatchPath).batch
+def _batch(request: OperationRequest) -> BatchId:
+    batch = request.path.get("batch")
+    if not isinstance(batch, str) or len(request.path) != 1 or not _UUID.fullmatch(batch):
+        # Only to report what is wrong: it takes five times as long.
+        batch = read_path(request, BatchPath).batch
     return BatchId(msgspec.convert(batch, UUID))
 
 

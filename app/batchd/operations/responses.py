@@ -1,4 +1,4 @@
-"""The answers as they go out: these types are encoded, and the OpenAPI document is made of them."""
+"""Responses: the types that are encoded, and that the OpenAPI document is generated from."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -17,15 +17,18 @@ from batchd.operations.requests import encode_cursor
 from batchd.services.batches import BatchPage, BatchView
 from batchd.services.uploads import NewUpload
 
+REQUEST_ID_HEADER = "X-Request-Id"
+"""On every response: the id of its request, under which failures are logged."""
+
 _Timestamp = Annotated[float, Meta(description="Seconds since the Unix epoch, to the millisecond.")]
 _Count = Annotated[int, Meta(ge=0)]
 _Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN)]
 
 
 class DownloadResponse(msgspec.Struct, frozen=True):
-    """Where to get the results or the validation report, without any other credential."""
+    """A temporary URL of the results or the validation report; it needs no other credential."""
 
-    validity_ts: Annotated[float, Meta(description="When the URL stops working.")]
+    validity_ts: Annotated[float, Meta(description="When the URL expires.")]
     url: Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 
 
@@ -40,12 +43,12 @@ class ProgressResponse(msgspec.Struct, frozen=True):
 
 
 class ErrorCountResponse(msgspec.Struct, frozen=True):
-    """The failed lines with one HTTP status."""
+    """The failed lines that ended with one HTTP status."""
 
     count: Annotated[int, Meta(ge=1)]
     lines: Annotated[
         tuple[Annotated[int, Meta(ge=1)], ...],
-        Meta(max_length=MAX_SAMPLE_LINES, description="The numbers of the first ones."),
+        Meta(max_length=MAX_SAMPLE_LINES, description="Line numbers of the first of them."),
     ]
 
 
@@ -56,9 +59,8 @@ class ResultsFileResponse(msgspec.Struct, frozen=True):
 
 
 class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A batch. `hash` is there if one was given, `download` if it was asked for and there is one.
-
-    The attributes after these are there if `expand` names them.
+    """A batch. `hash` is present if create_batch was given one, `download` if it was requested and
+    there is something to download, and the attributes after these if `expand` names them.
     """
 
     batch: UUID
@@ -87,13 +89,13 @@ class BatchListResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     batches: Annotated[
         dict[BatchId, Status],
         Meta(
-            description="The statuses by batch, newest first; with `ge` alone oldest first.",
+            description="The status of each batch, newest first; with `ge` alone, oldest first.",
             extra_json_schema={"propertyNames": {"format": "uuid"}},
         ),
     ]
-    cursor: Annotated[str, Meta(description="For the next page, if there is one.")] | UnsetType = (
-        UNSET
-    )
+    cursor: (
+        Annotated[str, Meta(description="For the next page; absent on the last one.")] | UnsetType
+    ) = UNSET
 
 
 class UploadResponse(msgspec.Struct, frozen=True):
@@ -113,26 +115,26 @@ class CallerResponse(msgspec.Struct, frozen=True):
 
 
 class StatementResponse(msgspec.Struct, frozen=True):
-    """What a role is allowed, or denied. What is denied is not allowed by any other statement."""
+    """What a role is allowed or denied. A denial overrides every other statement."""
 
     effect: Literal["allow", "deny"]
     actions: Annotated[
         tuple[str, ...], Meta(min_length=1, description="Names of operations; * is all of them.")
     ]
-    account: Annotated[str, Meta(description="Where it holds; * is every account.")]
+    account: Annotated[str, Meta(description="The account it applies to; * is every account.")]
     scope: Annotated[
         Literal["any", "own"],
-        Meta(description="On which batches: all of the account, or those that the caller made."),
+        Meta(description="All batches of the account, or those that the caller created."),
     ]
 
 
 class RoleResponse(msgspec.Struct, frozen=True):
-    """A role. What no statement of it allows, it may not do."""
+    """A role. It may do nothing that no statement allows."""
 
     role: str
     inherits: Annotated[
         tuple[str, ...],
-        Meta(description="The roles whose statements it has; these are among `statements`."),
+        Meta(description="The roles it inherits from; their statements are among `statements`."),
     ]
     statements: tuple[StatementResponse, ...]
 
@@ -147,26 +149,26 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     description: Annotated[str, Meta(description="What is wrong and what to do.")]
 
 
-_NOTHING_DONE = LineCounts()
+_NO_LINES = LineCounts()
 
 
 def batch(view: BatchView) -> BatchResponse:
-    shown = view.batch
-    tally = view.tally or _NOTHING_DONE
+    row = view.batch
+    counts = view.counts or _NO_LINES
     expand = view.expand
     return BatchResponse(
-        batch=shown.batch,
-        created_ts=to_seconds(shown.created_ts),
-        status=shown.status,
-        updated_ts=to_seconds(shown.updated_ts),
-        hash=UNSET if shown.hash is None else shown.hash,
+        batch=row.batch,
+        created_ts=to_seconds(row.created_ts),
+        status=row.status,
+        updated_ts=to_seconds(row.updated_ts),
+        hash=UNSET if row.hash is None else row.hash,
         download=UNSET if view.download is None else _download(view.download),
-        operation=shown.operation if "operation" in expand else UNSET,
-        batch_dict=_batch_dict(shown) if "batch_dict" in expand else UNSET,
-        priority=shown.priority if "priority" in expand else UNSET,
-        progress=_progress(shown, tally) if "progress" in expand else UNSET,
-        errors=_errors(tally) if "errors" in expand else UNSET,
-        results=_results(shown.results) if "results" in expand else UNSET,
+        operation=row.operation if "operation" in expand else UNSET,
+        batch_dict=_batch_dict(row) if "batch_dict" in expand else UNSET,
+        priority=row.priority if "priority" in expand else UNSET,
+        progress=_progress(row, counts) if "progress" in expand else UNSET,
+        errors=_errors(counts) if "errors" in expand else UNSET,
+        results=_results(row.results) if "results" in expand else UNSET,
     )
 
 
@@ -185,14 +187,14 @@ def handler(invalidated: Handler) -> HandlerResponse:
     return HandlerResponse(handler=invalidated)
 
 
-def caller(who: Caller) -> CallerResponse:
-    return CallerResponse(account=who.account, user=who.user, role=who.role)
+def caller(identity: Caller) -> CallerResponse:
+    return CallerResponse(account=identity.account, user=identity.user, role=identity.role)
 
 
-def role(shown: Role) -> RoleResponse:
+def role(entry: Role) -> RoleResponse:
     return RoleResponse(
-        role=shown.role,
-        inherits=shown.inherits,
+        role=entry.role,
+        inherits=entry.inherits,
         statements=tuple(
             StatementResponse(
                 effect=statement.effect,
@@ -200,37 +202,37 @@ def role(shown: Role) -> RoleResponse:
                 account=statement.account,
                 scope=statement.scope,
             )
-            for statement in shown.statements
+            for statement in entry.statements
         ),
     )
 
 
-def roles(shown: Iterable[Role]) -> RoleListResponse:
-    return RoleListResponse(roles=tuple(map(role, shown)))
+def roles(entries: Iterable[Role]) -> RoleListResponse:
+    return RoleListResponse(roles=tuple(map(role, entries)))
 
 
 def _download(signed: SignedUrl) -> DownloadResponse:
     return DownloadResponse(validity_ts=to_seconds(signed.validity_ts), url=signed.url)
 
 
-def _batch_dict(shown: Batch) -> msgspec.Raw | None:
-    return None if shown.batch_dict is None else msgspec.Raw(shown.batch_dict)
+def _batch_dict(row: Batch) -> msgspec.Raw | None:
+    return None if row.batch_dict is None else msgspec.Raw(row.batch_dict)
 
 
-def _progress(shown: Batch, tally: LineCounts) -> ProgressResponse:
+def _progress(row: Batch, counts: LineCounts) -> ProgressResponse:
     return ProgressResponse(
-        total=shown.lines,
-        succeeded=tally.succeeded,
-        failed=tally.failed,
-        cancelled=tally.cancelled,
-        remaining=None if shown.lines is None else shown.lines - tally.done,
+        total=row.lines,
+        succeeded=counts.succeeded,
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+        remaining=None if row.lines is None else row.lines - counts.done,
     )
 
 
-def _errors(tally: LineCounts) -> dict[str, ErrorCountResponse]:
+def _errors(counts: LineCounts) -> dict[str, ErrorCountResponse]:
     return {
-        str(status): ErrorCountResponse(count=found.count, lines=found.lines)
-        for status, found in tally.errors.items()
+        str(status): ErrorCountResponse(count=error.count, lines=error.lines)
+        for status, error in counts.errors.items()
     }
 
 

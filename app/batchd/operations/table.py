@@ -1,13 +1,10 @@
-"""The operations of the API: one row each, from which routes, batch lines and OpenAPI are made."""
+"""The operations of the API, one row each."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-
-import msgspec
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 from batchd.domain.errors import (
     AccessForbidden,
-    BatchdError,
     IdempotencyViolation,
     InvalidCharacters,
     NotAValidJson,
@@ -17,232 +14,186 @@ from batchd.domain.errors import (
     QuotaViolation,
     RequestFormat,
 )
-from batchd.domain.operations import OperationRequest
-from batchd.domain.users import Caller
+from batchd.domain.permission import Permission
 from batchd.operations import requests, responses
-from batchd.services.container import ApiServices
+from batchd.operations.operation import ApiOperation
+from batchd.services.authentication import who_am_i
 
+AnyOperation: TypeAlias = ApiOperation[Any, Any]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """An operation: its place in HTTP, the form of its parts, and what it does."""
+_BODY_ERRORS = (NotAValidJson, InvalidCharacters, QuotaViolation)
 
-    name: str
-    summary: str
-    method: str
-    path: str
-    path_form: type[msgspec.Struct] | None = None
-    query_form: type[msgspec.Struct] = requests.NoQuery
-    body_form: type[msgspec.Struct] | None = None
-    takes_idempotency_key: bool = False
-    answer: type[msgspec.Struct]
-    success: int = 200
-    errors: tuple[type[BatchdError], ...]
-    """Those of its own, besides what any call may meet (401, 429, 500, 503)."""
-    form: Callable[[OperationRequest], object]
-    """Parses the parts; raises what the contract says of malformed requests."""
-    act: Callable[[ApiServices, Caller, OperationRequest], Awaitable[msgspec.Struct]]
-
-
-async def _get_batch(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.BatchResponse:
-    view = await services.batches.get(caller, lambda: requests.get_batch(parts))
-    return responses.batch(view)
-
-
-async def _get_batches(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.BatchListResponse:
-    page = await services.batches.get_page(caller, lambda: requests.get_batches(parts))
-    return responses.batches(page)
-
-
-async def _create_batch(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.BatchResponse:
-    view = await services.creation.create(caller, lambda: requests.create_batch(parts))
-    return responses.batch(view)
-
-
-async def _update_batch(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.BatchResponse:
-    view = await services.batches.cancel(caller, lambda: requests.update_batch(parts))
-    return responses.batch(view)
-
-
-async def _delete_batch(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.BatchResponse:
-    view = await services.batches.delete(caller, lambda: requests.delete_batch(parts))
-    return responses.batch(view)
-
-
-async def _create_upload_url(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.UploadResponse:
-    return responses.upload(await services.uploads.create(caller, lambda: requests.nothing(parts)))
-
-
-async def _invalidate_upload_url(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.HandlerResponse:
-    handler = await services.uploads.invalidate(
-        caller, lambda: requests.invalidate_upload_url(parts)
-    )
-    return responses.handler(handler)
-
-
-async def _get_user_roles(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.RoleListResponse:
-    return responses.roles(await services.roles.get_all(caller, lambda: requests.nothing(parts)))
-
-
-async def _get_user_role(
-    services: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.RoleResponse:
-    return responses.role(await services.roles.get(caller, lambda: requests.get_user_role(parts)))
-
-
-async def _who_am_i(
-    _: ApiServices, caller: Caller, parts: OperationRequest
-) -> responses.CallerResponse:
-    requests.nothing(parts)
-    return responses.caller(caller)
-
-
-_OF_A_BODY = (NotAValidJson, InvalidCharacters, QuotaViolation)
-
-ENDPOINTS: tuple[Endpoint, ...] = (
-    Endpoint(
+OPERATIONS: tuple[AnyOperation, ...] = (
+    ApiOperation(
         name="get_batch",
-        summary="Look at a batch",
+        summary="Get a batch",
         method="GET",
         path="/batches/{batch}",
-        path_form=requests.BatchPath,
-        query_form=requests.GetBatchQuery,
-        answer=responses.BatchResponse,
+        owned=True,
+        read_only=True,
+        runs_in_batches=True,
+        path_schema=requests.BatchPath,
+        query_schema=requests.GetBatchQuery,
+        response=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
-        form=requests.get_batch,
-        act=_get_batch,
+        parser=requests.get_batch,
+        service=lambda services: services.batches.get,
+        presenter=responses.batch,
     ),
-    Endpoint(
+    ApiOperation(
         name="get_batches",
         summary="List the account's batches",
         method="GET",
         path="/batches",
-        query_form=requests.GetBatchesQuery,
-        answer=responses.BatchListResponse,
+        owned=True,
+        read_only=True,
+        runs_in_batches=False,
+        query_schema=requests.GetBatchesQuery,
+        response=responses.BatchListResponse,
         errors=(AccessForbidden, RequestFormat),
-        form=requests.get_batches,
-        act=_get_batches,
+        parser=requests.get_batches,
+        service=lambda services: services.batches.get_page,
+        presenter=responses.batches,
     ),
-    Endpoint(
+    ApiOperation(
         name="create_batch",
-        summary="Make a batch of an uploaded file",
+        summary="Create a batch from an uploaded file",
         method="POST",
         path="/batches",
-        body_form=requests.CreateBatchBody,
+        owned=True,
+        read_only=False,
+        runs_in_batches=False,
+        body_schema=requests.CreateBatchBody,
         takes_idempotency_key=True,
-        answer=responses.BatchResponse,
+        response=responses.BatchResponse,
         success=201,
         errors=(
             AccessForbidden,
             RequestFormat,
-            *_OF_A_BODY,
+            *_BODY_ERRORS,
             NotFound,
             IdempotencyViolation,
             OperationOrderViolation,
             OperationNotAllowed,
         ),
-        form=requests.create_batch,
-        act=_create_batch,
+        parser=requests.create_batch,
+        service=lambda services: services.batch_creation.create,
+        presenter=responses.batch,
     ),
-    Endpoint(
+    ApiOperation(
         name="update_batch",
         summary="Cancel a batch",
         method="PATCH",
         path="/batches/{batch}",
-        path_form=requests.BatchPath,
-        body_form=requests.UpdateBatchBody,
-        answer=responses.BatchResponse,
+        owned=True,
+        read_only=False,
+        runs_in_batches=True,
+        path_schema=requests.BatchPath,
+        body_schema=requests.UpdateBatchBody,
+        response=responses.BatchResponse,
         errors=(
             AccessForbidden,
             RequestFormat,
-            *_OF_A_BODY,
+            *_BODY_ERRORS,
             NotFound,
             IdempotencyViolation,
             OperationOrderViolation,
         ),
-        form=requests.update_batch,
-        act=_update_batch,
+        parser=requests.update_batch,
+        service=lambda services: services.batches.cancel,
+        presenter=responses.batch,
     ),
-    Endpoint(
+    ApiOperation(
         name="delete_batch",
-        summary="Delete a batch that is at an end, with its files",
+        summary="Delete a batch in an end state, with its files",
         method="DELETE",
         path="/batches/{batch}",
-        path_form=requests.BatchPath,
-        answer=responses.BatchResponse,
+        owned=True,
+        read_only=False,
+        runs_in_batches=True,
+        path_schema=requests.BatchPath,
+        response=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, OperationOrderViolation),
-        form=requests.delete_batch,
-        act=_delete_batch,
+        parser=requests.delete_batch,
+        service=lambda services: services.batches.delete,
+        presenter=responses.batch,
     ),
-    Endpoint(
+    ApiOperation(
         name="create_upload_url",
         summary="Get a temporary URL to upload a batch file to",
         method="POST",
         path="/cache",
-        answer=responses.UploadResponse,
+        owned=False,
+        read_only=False,
+        runs_in_batches=False,
+        response=responses.UploadResponse,
         success=201,
         errors=(AccessForbidden, RequestFormat),
-        form=requests.nothing,
-        act=_create_upload_url,
+        parser=requests.no_parameters,
+        service=lambda services: services.uploads.create,
+        presenter=responses.upload,
     ),
-    Endpoint(
+    ApiOperation(
         name="invalidate_upload_url",
-        summary="Make an upload URL useless for new batches",
+        summary="Invalidate an upload URL",
         method="DELETE",
         path="/cache/{handler}",
-        path_form=requests.HandlerPath,
-        answer=responses.HandlerResponse,
+        owned=True,
+        read_only=False,
+        runs_in_batches=True,
+        path_schema=requests.HandlerPath,
+        response=responses.HandlerResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, IdempotencyViolation),
-        form=requests.invalidate_upload_url,
-        act=_invalidate_upload_url,
+        parser=requests.invalidate_upload_url,
+        service=lambda services: services.uploads.invalidate,
+        presenter=responses.handler,
     ),
-    Endpoint(
+    ApiOperation(
         name="get_user_roles",
-        summary="See what each role may do",
+        summary="List the roles and what each may do",
         method="GET",
         path="/roles",
-        answer=responses.RoleListResponse,
+        owned=False,
+        read_only=True,
+        runs_in_batches=False,
+        response=responses.RoleListResponse,
         errors=(AccessForbidden, RequestFormat),
-        form=requests.nothing,
-        act=_get_user_roles,
+        parser=requests.no_parameters,
+        service=lambda services: services.roles.get_all,
+        presenter=responses.roles,
     ),
-    Endpoint(
+    ApiOperation(
         name="get_user_role",
-        summary="See what a role may do",
+        summary="Get a role and what it may do",
         method="GET",
         path="/roles/{role}",
-        path_form=requests.RolePath,
-        answer=responses.RoleResponse,
+        owned=False,
+        read_only=True,
+        runs_in_batches=False,
+        path_schema=requests.RolePath,
+        response=responses.RoleResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
-        form=requests.get_user_role,
-        act=_get_user_role,
+        parser=requests.get_user_role,
+        service=lambda services: services.roles.get,
+        presenter=responses.role,
     ),
-    Endpoint(
+    ApiOperation(
         name="who_am_i",
-        summary="See who you are",
+        summary="Get the caller's account, user and role",
         method="GET",
         path="/whoami",
-        answer=responses.CallerResponse,
+        owned=False,
+        read_only=True,
+        runs_in_batches=False,
+        response=responses.CallerResponse,
         errors=(RequestFormat,),
-        form=requests.nothing,
-        act=_who_am_i,
+        parser=requests.no_parameters,
+        service=lambda _: who_am_i,
+        presenter=responses.caller,
     ),
 )
 
-BY_NAME: Mapping[str, Endpoint] = {endpoint.name: endpoint for endpoint in ENDPOINTS}
+
+def permissions_of(operations: Iterable[AnyOperation]) -> Mapping[str, Permission]:
+    """Return what the permission checker has to know, by name."""
+    return {operation.name: operation.permission for operation in operations}

@@ -21,7 +21,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
 
 class ParsedLine(msgspec.Struct, frozen=True):
     id: str | None
-    parts: OperationRequest
+    request: OperationRequest
 
 
 class BadLine(Exception):
@@ -68,7 +68,7 @@ def parse(data: bytes, *, number: int) -> ParsedLine:
 def check(operation: Operation, data: bytes, *, number: int) -> ParsedLine:
     """Read a line and hold it against the form of a direct call. Raises BadLine."""
     line = parse(data, number=number)
-    problems = operation.check(line.parts)
+    problems = operation.check(line.request)
     if problems:
         raise BadLine(list(problems), line.id)
     return line

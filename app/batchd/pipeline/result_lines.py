@@ -6,7 +6,7 @@ import msgspec
 
 from batchd.domain.batches import MAX_SAMPLE_LINES, ErrorCount, LineCounts
 from batchd.domain.errors import BatchdError, General
-from batchd.domain.operations import OperationResult, error_answer
+from batchd.domain.operations import OperationResult, error_result
 from batchd.observability import logs
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def failure(error: Exception, *, line: str) -> OperationResult:
     else:
         logger.error("line %s failed", line, extra={"trace": trace}, exc_info=error)
         error = General("The line could not be run because of a defect of the service.")
-    return error_answer(error, trace)
+    return error_result(error, trace)
 
 
 class Counter:

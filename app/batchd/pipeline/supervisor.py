@@ -49,6 +49,6 @@ async def sweep(context: PipelineContext, uploads: Uploads) -> None:
             trouble.seconds,
             trouble.reason,
         )
-    removed = await uploads.remove_expired()
+    removed = await uploads.delete_expired()
     if removed:
         logger.info("%d expired uploads removed", removed)

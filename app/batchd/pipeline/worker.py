@@ -5,9 +5,10 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from batchd.db.connection import Database
 from batchd.domain.jobs import Lane
+from batchd.pipeline.dispatcher import Dispatcher
 from batchd.queue.engine import Queue
-from batchd.services.container import Services
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -17,12 +18,14 @@ _EXPRESS_PLACES = 4
 """Times the places of another lane: what stands here is small, or has waited for a dead worker."""
 
 
-async def work(settings: Settings, services: Services, stop: asyncio.Event) -> None:
+async def work(
+    settings: Settings, database: Database, dispatcher: Dispatcher, stop: asyncio.Event
+) -> None:
     """Work until `stop` is set; then jobs that run go back to the queue at once."""
     queues = [
         Queue(
-            services.database,
-            services.lifecycle.handle,
+            database,
+            dispatcher.handle,
             lane=lane,
             slots=settings.worker_slots * (_EXPRESS_PLACES if lane is Lane.EXPRESS else 1),
             lease_s=settings.lease_s,
@@ -34,8 +37,8 @@ async def work(settings: Settings, services: Services, stop: asyncio.Event) -> N
         for queue in queues:
             group.create_task(queue.run())
         chores = [
-            group.create_task(_repeat(services.lifecycle.sweep, every_s=settings.sweep_s)),
-            group.create_task(_repeat(services.lifecycle.rescue, every_s=_RESCUE_S)),
+            group.create_task(_repeat(dispatcher.sweep, every_s=settings.sweep_s)),
+            group.create_task(_repeat(dispatcher.rescue, every_s=_RESCUE_S)),
         ]
         await stop.wait()
         logger.info("stopping")

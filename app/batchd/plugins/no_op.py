@@ -20,7 +20,7 @@ class NoOp:
 
     name = "no_op"
 
-    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:  # noqa: ARG002  # any parts are good
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:  # noqa: ARG002  # any request is valid
         return ()
 
     async def run(self, call: OperationCall) -> OperationResult:  # noqa: ARG002  # it does nothing

@@ -1,4 +1,4 @@
-"""The record of who was let do what: each denial, and each permission to change something."""
+"""The audit record of each denial, and of each permission to change something."""
 
 import logging
 from uuid import UUID

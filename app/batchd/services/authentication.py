@@ -1,4 +1,4 @@
-"""Who calls: recognised by the secret, remembered for a while, forgotten at once on a change."""
+"""Recognizes callers by their secret; who holds it is cached, and invalidated on every change."""
 
 import time
 from collections import OrderedDict
@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from batchd.db.notifications import Channel, Notifications
+from batchd.domain.commands import NoParameters, Parsed, valid
 from batchd.domain.errors import Unauthorized
 from batchd.domain.ids import UserId
 from batchd.domain.ports import Clock
@@ -16,23 +17,24 @@ from batchd.services.users import SECRET_LENGTH, Users, hash_secret
 
 MAX_CACHED = 20_000
 TTL_S = 60.0
-"""However quiet it is: should a change ever go unheard, it counts after this."""
+"""Should a notification ever be lost, a change takes effect after this at the latest."""
 DISCONNECTED_TTL_S = 2.0
-"""While no change can be heard."""
+"""While no notification can be received."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CacheEntry:
     caller: Caller
     validity_ts: datetime | None
-    since: float
+    cached_at: float
+    """On the monotonic clock, in seconds."""
 
 
 class Authenticator:
     """Asks the database once for a secret that is used again and again.
 
-    The database tells every change of a user or a secret (a trigger, see migrations/), so a secret
-    that was ended, a role that was changed and a user that was disabled count at once.
+    A trigger notifies every process of each change of a user or a secret (see migrations/), so a
+    secret that was ended, a role that was changed and a user that was disabled take effect at once.
     """
 
     def __init__(
@@ -47,50 +49,56 @@ class Authenticator:
         self._notifications = notifications
         self._clock = clock
         self._monotonic = monotonic
-        self._known: OrderedDict[bytes, _CacheEntry] = OrderedDict()
-        self._changes = 0
-        notifications.subscribe(Channel.CALLERS, self._hear)
+        self._cache: OrderedDict[bytes, _CacheEntry] = OrderedDict()
+        self._invalidations = 0
+        notifications.subscribe(Channel.CALLERS, self._invalidate)
 
     async def authenticate(self, secret: str | None) -> Caller:
         """Return who holds the secret. Raises Unauthorized, the same for every reason."""
         if secret is None or len(secret) != SECRET_LENGTH:
             raise _unauthorized()
         secret_hash = hash_secret(secret)
-        known = self._known.get(secret_hash)
-        if known is not None and self._is_good(known):
-            return known.caller
-        return await self._ask(secret_hash)
+        entry = self._cache.get(secret_hash)
+        if entry is not None and self._is_fresh(entry):
+            return entry.caller
+        return await self._look_up(secret_hash)
 
-    def _is_good(self, known: _CacheEntry) -> bool:
-        trusted_s = TTL_S if self._notifications.connected else DISCONNECTED_TTL_S
-        if self._monotonic() - known.since > trusted_s:
+    def _is_fresh(self, entry: _CacheEntry) -> bool:
+        ttl_s = TTL_S if self._notifications.connected else DISCONNECTED_TTL_S
+        if self._monotonic() - entry.cached_at > ttl_s:
             return False
-        return known.validity_ts is None or self._clock.now() < known.validity_ts
+        return entry.validity_ts is None or self._clock.now() < entry.validity_ts
 
-    async def _ask(self, secret_hash: bytes) -> Caller:
-        changes, since = self._changes, self._monotonic()
-        found = await self._users.find_by_secret(secret_hash)
-        if found is None:
-            self._known.pop(secret_hash, None)
+    async def _look_up(self, secret_hash: bytes) -> Caller:
+        invalidations, now = self._invalidations, self._monotonic()
+        holder = await self._users.find_by_secret(secret_hash)
+        if holder is None:
+            self._cache.pop(secret_hash, None)
             raise _unauthorized()
-        caller, validity_ts = found
-        # What was changed while we asked may be older than the answer, or newer: ask again then.
-        if changes == self._changes:
-            self._known[secret_hash] = _CacheEntry(caller, validity_ts, since)
-            self._known.move_to_end(secret_hash)
-            if len(self._known) > MAX_CACHED:
-                self._known.popitem(last=False)
+        caller, validity_ts = holder
+        # An invalidation that arrived meanwhile may be newer than this row: look it up again then.
+        if invalidations == self._invalidations:
+            self._cache[secret_hash] = _CacheEntry(caller, validity_ts, now)
+            self._cache.move_to_end(secret_hash)
+            if len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
         return caller
 
-    def _hear(self, user: str) -> None:
-        """Forget a user; without a name, everybody: what was told meanwhile was not heard."""
-        self._changes += 1
+    def _invalidate(self, user: str) -> None:
+        """Forget a user or, without a name, everybody: notifications may have been missed."""
+        self._invalidations += 1
         if not user:
-            self._known.clear()
+            self._cache.clear()
             return
         changed = UserId(UUID(user))
-        for secret_hash in [h for h, known in self._known.items() if known.caller.user == changed]:
-            del self._known[secret_hash]
+        for secret_hash in [h for h, entry in self._cache.items() if entry.caller.user == changed]:
+            del self._cache[secret_hash]
+
+
+async def who_am_i(caller: Caller, parsed: Parsed[NoParameters]) -> Caller:
+    """Return the caller itself; no permission is needed."""
+    valid(parsed)
+    return caller
 
 
 def _unauthorized() -> Unauthorized:

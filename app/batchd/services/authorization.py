@@ -2,26 +2,34 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from uuid import UUID
 
-from batchd.domain.errors import AccessForbidden, BatchdError, ProcessingTimeout
-from batchd.domain.ids import AccountId, UserId
-from batchd.domain.permission import OTHER_USER, OWNED, Access, Authorizer, Decision
+from batchd.domain.commands import Parsed
+from batchd.domain.errors import AccessForbidden, ProcessingTimeout
+from batchd.domain.ids import AccountId
+from batchd.domain.permission import (
+    OTHER_USER,
+    Access,
+    Authorizer,
+    Decision,
+    OwnerFilter,
+    Permission,
+)
 from batchd.domain.users import Caller
 from batchd.services import audit
 
 logger = logging.getLogger(__name__)
 
 MAX_CACHED = 100_000
-_PATIENCE_S = 2.0
-_TRIES = 3
+_TIMEOUT_S = 2.0
+_ATTEMPTS = 3
 
 
 class OwnershipScope(Enum):
-    """Which batches of its account a caller has to do with."""
+    """Whose batches and uploads of the account an operation may act on."""
 
     ALL = "all"
     OWN = "own"
@@ -30,130 +38,154 @@ class OwnershipScope(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What was decided about an operation: on what is the caller's own, and on what is not.
+    """What a policy decided about an operation, for a role in an account.
 
-    It tells no caller from another of the same role and account, so it can be remembered.
+    It holds for every caller with that role, so it can be cached.
     """
 
-    operation: str
+    permission: Permission
     own: Decision
-    """Also where nothing is there yet that could belong to anybody."""
+    """On what belongs to the caller, and where nothing exists yet that belongs to anybody."""
     others: Decision
-    allowed: bool
-    whose: OwnershipScope
+    """On what belongs to other users of the account."""
+    scope: OwnershipScope
 
-    def on(self, caller: Caller, owner: UserId) -> Decision:
-        return self.own if owner == caller.user else self.others
+    @property
+    def allowed(self) -> bool:
+        """Whether the operation may be performed on anything at all."""
+        return self.own.allowed or self.others.allowed
 
     @property
     def decision(self) -> Decision:
-        """What let it through, or not, before it was known whose batch it is about."""
-        return self.others if self.whose is OwnershipScope.OTHERS else self.own
+        """The decision that let it through or, where nothing is allowed, that denied it."""
+        return self.others if self.scope is OwnershipScope.OTHERS else self.own
 
-    def reads(
+    @property
+    def denial(self) -> Decision:
+        """The decision about what lies outside the scope."""
+        return self.own if self.scope is OwnershipScope.OTHERS else self.others
+
+    def owner_filter(self, caller: Caller) -> OwnerFilter:
+        """Return the condition under which a query may return a row to this caller."""
+        match self.scope:
+            case OwnershipScope.ALL:
+                return OwnerFilter()
+            case OwnershipScope.OWN:
+                return OwnerFilter(only=caller.user)
+            case OwnershipScope.OTHERS:
+                return OwnerFilter(exclude=caller.user)
+
+    def record(
         self,
         caller: Caller,
-        owner: UserId,
         *,
+        exists: bool = True,
         batch: UUID | None = None,
         handler: UUID | None = None,
-    ) -> bool:
-        """Return whether it covers what is the owner's; if not, it answers as if not there."""
-        if self.whose is OwnershipScope.ALL:
-            return True
-        decision = self.on(caller, owner)
-        if not decision.allowed:
-            audit.record(caller, self.operation, decision, batch=batch, handler=handler)
-        return decision.allowed
+    ) -> None:
+        """Write the audit record of the outcome, if it wants one.
 
-    def changes(
-        self,
-        caller: Caller,
-        owner: UserId,
-        *,
-        batch: UUID | None = None,
-        handler: UUID | None = None,
-    ) -> bool:
-        """Like `reads`, for what changes something: a permission is recorded as well."""
-        decision = self.on(caller, owner)
-        audit.record(caller, self.operation, decision, batch=batch, handler=handler)
-        return decision.allowed
+        A change that is permitted does. So does a row that does not exist for a caller with a
+        limited scope: rows outside the scope are never fetched, so it may be somebody else's.
+        """
+        if not exists:
+            if self.scope is OwnershipScope.ALL:
+                return
+            decision = self.denial
+        elif self.permission.read_only:
+            return
+        else:
+            decision = self.decision
+        audit.record(caller, self.permission.name, decision, batch=batch, handler=handler)
 
 
 class PermissionChecker:
-    """Asks the authorizer. What it does not clearly allow is denied.
+    """Asks the authorizer. Whatever it does not clearly allow is denied.
 
-    Decisions are remembered by (revision, role, account, operation), those of one revision only.
-    They are looked up without an await, so that a permission which is known costs the event loop
-    neither a timer nor a switch of tasks. This is here and not in a plugin, because it is the same
-    for every authorizer that names its revision; one that does not is asked each time.
+    Decisions are cached by (revision, role, account, operation), for one revision at a time. They
+    are looked up without an await, so that a known permission costs neither a timer nor a task
+    switch. The cache is here and not in a plugin because it is the same for every authorizer that
+    names its revision; one that does not is asked every time.
     """
 
-    def __init__(self, authorizer: Authorizer, *, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        permissions: Mapping[str, Permission],
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        """Take the permissions of the API's operations; others are of operations in batches."""
         self._authorizer = authorizer
-        self._patience_s = patience_s
+        self._permissions = permissions
+        self._timeout_s = timeout_s
         self._revision: str | None = None
         self._grants: dict[tuple[str, AccountId, str], Grant] = {}
 
-    async def require(
-        self, caller: Caller, operation: str, form: Callable[[], object] | None = None
+    async def authorize(
+        self, caller: Caller, operation: str, command: Parsed[object] = None
     ) -> Grant:
-        """Raise AccessForbidden unless the role may perform the operation on anything at all.
+        """Return the grant, or record the denial of `command` and raise AccessForbidden.
 
-        What is not the caller's own is a matter of the grant, once it is known whose it is. `form`
-        tells what a refused request was about, for the record. An authorizer that fails, or does
-        not answer in time, raises ProcessingTimeout.
+        A role that may act on something passes: which rows that is, the grant's filter says.
+        Raises ProcessingTimeout if the authorizer fails or does not answer in time.
         """
-        grant = self.remembered(caller, operation) or await self._ask(caller, operation, form)
-        if grant.allowed:
-            return grant
-        audit.record(caller, operation, grant.decision, **_subject(form))
-        raise AccessForbidden(
-            f"The role '{caller.role}' may not perform '{operation}'. "
-            "Ask whoever maintains the policies for a statement that allows it."
-        )
+        grant = self.cached(caller, operation)
+        if grant is None:
+            grant = await self._ask(caller, operation, command)
+        if not grant.allowed:
+            audit.record(caller, operation, grant.decision, **_subject(command))
+            raise AccessForbidden(
+                f"The role '{caller.role}' may not perform '{operation}'. "
+                "Ask whoever maintains the policies for a statement that allows it."
+            )
+        return grant
 
-    def remembered(self, caller: Caller, operation: str) -> Grant | None:
-        """Return what was decided before by the policy that is in force now."""
+    def cached(self, caller: Caller, operation: str) -> Grant | None:
+        """Return what the policy that is in effect now decided before."""
         if self._authorizer.revision != self._revision:
             return None
         return self._grants.get((caller.role, caller.account, operation))
 
-    async def _ask(
-        self, caller: Caller, operation: str, form: Callable[[], object] | None
-    ) -> Grant:
+    async def _ask(self, caller: Caller, operation: str, command: Parsed[object]) -> Grant:
+        permission = self._permissions.get(operation) or Permission(
+            name=operation, owned=False, read_only=False
+        )
         try:
-            async with asyncio.timeout(self._patience_s):
-                grant = await self._decide(caller, operation)
+            async with asyncio.timeout(self._timeout_s):
+                grant = await self._decide(caller, permission)
         except Exception as error:
             logger.exception("the authorizer gave no decision on %s", operation)
-            audit.record(caller, operation, None, **_subject(form))
+            audit.record(caller, operation, None, **_subject(command))
             raise ProcessingTimeout(
                 "The permission could not be checked. Try again in a moment."
             ) from error
-        self._remember(caller, operation, grant)
+        self._cache(caller, grant)
         return grant
 
-    async def _decide(self, caller: Caller, operation: str) -> Grant:
-        for _ in range(_TRIES):
-            owner = caller.user if operation in OWNED else None
-            own = await self._question(Access(caller=caller, operation=operation, owner=owner))
-            if owner is None:
-                return _grant(operation, own, own)
+    async def _decide(self, caller: Caller, permission: Permission) -> Grant:
+        operation = permission.name
+        for _ in range(_ATTEMPTS):
+            if not permission.owned:
+                decision = await self._question(Access(caller=caller, operation=operation))
+                return _grant(permission, decision, decision)
+            own = await self._question(
+                Access(caller=caller, operation=operation, owner=caller.user)
+            )
             others = await self._question(
                 Access(caller=caller, operation=operation, owner=OTHER_USER)
             )
             if own.revision == others.revision:
-                return _grant(operation, own, others)
+                return _grant(permission, own, others)
         # Half by one policy and half by another is no decision.
-        raise RuntimeError(f"the policy changed {_TRIES} times while it was asked")
+        raise RuntimeError(f"the policy changed {_ATTEMPTS} times while it was asked")
 
     async def _question(self, access: Access) -> Decision:
         decision = await self._authorizer.decide(access)
         # A plugin may be anybody's: what is not exactly True is no permission.
         return replace(decision, allowed=decision.allowed is True)
 
-    def _remember(self, caller: Caller, operation: str, grant: Grant) -> None:
+    def _cache(self, caller: Caller, grant: Grant) -> None:
         revision = self._authorizer.revision
         if revision is None or revision != grant.own.revision:
             return
@@ -162,26 +194,16 @@ class PermissionChecker:
             self._revision = revision
         if len(self._grants) >= MAX_CACHED:
             del self._grants[next(iter(self._grants))]
-        self._grants[caller.role, caller.account, operation] = grant
+        self._grants[caller.role, caller.account, grant.permission.name] = grant
 
 
-def _grant(operation: str, own: Decision, others: Decision) -> Grant:
-    whose = OwnershipScope.ALL
+def _grant(permission: Permission, own: Decision, others: Decision) -> Grant:
+    scope = OwnershipScope.ALL
     if own.allowed != others.allowed:
-        whose = OwnershipScope.OWN if own.allowed else OwnershipScope.OTHERS
-    return Grant(
-        operation=operation,
-        own=own,
-        others=others,
-        allowed=own.allowed or others.allowed,
-        whose=whose,
-    )
+        scope = OwnershipScope.OWN if own.allowed else OwnershipScope.OTHERS
+    return Grant(permission=permission, own=own, others=others, scope=scope)
 
 
-def _subject(form: Callable[[], object] | None) -> dict[str, UUID | None]:
-    """Return what a request is about, if its form says so."""
-    try:
-        wanted = None if form is None else form()
-    except BatchdError:
-        wanted = None
-    return {name: getattr(wanted, name, None) for name in ("batch", "handler")}
+def _subject(command: Parsed[object]) -> Mapping[str, UUID | None]:
+    """Return what a command is about, for its audit record; one that is malformed does not say."""
+    return {name: getattr(command, name, None) for name in ("batch", "handler")}

@@ -1,4 +1,4 @@
-"""How a batch comes to be: once for one upload, however often it is asked for."""
+"""Creates batches: one for each upload, however often it is asked for."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from batchd.db import batches as table
 from batchd.db import idempotency_keys, uploads
 from batchd.db.connection import Connection, Database
 from batchd.domain.batches import Batch, Status
-from batchd.domain.commands import CreateBatch, Form
+from batchd.domain.commands import CreateBatch, Parsed, valid
 from batchd.domain.errors import (
     IdempotencyViolation,
     OperationNotAllowed,
@@ -17,22 +17,21 @@ from batchd.domain.errors import (
 )
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.domain.permission import READS
+from batchd.domain.permission import OwnerFilter
 from batchd.domain.ports import Clock, Ids, Storage
 from batchd.domain.storage_keys import upload_key
 from batchd.domain.users import Caller
 from batchd.queue import jobs
-from batchd.services import audit
-from batchd.services.authorization import Grant, PermissionChecker
+from batchd.services.authorization import PermissionChecker
 from batchd.services.batches import BatchView
 from batchd.services.operation_registry import OperationRegistry
 from batchd.services.uploads import not_found as upload_not_found
 
 
-def _request_hash(wanted: CreateBatch) -> bytes:
-    """Tell a repeated request from another one: equal for bodies that mean the same."""
-    batch_dict = None if wanted.batch_dict is None else msgspec.json.decode(wanted.batch_dict)
-    body = [str(wanted.handler), wanted.operation, wanted.hash, batch_dict, wanted.priority]
+def _hash_of(command: CreateBatch) -> bytes:
+    """Return a hash that is equal for commands that mean the same, and for no others."""
+    batch_dict = None if command.batch_dict is None else msgspec.json.decode(command.batch_dict)
+    body = [str(command.handler), command.operation, command.hash, batch_dict, command.priority]
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()
 
 
@@ -58,77 +57,74 @@ class BatchCreation:
         self._max_file_bytes = max_file_bytes
         self._max_open_batches = max_open_batches
 
-    async def create(self, caller: Caller, form: Form[CreateBatch]) -> BatchView:
-        """Make a batch of an uploaded file, or return the one that the same request made before."""
-        making = await self._permissions.require(caller, "create_batch", form)
-        wanted = form()
-        if self._operations.find(wanted.operation) is None:
+    async def create(self, caller: Caller, parsed: Parsed[CreateBatch]) -> BatchView:
+        """Create a batch from an uploaded file, or return the one that this request created."""
+        grant = await self._permissions.authorize(caller, "create_batch", parsed)
+        command = valid(parsed)
+        if self._operations.find(command.operation) is None:
             raise OperationNotAllowed(
-                f"'{wanted.operation}' can't be run in batches. "
+                f"'{command.operation}' can't be run in batches. "
                 f"These can: {', '.join(self._operations)}."
             )
-        running = await self._permissions.require(caller, wanted.operation, form)
-        request_hash = _request_hash(wanted)
+        operation_grant = await self._permissions.authorize(caller, command.operation, command)
+        owner = grant.owner_filter(caller)
+        request_hash = _hash_of(command)
         async with self._database.transaction() as connection:
-            made = await self._find_made(connection, caller, making, wanted, request_hash)
-            if made is not None:
-                return BatchView(batch=made)
-        # Looked at between two transactions: nothing is locked while the storage is asked.
-        uploaded = await self._storage.stat(upload_key(caller.account, wanted.handler))
+            batch = await self._find_created(connection, caller, owner, command, request_hash)
+        if batch is not None:
+            return BatchView(batch=batch)
+        # Between two transactions: nothing is locked while the storage is asked.
+        upload = await self._storage.stat(upload_key(caller.account, command.handler))
         async with self._database.transaction() as connection:
-            batch = await self._make(
+            batch = await self._create(
                 connection,
                 caller,
-                making,
-                wanted,
+                owner,
+                command,
                 request_hash,
-                None if uploaded is None else uploaded.size,
+                None if upload is None else upload.size,
             )
-        for grant in (making, running):
-            if grant.operation not in READS:
-                audit.record(
-                    caller,
-                    grant.operation,
-                    grant.decision,
-                    batch=batch.batch,
-                    handler=wanted.handler,
-                )
+        if batch is None:
+            grant.record(caller, exists=False, handler=command.handler)
+            raise upload_not_found(command.handler)
+        for each in (grant, operation_grant):
+            each.record(caller, batch=batch.batch, handler=command.handler)
         return BatchView(batch=batch)
 
-    async def _find_made(
+    async def _find_created(
         self,
         connection: Connection,
         caller: Caller,
-        making: Grant,
-        wanted: CreateBatch,
+        owner: OwnerFilter,
+        command: CreateBatch,
         request_hash: bytes,
     ) -> Batch | None:
-        found = await table.find_by_handler(connection, caller.account, wanted.handler)
-        if found is None or not making.on(caller, found[0].user).allowed:
-            # That the key was used for another request is said when it is claimed: 404 comes first.
+        created = await table.find_by_handler(connection, caller.account, command.handler, owner)
+        if created is None:
+            # A key used for another request is reported when it is claimed: 404 comes first.
             return None
-        batch, made_by = found
-        if made_by != request_hash:
+        batch, created_by = created
+        if created_by != request_hash:
             raise IdempotencyViolation(
-                f"The upload {wanted.handler} has been used for the batch {batch.batch}, with "
-                "another body. Upload the file again to make another batch of it."
+                f"The upload {command.handler} has been used for the batch {batch.batch}, with "
+                "another body. Upload the file again to create another batch from it."
             )
-        await self._claim_key(connection, caller, wanted, request_hash, batch.batch)
+        await self._claim_key(connection, caller, command, request_hash, batch.batch)
         return batch
 
     async def _claim_key(
         self,
         connection: Connection,
         caller: Caller,
-        wanted: CreateBatch,
+        command: CreateBatch,
         request_hash: bytes,
         batch: BatchId,
     ) -> None:
         """Keep the key, if there is one, for this request. Raises IdempotencyViolation.
 
-        Also where the batch is there already: whoever was answered under a key has used it.
+        Also where the batch exists already: a key under which a request was answered is used.
         """
-        key = wanted.idempotency_key
+        key = command.idempotency_key
         if key is None or await idempotency_keys.claim(
             connection,
             caller.account,
@@ -144,57 +140,58 @@ class BatchCreation:
                 "This Idempotency-Key was used for another request. Use a new one."
             )
 
-    async def _make(
+    async def _create(
         self,
         connection: Connection,
         caller: Caller,
-        making: Grant,
-        wanted: CreateBatch,
+        owner: OwnerFilter,
+        command: CreateBatch,
         request_hash: bytes,
         size: int | None,
-    ) -> Batch:
-        now = self._clock.now()
-        upload = await uploads.find_for_update(connection, caller.account, wanted.handler)
-        if upload is None or not making.reads(caller, upload.user, handler=upload.handler):
-            raise upload_not_found(wanted.handler)
-        # The upload is held now, so another request for it has either finished or waits.
-        made = await self._find_made(connection, caller, making, wanted, request_hash)
-        if made is not None:
-            return made
+    ) -> Batch | None:
+        """Return the batch; None if there is no such upload in the caller's scope."""
+        upload = await uploads.find_for_update(connection, caller.account, command.handler, owner)
+        if upload is None:
+            return None
+        # The upload is locked now: another request for it has either finished or waits.
+        created = await self._find_created(connection, caller, owner, command, request_hash)
+        if created is not None:
+            return created
         if upload.batch is not None:
             raise IdempotencyViolation(
-                f"The upload {wanted.handler} made a batch that has been deleted, or is not yours. "
-                "Upload the file again."
+                f"The batch that was created from the upload {command.handler} has been deleted, "
+                "or is not yours. Upload the file again."
             )
+        now = self._clock.now()
         if not upload.usable(now):
-            raise upload_not_found(wanted.handler)
+            raise upload_not_found(command.handler)
         if size is None:
             raise OperationOrderViolation(
                 "Nothing has been uploaded yet: PUT the file to the upload's URL first."
             )
         if size > self._max_file_bytes:
             raise QuotaViolation(
-                f"The file has {size} bytes; at most {self._max_file_bytes} are taken. Split it."
+                f"The file has {size} bytes; the limit is {self._max_file_bytes}. Split it."
             )
         if self._max_open_batches <= await table.count_open(
             connection, caller.account, at_most=self._max_open_batches
         ):
             raise QuotaViolation(
-                f"The account has {self._max_open_batches} batches that are not at an end, and may "
-                "have no more. Wait for some to end, or cancel them."
+                f"The account has {self._max_open_batches} open batches, which is the limit. "
+                "Wait for some to end, or cancel them."
             )
         batch = Batch(
             batch=BatchId(self._ids.new()),
             account=caller.account,
             user=caller.user,
-            handler=wanted.handler,
-            operation=wanted.operation,
+            handler=command.handler,
+            operation=command.operation,
             status=Status.NEW,
             created_ts=now,
             updated_ts=now,
-            hash=wanted.hash,
-            batch_dict=wanted.batch_dict,
-            priority=wanted.priority,
+            hash=command.hash,
+            batch_dict=command.batch_dict,
+            priority=command.priority,
             attempt=0,
             input_key=None,
             input_problem=None,
@@ -203,8 +200,8 @@ class BatchCreation:
             download_key=None,
             results=None,
         )
-        await self._claim_key(connection, caller, wanted, request_hash, batch.batch)
+        await self._claim_key(connection, caller, command, request_hash, batch.batch)
         await table.insert(connection, batch, request_hash=request_hash)
-        await uploads.set_batch(connection, wanted.handler, batch.batch)
+        await uploads.set_batch(connection, command.handler, batch.batch)
         await jobs.enqueue(connection, batch, [Job(Stage.COPY, batch.batch)])
         return batch

@@ -1,4 +1,4 @@
-"""Batches as their callers see them: looked at, listed, cancelled and deleted."""
+"""Batches as their callers see them: read, listed, cancelled and deleted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,14 +19,23 @@ from batchd.domain.batches import (
     Status,
     sources_of,
 )
-from batchd.domain.commands import CancelBatch, Cursor, DeleteBatch, Form, GetBatch, GetBatches
+from batchd.domain.commands import (
+    CancelBatch,
+    Cursor,
+    DeleteBatch,
+    GetBatch,
+    GetBatches,
+    Parsed,
+    valid,
+)
 from batchd.domain.errors import IdempotencyViolation, NotFound, OperationOrderViolation
 from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.domain.permission import OwnerFilter
 from batchd.domain.ports import Clock, SignedUrl, Storage
 from batchd.domain.users import Caller
 from batchd.queue import jobs
-from batchd.services.authorization import OwnershipScope, PermissionChecker
+from batchd.services.authorization import PermissionChecker
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +43,7 @@ class BatchView(msgspec.Struct, frozen=True, kw_only=True):
 
     batch: Batch
     download: SignedUrl | None = None
-    tally: LineCounts | None = None
+    counts: LineCounts | None = None
     """Given if `progress` or `errors` was asked for."""
     expand: frozenset[str] = frozenset()
 
@@ -44,7 +53,7 @@ class BatchPage:
     batches: Mapping[BatchId, Status] = field(default_factory=dict)
     """In the order of the page."""
     cursor: Cursor | None = None
-    """Where the next page begins; None: this is the last one."""
+    """Where the next page begins; None on the last page."""
     oldest_first: bool = False
 
 
@@ -56,7 +65,7 @@ class Batches:
     def __init__(
         self,
         database: Database,
-        reads: BatchLoader,
+        loader: BatchLoader,
         storage: Storage,
         permissions: PermissionChecker,
         clock: Clock,
@@ -64,106 +73,108 @@ class Batches:
         download_validity_s: int,
     ) -> None:
         self._database = database
-        self._reads = reads
+        self._loader = loader
         self._storage = storage
         self._permissions = permissions
         self._clock = clock
         self._download_validity_s = download_validity_s
 
-    async def get(self, caller: Caller, form: Form[GetBatch]) -> BatchView:
-        grant = await self._permissions.require(caller, "get_batch", form)
-        wanted = form()
-        tally = None
-        if wanted.expand & {"progress", "errors"}:
-            batch, tally = await self._find_with_tally(caller.account, wanted.batch)
+    async def get(self, caller: Caller, parsed: Parsed[GetBatch]) -> BatchView:
+        grant = await self._permissions.authorize(caller, "get_batch", parsed)
+        command = valid(parsed)
+        owner = grant.owner_filter(caller)
+        counts = None
+        if command.expand & {"progress", "errors"}:
+            batch, counts = await self._find_with_counts(caller.account, command.batch, owner)
         else:
-            batch = await self._reads.find(caller.account, wanted.batch)
-        if batch is None or not grant.reads(caller, batch.user, batch=batch.batch):
-            raise not_found(wanted.batch)
+            batch = await self._loader.find(caller.account, command.batch, owner)
+        if batch is None:
+            grant.record(caller, exists=False, batch=command.batch)
+            raise not_found(command.batch)
         download = None
-        if wanted.download and batch.status in DOWNLOAD_STATUSES and batch.download_key is not None:
+        if command.download and batch.status in DOWNLOAD_STATUSES and batch.download_key:
             download = await self._storage.presign_download(
                 batch.download_key,
                 validity_s=self._download_validity_s,
                 filename=f"{batch.batch}.jsonl",
             )
-        return BatchView(batch=batch, download=download, tally=tally, expand=wanted.expand)
+        return BatchView(batch=batch, download=download, counts=counts, expand=command.expand)
 
-    async def _find_with_tally(
-        self, account: AccountId, wanted: BatchId
+    async def _find_with_counts(
+        self, account: AccountId, batch_id: BatchId, owner: OwnerFilter
     ) -> tuple[Batch | None, LineCounts | None]:
-        # At the end the counts move from the chunks to the batch: whoever looks here before and
-        # there after it would find them nowhere.
+        # At the end the counts move from the chunks to the batch: reading the one before and the
+        # other after that would find them nowhere.
         async with self._database.snapshot() as connection:
-            batch = await table.find(connection, account, wanted)
+            batch = await table.find(connection, account, batch_id, owner)
             if batch is None:
                 return None, None
             if batch.status in END_STATUSES or batch.status is Status.DELETING:
-                return batch, await table.find_final_counts(connection, wanted)
-            return batch, await chunks.find_line_counts(connection, wanted)
+                return batch, await table.find_final_counts(connection, batch_id)
+            return batch, await chunks.find_line_counts(connection, batch_id)
 
-    async def get_page(self, caller: Caller, form: Form[GetBatches]) -> BatchPage:
-        """List the batches the caller may see: newest first, or oldest first from a time on."""
-        grant = await self._permissions.require(caller, "get_batches", form)
-        wanted = form()
+    async def get_page(self, caller: Caller, parsed: Parsed[GetBatches]) -> BatchPage:
+        """List the batches the caller may see: newest first, or oldest first with `ge` alone."""
+        grant = await self._permissions.authorize(caller, "get_batches", parsed)
+        command = valid(parsed)
         async with self._database.connection() as connection:
-            page, more = await batch_list.find_page(
-                connection,
-                caller.account,
-                wanted,
-                only=caller.user if grant.whose is OwnershipScope.OWN else None,
-                without=caller.user if grant.whose is OwnershipScope.OTHERS else None,
+            page, has_more = await batch_list.find_page(
+                connection, caller.account, command, grant.owner_filter(caller)
             )
         cursor = None
-        if more:
+        if has_more:
             cursor = Cursor(created_ts=page[-1].created_ts, batch=page[-1].batch)
         return BatchPage(
-            batches={listed.batch: listed.status for listed in page},
+            batches={summary.batch: summary.status for summary in page},
             cursor=cursor,
-            oldest_first=wanted.oldest_first,
+            oldest_first=command.oldest_first,
         )
 
-    async def cancel(self, caller: Caller, form: Form[CancelBatch]) -> BatchView:
-        """Ask for the batch to be stopped; the workers see to it."""
-        grant = await self._permissions.require(caller, "update_batch", form)
-        wanted = form().batch
+    async def cancel(self, caller: Caller, parsed: Parsed[CancelBatch]) -> BatchView:
+        """Request the cancellation of a batch; the workers carry it out."""
+        grant = await self._permissions.authorize(caller, "update_batch", parsed)
+        batch_id = valid(parsed).batch
+        owner = grant.owner_filter(caller)
         async with self._database.transaction() as connection:
-            batch = await table.find_for_update(connection, caller.account, wanted)
-            if batch is None or not grant.changes(caller, batch.user, batch=wanted):
-                raise not_found(wanted)
+            batch = await table.find_for_update(connection, caller.account, batch_id, owner)
+            grant.record(caller, exists=batch is not None, batch=batch_id)
+            if batch is None:
+                raise not_found(batch_id)
             if batch.status in CANCEL_STATUSES:
                 raise IdempotencyViolation(f"The batch is '{batch.status}' already.")
             if batch.status not in sources_of(Status.CANCEL):
                 raise OperationOrderViolation(
                     f"The batch is '{batch.status}': there is nothing left to cancel."
                 )
-            await notify(connection, Channel.CANCELLED, str(wanted))
-            return await self._change(connection, batch, Status.CANCEL, Stage.CANCEL)
+            await notify(connection, Channel.CANCELLED, str(batch_id))
+            return await self._move(connection, batch, Status.CANCEL, Stage.CANCEL)
 
-    async def delete(self, caller: Caller, form: Form[DeleteBatch]) -> BatchView:
-        """Have the batch's files and then its row removed."""
-        grant = await self._permissions.require(caller, "delete_batch", form)
-        wanted = form().batch
+    async def delete(self, caller: Caller, parsed: Parsed[DeleteBatch]) -> BatchView:
+        """Request the deletion of a batch: its files go first, then its row."""
+        grant = await self._permissions.authorize(caller, "delete_batch", parsed)
+        batch_id = valid(parsed).batch
+        owner = grant.owner_filter(caller)
         async with self._database.transaction() as connection:
-            batch = await table.find_for_update(connection, caller.account, wanted)
-            if batch is None or not grant.changes(caller, batch.user, batch=wanted):
-                raise not_found(wanted)
+            batch = await table.find_for_update(connection, caller.account, batch_id, owner)
+            grant.record(caller, exists=batch is not None, batch=batch_id)
+            if batch is None:
+                raise not_found(batch_id)
             if batch.status not in END_STATUSES:
                 raise OperationOrderViolation(
                     f"The batch is '{batch.status}'. "
                     + (
-                        "It is being removed."
+                        "It is being deleted."
                         if batch.status is Status.DELETING
                         else "Cancel it first, or wait for its end."
                     )
                 )
-            return await self._change(connection, batch, Status.DELETING, Stage.DELETE)
+            return await self._move(connection, batch, Status.DELETING, Stage.DELETE)
 
-    async def _change(
-        self, connection: Connection, batch: Batch, to: Status, stage: Stage
+    async def _move(
+        self, connection: Connection, batch: Batch, status: Status, stage: Stage
     ) -> BatchView:
-        """Change the status of a batch that is held, and have a worker go on from there."""
-        changed = await table.move(connection, batch.batch, to, now=self._clock.now())
-        assert changed is not None, "the row is locked and the change was checked"  # noqa: S101
-        await jobs.enqueue(connection, changed, [Job(stage, batch.batch)])
-        return BatchView(batch=changed)
+        """Move a locked batch to a status, and have a worker go on from there."""
+        moved = await table.move(connection, batch.batch, status, now=self._clock.now())
+        assert moved is not None, "the row is locked and the change was checked"  # noqa: S101
+        await jobs.enqueue(connection, moved, [Job(stage, batch.batch)])
+        return BatchView(batch=moved)

@@ -1,9 +1,7 @@
-"""All the services, as one thing to hand around."""
+"""The services of the API, as one object that handlers and batch lines call."""
 
 from dataclasses import dataclass
 
-from batchd.db.connection import Database
-from batchd.pipeline.dispatcher import Dispatcher
 from batchd.services.authentication import Authenticator
 from batchd.services.batch_creation import BatchCreation
 from batchd.services.batches import Batches
@@ -14,20 +12,11 @@ from batchd.services.users import Users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiServices:
-    """Those that the API's operations go to."""
-
+class Services:
+    authenticator: Authenticator
+    users: Users
     batches: Batches
-    creation: BatchCreation
+    batch_creation: BatchCreation
     uploads: Uploads
     roles: Roles
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    database: Database
-    users: Users
-    callers: Authenticator
-    api: ApiServices
-    lifecycle: Dispatcher
     health: Health

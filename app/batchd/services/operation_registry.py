@@ -7,14 +7,14 @@ from batchd.domain.ports import StartupError
 
 
 class OperationRegistry:
-    """Looked up when a batch is made and when its lines run.
+    """Looked up when a batch is created and when its lines run.
 
-    Filled after the services are built, because batchd's own operations call them. Those that are
-    added one by one come before those of sources, which change.
+    Filled after the services are built, because batchd's own operations call them. Operations that
+    were added take precedence over those of sources, which may change at any time.
     """
 
     def __init__(self, *, reserved: Collection[str] = ()) -> None:
-        """`reserved` are permissions for something else, which no source may lay claim to."""
+        """Take the names of permissions that no source may use for an operation."""
         self._reserved = frozenset(reserved)
         self._by_name: dict[str, Operation] = {}
         self._sources: list[OperationSource] = []
@@ -27,18 +27,18 @@ class OperationRegistry:
     def add_source(self, source: OperationSource) -> None:
         """Raise StartupError if it has an operation whose name is taken."""
         for name in source.names():
-            if self.taken(name) or self.find(name) is not None:
+            if self.is_reserved(name) or self.find(name) is not None:
                 raise StartupError(f"two operations, or permissions, have the name '{name}'")
         self._sources.append(source)
 
-    def taken(self, name: str) -> bool:
+    def is_reserved(self, name: str) -> bool:
         return name in self._reserved or name in self._by_name
 
     def find(self, name: str) -> Operation | None:
-        found = self._by_name.get(name)
-        if found is None and name not in self._reserved:
-            found = next(filter(None, (source.find(name) for source in self._sources)), None)
-        return found
+        operation = self._by_name.get(name)
+        if operation is None and name not in self._reserved:
+            operation = next(filter(None, (source.find(name) for source in self._sources)), None)
+        return operation
 
     def __iter__(self) -> Iterator[str]:
         names = {name for source in self._sources for name in source.names()}

@@ -1,4 +1,4 @@
-"""Uploads: temporary URLs to put a batch file to."""
+"""Uploads: temporary URLs that take a batch file."""
 
 import logging
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from batchd.db import uploads as table
 from batchd.db.connection import Database
-from batchd.domain.commands import Form, InvalidateUpload
+from batchd.domain.commands import InvalidateUpload, NoParameters, Parsed, valid
 from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Clock, Ids, Storage
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _CLEANUP_SLICE = 500
 _CLOCK_TOLERANCE = timedelta(hours=1)
-"""The storage ends a URL by its own clock, and an upload that began in time may take a while."""
+"""URLs expire by the storage's own clock, and an upload that began in time may take a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class NewUpload:
 
 def not_found(handler: Handler) -> NotFound:
     return NotFound(
-        f"There is no upload {handler}, or its time is over. Ask for a new URL with POST /cache."
+        f"There is no upload {handler}, or it has expired. Request a new URL with POST /cache."
     )
 
 
@@ -53,10 +53,10 @@ class Uploads:
         self._ids = ids
         self._validity_s = validity_s
 
-    async def create(self, caller: Caller, form: Form[None]) -> NewUpload:
-        """Hand out a URL that takes one file by PUT."""
-        grant = await self._permissions.require(caller, "create_upload_url", form)
-        form()
+    async def create(self, caller: Caller, parsed: Parsed[NoParameters]) -> NewUpload:
+        """Issue a URL that takes one file by HTTP PUT."""
+        grant = await self._permissions.authorize(caller, "create_upload_url", parsed)
+        valid(parsed)
         handler = Handler(self._ids.new())
         signed = await self._storage.presign_upload(
             upload_key(caller.account, handler), validity_s=self._validity_s
@@ -72,20 +72,22 @@ class Uploads:
         )
         async with self._database.connection() as connection:
             await table.insert(connection, upload)
-        grant.changes(caller, upload.user, handler=handler)
+        grant.record(caller, handler=handler)
         return NewUpload(handler=handler, url=signed.url, validity_ts=signed.validity_ts)
 
-    async def invalidate(self, caller: Caller, form: Form[InvalidateUpload]) -> Handler:
-        """Make the handler useless for new batches, and remove a file that no batch took.
+    async def invalidate(self, caller: Caller, parsed: Parsed[InvalidateUpload]) -> Handler:
+        """Refuse the handler for new batches from now on, and delete a file that no batch took.
 
         A file that a batch took stays as long as that batch needs it.
         """
-        grant = await self._permissions.require(caller, "invalidate_upload_url", form)
-        handler = form().handler
+        grant = await self._permissions.authorize(caller, "invalidate_upload_url", parsed)
+        handler = valid(parsed).handler
+        owner = grant.owner_filter(caller)
         now = self._clock.now()
         async with self._database.transaction() as connection:
-            upload = await table.find_for_update(connection, caller.account, handler)
-            if upload is None or not grant.changes(caller, upload.user, handler=handler):
+            upload = await table.find_for_update(connection, caller.account, handler, owner)
+            grant.record(caller, exists=upload is not None, handler=handler)
+            if upload is None:
                 raise not_found(handler)
             if upload.invalidated_ts is not None:
                 raise IdempotencyViolation(f"The upload {handler} has been invalidated already.")
@@ -93,18 +95,18 @@ class Uploads:
                 raise not_found(handler)
             await table.invalidate(connection, handler, now=now)
         if upload.batch is None:
-            await self._remove_soon(upload)
+            await self._delete_file(upload)
         return handler
 
-    async def _remove_soon(self, upload: Upload) -> None:
-        """Remove the file; if the storage is away, `remove_expired` will."""
+    async def _delete_file(self, upload: Upload) -> None:
+        """Delete the file; while the storage is unavailable, that is left to `delete_expired`."""
         try:
             await self._storage.delete([upload_key(upload.account, upload.handler)])
         except ProcessingTimeout:
             logger.warning("the file of upload %s stays until it expires", upload.handler)
 
-    async def remove_expired(self) -> int:
-        """Remove the files and rows of uploads whose time is over; return how many."""
+    async def delete_expired(self) -> int:
+        """Delete the files and rows of uploads that have expired; return how many."""
         async with self._database.connection() as connection:
             expired = await table.find_expired(
                 connection, before=self._clock.now() - _CLOCK_TOLERANCE, limit=_CLEANUP_SLICE

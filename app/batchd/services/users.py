@@ -1,4 +1,4 @@
-"""Users and their secrets: made and changed at the command line, looked up for whoever calls."""
+"""Users and their secrets: administered at the command line, looked up to authenticate callers."""
 
 import hashlib
 import secrets
@@ -18,7 +18,7 @@ SECRET_LENGTH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSecret:
-    """The only time that a secret is seen."""
+    """A secret in plain text: the only time that it is shown."""
 
     user: User
     secret: str
@@ -30,14 +30,14 @@ def _new_secret() -> str:
 
 
 def hash_secret(secret: str) -> bytes:
-    # A header may bring bytes that are no text: they are no secret either, but must not break this.
+    # A header may hold bytes that are not text: never a secret, but they must not raise here.
     return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
 
 
 class Users:
-    """For the command line, whose user holds the database's keys, and to see who calls.
+    """For the command line, whose user has the database's credentials, and for authentication.
 
-    No permission is asked here.
+    No permission is checked here.
     """
 
     def __init__(self, database: Database, clock: Clock, ids: Ids) -> None:
@@ -53,7 +53,7 @@ class Users:
         name: str,
         validity_ts: datetime | None = None,
     ) -> NewSecret:
-        """Make a user, of a new account if none is given."""
+        """Create a user; without an account, open a new one for it."""
         now = self._clock.now()
         user = User(
             account=account or AccountId(self._ids.new()),
@@ -82,27 +82,27 @@ class Users:
         old_until: datetime | None = None,
         validity_ts: datetime | None = None,
     ) -> NewSecret:
-        """Give a new secret; the old ones work until `old_until`, or stop now. Raises NotFound."""
+        """Issue a new secret; the old ones expire at `old_until`, or now. Raises NotFound."""
         now = self._clock.now()
         secret = _new_secret()
         async with self._database.transaction() as connection:
-            found = await table.find(connection, user)
-            if found is None:
+            existing = await table.find(connection, user)
+            if existing is None:
                 raise NotFound(f"There is no user {user}.")
             await table.end_secrets(connection, user, at=old_until or now)
             await table.insert_secret(
                 connection, user, hash_secret(secret), now=now, validity_ts=validity_ts
             )
-        return NewSecret(user=found, secret=secret, validity_ts=validity_ts)
+        return NewSecret(user=existing, secret=secret, validity_ts=validity_ts)
 
     async def disable(self, user: UserId) -> None:
-        """Refuse this user from now on; the lines of its batches fail. Raises NotFound."""
+        """Reject the user from now on; the lines of its batches fail. Raises NotFound."""
         async with self._database.transaction() as connection:
             if not await table.disable(connection, user, now=self._clock.now()):
                 raise NotFound(f"There is no user {user}.")
 
     async def set_role(self, user: UserId, role: str) -> User:
-        """Give another role; running batches notice within a second. Raises NotFound."""
+        """Change the role; running batches notice within a second. Raises NotFound."""
         async with self._database.transaction() as connection:
             changed = await table.set_role(connection, user, role)
         if changed is None:
@@ -115,9 +115,9 @@ class Users:
             return await table.find_by_secret(connection, secret_hash, now=self._clock.now())
 
     async def current(self, user: UserId) -> Caller:
-        """Return who this user is now, for work done in its name. Raises Unauthorized."""
+        """Return the user as a caller, for work done on its behalf. Raises Unauthorized."""
         async with self._database.connection() as connection:
             caller = await table.find_caller(connection, user)
         if caller is None:
-            raise Unauthorized("The user that made the batch has been disabled.")
+            raise Unauthorized("The user that created the batch has been disabled.")
         return caller

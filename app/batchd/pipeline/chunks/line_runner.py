@@ -138,8 +138,8 @@ class LineRunner:
             raise OperationNotAllowed(f"'{name}' can no longer be run in batches.")
         if not isinstance(self._caller, Caller):
             raise self._caller or Unauthorized("The creator of the batch is not known.")
-        await self._context.permissions.require(self._caller, name, lambda: self._batch)
-        call = OperationCall(caller=self._caller, parts=parsed.parts, key=self._key(line))
+        await self._context.permissions.authorize(self._caller, name, self._batch)
+        call = OperationCall(caller=self._caller, request=parsed.request, key=self._key(line))
         return await operation.run(call)
 
     def _key(self, line: RawLine) -> str:

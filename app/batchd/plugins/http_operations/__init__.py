@@ -32,7 +32,7 @@ async def http_operations(context: OperationContext) -> AsyncIterator[OperationS
         return
     async with open_client() as client:
         means = Dependencies(client=client, rate=context.rate, pacing=Pacing())
-        source = HttpOperations(file, means, variables=environment(), taken=context.taken)
+        source = HttpOperations(file, means, variables=environment(), taken=context.is_reserved)
         await asyncio.to_thread(source.load)
         async with source.following():
             yield source

@@ -14,7 +14,7 @@ from batchd.domain.operations import (
     OperationResult,
     RateLimiter,
     ValidationIssue,
-    error_answer,
+    error_result,
 )
 from batchd.observability import logs
 from batchd.plugins.http_operations.client import NoResponse, Reply, Request, send
@@ -55,16 +55,16 @@ class HttpOperation:
     def chunk_lines(self) -> int | None:
         return self._declaration.chunk_lines
 
-    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
-        return problems_of(self._declaration, parts)
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
+        return problems_of(self._declaration, request)
 
     async def run(self, call: OperationCall) -> OperationResult:
         """Call until there is an answer that is not to be retried, or no attempt is left."""
-        problems = self.check(call.parts)
+        problems = self.check(call.request)
         if problems:
             # Found valid by an older file.
             text = f"{problems[0].pointer}: {problems[0].message}"
-            return error_answer(RequestFormat(text), logs.current_trace())
+            return error_result(RequestFormat(text), logs.current_trace())
         request = self._request(call)
         retry, pacing = self._declaration.retry, self._means.pacing
         attempt = 1
@@ -78,9 +78,9 @@ class HttpOperation:
     def _request(self, call: OperationCall) -> Request:
         return Request(
             method=self._declaration.method,
-            url=url_of(self._declaration, call.parts),
+            url=url_of(self._declaration, call.request),
             headers={**self._headers, "Idempotency-Key": call.key},
-            body=msgspec.json.encode(call.parts.body) if self._declaration.body else None,
+            body=msgspec.json.encode(call.request.body) if self._declaration.body else None,
         )
 
     async def _attempt(self, request: Request, call: OperationCall) -> Reply | NoResponse:
@@ -126,4 +126,4 @@ class HttpOperation:
     def _failure(self, error: BatchdError, call: OperationCall, cause: str) -> OperationResult:
         trace = logs.current_trace()
         logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
-        return error_answer(error, trace)
+        return error_result(error, trace)

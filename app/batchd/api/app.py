@@ -1,0 +1,45 @@
+"""Builds the aiohttp application of the API."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from aiohttp import web
+
+from batchd.api.concurrency_limit import ConcurrencyLimit
+from batchd.api.context import CONTEXT, AppContext
+from batchd.api.handlers import MAX_BODY_BYTES
+from batchd.api.middlewares import MIDDLEWARES
+from batchd.api.rate_limit import RateLimit
+from batchd.api.routes import routes_of
+from batchd.operations.openapi.document import document
+from batchd.operations.parsing import encode
+from batchd.operations.table import OPERATIONS, AnyOperation
+from batchd.services.container import Services
+from batchd.settings import Settings
+
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
+
+
+def create_app(
+    settings: Settings,
+    open_services: OpenServices,
+    *,
+    operations: Sequence[AnyOperation] = OPERATIONS,
+) -> web.Application:
+    """Return the application; its services are opened when it starts and closed when it ends."""
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        async with open_services() as services:
+            app[CONTEXT] = AppContext(
+                services=services,
+                concurrency=ConcurrencyLimit(settings.max_requests),
+                rate_limit=RateLimit(settings.rate_per_s),
+                body_timeout_s=settings.body_timeout_s,
+                openapi=encode(document(operations)),
+            )
+            yield
+
+    app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
+    app.cleanup_ctx.append(context)
+    app.add_routes(routes_of(operations))
+    return app

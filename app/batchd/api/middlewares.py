@@ -1,0 +1,55 @@
+"""The middlewares, outermost first: request id, errors, limits."""
+
+import time
+from http import HTTPStatus
+
+from aiohttp import HttpVersion11, web
+from aiohttp.typedefs import Handler
+
+from batchd.api import error_responses, request_metrics
+from batchd.api.context import CONTEXT
+from batchd.domain.errors import RequestFormat
+from batchd.observability import logs
+from batchd.operations.responses import REQUEST_ID_HEADER
+
+UNLIMITED = frozenset({"healthz"})
+"""Routes that are served however busy the process is."""
+
+
+@web.middleware
+async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give every request an id, which its answer and its log records carry, and count it."""
+    trace = logs.new_trace()
+    started = time.perf_counter()
+    response = await handler(request)
+    response.headers[REQUEST_ID_HEADER] = trace
+    operation = request.match_info.route.name or ""
+    request_metrics.record(operation, response.status, time.perf_counter() - started)
+    return response
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every failure, the router's included, in the contract's form."""
+    try:
+        if request.version > HttpVersion11:
+            raise RequestFormat("Only HTTP/1.0 and HTTP/1.1 are supported.")
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:  # a redirect of some other middleware
+            raise
+        return error_responses.respond(error, request)
+    except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
+        return error_responses.respond(error, request)
+
+
+@web.middleware
+async def limits(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests beyond what the process can serve at once."""
+    if request.match_info.route.name in UNLIMITED:
+        return await handler(request)
+    with request.app[CONTEXT].concurrency:
+        return await handler(request)
+
+
+MIDDLEWARES = (request_id, errors, limits)
