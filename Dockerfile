@@ -8,7 +8,7 @@ RUN pip install --require-hashes --no-deps --requirement requirements/build.lock
     && python -m venv --without-pip /opt/batchd \
     && pip --python /opt/batchd/bin/python install --require-hashes --no-deps \
         --requirement requirements/run.lock
-COPY README.md pyproject.toml setup.cfg ./
+COPY LICENSE README.md pyproject.toml setup.cfg ./
 COPY app app
 COPY migrations migrations
 COPY examples examples
@@ -19,6 +19,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="batchd" \
     org.opencontainers.image.description="The Batch API that a company runs itself" \
+    org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="0.1.0"
 COPY --from=build /opt/batchd /opt/batchd
 # The shipped policies; mount a folder of your own over them.

@@ -14,7 +14,7 @@ from tests.support.waiting import gone, until
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("app", "examples", "migrations", "policies")
-FILES = ("README.md", "pyproject.toml", "setup.cfg")
+FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
 
 
 @pytest.fixture(scope="module")
