@@ -47,7 +47,7 @@ def test_every_example_prints_what_the_page_shows(
         for command, shown in session(text):
             program, *arguments = shlex.split(command)
             assert program == "batchd"
-            printed = run(*arguments)
+            printed = run(*arguments, settings={"BATCHD_POLICIES": "policies"})
             code = f"[exit code {printed.code}]\n" if printed.code else ""
             assert printed.output + code == shown, command
             ran += 1

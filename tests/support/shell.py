@@ -1,7 +1,9 @@
 """The command `batchd` in this process: quick, for what starts nothing."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,11 +19,13 @@ class Printed:
     """With what it printed as errors."""
 
 
-def run(*arguments: object) -> Printed:
-    """Run the command as if nothing were set in the environment."""
+def run(*arguments: object, settings: Mapping[str, str] = MappingProxyType({})) -> Printed:
+    """Run the command with these BATCHD_* variables and no others."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("BATCHD_")]:
             patch.delenv(name)
+        for name, value in settings.items():
+            patch.setenv(name, value)
         result: Any = CliRunner().invoke(
             build(*COMMANDS), [str(argument) for argument in arguments]
         )
