@@ -19,7 +19,7 @@ BLOCK = 10_000
 
 async def main(options: argparse.Namespace) -> None:
     print(f"{table.machine()}\n")
-    print("| lines | file MB | time s | lines/s | peak MiB | of the first |")
+    print("| lines | file MB | time s | lines/s | peak MiB | vs first |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     async with run_stack() as stack:
         await stack.start("api")

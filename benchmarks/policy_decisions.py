@@ -164,7 +164,9 @@ def shown(values: list[float], unit: float = 1.0) -> str:
 
 async def main() -> None:
     print(f"Microseconds: median of {ROUNDS} rounds (smallest to largest).\n")
-    print("| rules | remembered | first | `Enforcer.enforce` | enforce / first | / remembered |")
+    print(
+        "| rules | cached | uncached | `Enforcer.enforce` | enforce / uncached | enforce / cached |"
+    )
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for rules in SIZES:
         found = await measure(rules)
@@ -180,9 +182,9 @@ async def main() -> None:
     print(f"\nMilliseconds, {RELOADS} reloads of {rules:,} rules: median (smallest to largest).\n")
     print("| | |\n| --- | ---: |")
     names = (
-        "from the change until it is in force",
-        "longest turn of the event loop meanwhile",
-        "and in as long a time without a reload",
+        "from the change until it takes effect",
+        "longest iteration of the event loop meanwhile",
+        "the same over an equally long time without a reload",
     )
     for name, values in zip(names, zip(*reloads, strict=True), strict=True):
         print(f"| {name} | {shown(list(values), 0.001)} |")

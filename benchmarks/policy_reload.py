@@ -122,11 +122,11 @@ Change = Callable[..., None]
 WAYS: tuple[tuple[str, Change, Callable[[Path], None]], ...] = (
     ("written in place", in_place, nothing),
     ("replaced by rename", by_rename, nothing),
-    ("a file added, and removed", added_or_removed, nothing),
-    ("files copied one after the other", one_after_the_other, nothing),
+    ("a file added or removed", added_or_removed, nothing),
+    ("files copied one by one", one_after_the_other, nothing),
     ("git checkout", git_checkout, prepare_git),
     ("ConfigMap (`..data` swapped)", config_map, prepare_config_map),
-    ("folder deleted and made anew", made_anew, nothing),
+    ("folder deleted and recreated", made_anew, nothing),
 )
 
 
@@ -282,7 +282,10 @@ async def try_bad(load: Load, url: str, folder: Path) -> str:
     await asyncio.sleep(CALM_S)
     answers = load.answers[begun:]
     other = sum(one.status not in before for one in answers)
-    return f"A bad policy for 2 s: {len(answers)} requests, {other} decided otherwise; {ready}."
+    return (
+        f"An invalid policy for 2 s: {len(answers)} requests, "
+        f"{other} with a different decision; {ready}."
+    )
 
 
 async def measure(facts: dict[str, Any], logs: Path, folder: Path) -> int:
@@ -290,15 +293,15 @@ async def measure(facts: dict[str, Any], logs: Path, folder: Path) -> int:
     running = asyncio.create_task(load.run())
     await load.until_all(ALLOWED, time.time())
     columns = (
-        "way",
-        "decision",
-        "last old answer, s",
-        "APIs in force, s",
-        "worker in force, s",
-        "policies put in force",
+        "how it was edited",
+        "new decision",
+        "last old response, s",
+        "effective in the API, s",
+        "effective in the worker, s",
+        "policies loaded",
         "requests",
         "failed",
-        "longest, ms",
+        "slowest, ms",
     )
     print(f"| {' | '.join(columns)} |\n| --- | --- |{' ---: |' * (len(columns) - 2)}")
     for name, change, prepare in WAYS:
@@ -312,7 +315,7 @@ async def measure(facts: dict[str, Any], logs: Path, folder: Path) -> int:
     failed = sum(one.status not in {ALLOWED, DENIED} for one in load.answers)
     span = load.answers[-1].sent - load.answers[0].sent
     rate = len(load.answers) / span
-    print(f"\n{len(load.answers)} requests in all, {rate:.0f} a second, {failed} failed.")
+    print(f"\n{len(load.answers)} requests in total, {rate:.0f} per second, {failed} failed.")
     return failed
 
 

@@ -17,7 +17,7 @@ def rates(title: str, measured: Mapping[str, Sequence[float]], unit: str) -> str
     """Return a row for each side: median, smallest and largest, and the ratio to the first side."""
     first = median(next(iter(measured.values())))
     rows = [
-        f"| {title} | median {unit} | min | max | rounds | of the first |",
+        f"| {title} | median {unit} | min | max | rounds | vs first |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     rows += [
