@@ -1,4 +1,4 @@
-# The API and the worker: one image, `batchd` with another command.
+# One image for the API and the worker; the command selects which one runs.
 
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -22,12 +22,12 @@ LABEL org.opencontainers.image.title="batchd" \
     org.opencontainers.image.licenses="Apache-2.0" \
     org.opencontainers.image.version="0.1.0"
 COPY --from=build /opt/batchd /opt/batchd
-# The shipped policies; mount a folder of your own over them.
+# The shipped policies; mount your own folder over them.
 COPY policies /etc/batchd/policies
 ENV PATH=/opt/batchd/bin:$PATH \
     BATCHD_LISTEN=0.0.0.0:8080 \
     BATCHD_POLICIES=/etc/batchd/policies
-# By number, so that an orchestrator can see that it is not root.
+# Numeric, so that an orchestrator can verify that it is not root.
 USER 10001:10001
 EXPOSE 8080
 ENTRYPOINT ["batchd"]

@@ -1,61 +1,61 @@
-# `make` alone prints what there is to make. Works on GNU Make 3.81 and newer, and in any folder.
+# `make` without a target lists the targets. Works with GNU Make 3.81 and newer, in any folder.
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint types imports docker format coverage bench bench-quick lock clean
 
-# The first of these that is 3.11 or newer and can make virtual environments is used.
+# The first of these that is 3.11 or newer and can create virtual environments is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3
 USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-# More arguments for what the target starts: make run ARGS="--port 8081", make test ARGS="-k etag".
+# Additional arguments for the command of the target: make run ARGS="--port 8081", make test ARGS="-k etag".
 ARGS ?=
 
-help: ## print this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/ready ## install batchd and its tools into .venv
+setup: .venv/ready ## install batchd and its development tools into .venv
 
-run: setup ## start everything on this machine and run the sample batch; Ctrl-C stops it
+run: setup ## start everything on this machine and run the sample batches; Ctrl-C stops it
 	@exec .venv/bin/batchd dev $(ARGS)
 
-test: lint types imports docker ## every check and every test: what CI runs
+test: lint types imports docker ## run every check and every test, as CI does
 	.venv/bin/pytest $(ARGS)
 
-lint: setup ## rules and format of the code
+lint: setup ## check code style and formatting
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-types: setup ## mypy, strict, on the package and the tests
+types: setup ## run mypy in strict mode on the package and the tests
 	.venv/bin/mypy
 
-imports: setup ## who may import whom
+imports: setup ## check the import contracts
 	.venv/bin/lint-imports --no-logo
 
-docker: setup ## Dockerfile and docker-compose.yml are sound (needs no Docker)
+docker: setup ## check Dockerfile and docker-compose.yml (does not need Docker)
 	.venv/bin/hadolint Dockerfile
 	.venv/bin/docker-compose config --quiet
 
-format: setup ## put the code into form
+format: setup ## format the code and apply automatic fixes
 	.venv/bin/ruff check --fix-only .
 	.venv/bin/ruff format .
 
-coverage: setup ## run the tests and print the lines they missed
+coverage: setup ## run the tests and report uncovered lines
 	.venv/bin/pytest --cov --cov-report=term-missing $(ARGS)
 
-bench: .bench/ready ## run the benchmarks: each file benchmarks/*.py is one
+bench: .bench/ready ## run all benchmarks (benchmarks/*.py)
 	@for file in benchmarks/*.py; do \
 	  echo "== $$file"; .bench/bin/python "$$file" $(ARGS) || exit; \
 	done
 
-bench-quick: .bench/ready ## the status read alone, in under two minutes
+bench-quick: .bench/ready ## run only the get_batch benchmark, in under two minutes
 	@.bench/bin/python benchmarks/get_batch.py --rows 100000 --rounds 2 --seconds 3 --connections 64
 
-# uv finds the package index by its own variables (UV_DEFAULT_INDEX, ...), not by pip's. The locks hold
-# versions and hashes for every platform, and no address.
+# uv reads the package index from its own variables (UV_DEFAULT_INDEX, ...), not from pip's. The lock files
+# contain versions and hashes for every platform, but no index URL.
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' $(ARGS)
 
-lock: setup ## bring requirements/*.lock up to setup.cfg; ARGS=--upgrade: to the newest versions
+lock: setup ## update requirements/*.lock from setup.cfg; ARGS=--upgrade for the newest versions
 	$(LOCK) requirements/build.in --output-file requirements/build.lock
 	$(LOCK) setup.cfg --output-file requirements/run.lock
 	$(LOCK) setup.cfg --extra cedar --extra dev --extra test --constraints requirements/run.lock \
@@ -63,37 +63,37 @@ lock: setup ## bring requirements/*.lock up to setup.cfg; ARGS=--upgrade: to the
 	$(LOCK) setup.cfg --extra bench --constraints requirements/dev.lock \
 	  --output-file requirements/bench.lock
 
-clean: ## remove what the other targets made, but not .batchd, the data of make run
+clean: ## remove what the other targets created, except .batchd, the data of make run
 	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	rm -rf build dist app/batchd.egg-info .coverage .coverage.* htmlcov
 	find app benchmarks migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
 PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 
-# .venv is made anew whenever a lock changes, so that it holds what they say and nothing else. Bytecode
-# is left to the first import: compiling everything now would take nearly as long as installing it.
+# .venv is recreated whenever a lock file changes, so that it contains exactly the locked versions. Bytecode
+# is compiled on first import: compiling everything here would take nearly as long as the installation.
 .venv/locked: requirements/build.lock requirements/dev.lock
 	@for python in $(PYTHON) ''; do \
 	  if [ -n "$$python" ] && "$$python" -c '$(USABLE)' 2>/dev/null; then break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo 'make setup needs Python 3.11 or newer with venv and ensurepip; tried: $(PYTHON)' >&2; \
-	  echo '(Debian, Ubuntu: apt install python3-venv; another one: make setup PYTHON=...)' >&2; \
+	  echo '(Debian, Ubuntu: apt install python3-venv; another interpreter: make setup PYTHON=...)' >&2; \
 	  exit 1; \
 	fi; \
 	set -e; \
-	echo "Installing into .venv with $$("$$python" --version), half a minute or so ..."; \
+	echo "Installing into .venv with $$("$$python" --version); this takes about half a minute ..."; \
 	"$$python" -m venv --clear .venv; \
 	$(PIP) --require-hashes --no-deps --requirement requirements/build.lock; \
 	$(PIP) --require-hashes --no-deps --no-compile --requirement requirements/dev.lock; \
 	pwd -P >.venv/locked
 
 .venv/ready: .venv/locked pyproject.toml setup.cfg
-	@rm -rf app/batchd.egg-info # an old one is found before what is installed, and hides new entry points
+	@rm -rf app/batchd.egg-info # a stale one takes precedence over the installation and hides new entry points
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
 
-# The benchmarks have an environment of their own, with all that they compare batchd with.
+# The benchmarks have their own environment, with everything that batchd is compared with.
 .bench/ready: .venv/ready requirements/bench.lock
 	@set -e; \
 	.venv/bin/python -m venv --clear .bench; \
@@ -105,7 +105,7 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 	  --no-build-isolation --editable .; \
 	touch .bench/ready
 
-# A .venv that came along with a copied or renamed folder still points to the old place.
+# After the folder has been copied or renamed, .venv still points to the old path.
 ifneq ($(shell cat .venv/locked 2>/dev/null),$(shell pwd -P))
 .PHONY: .venv/locked
 endif
