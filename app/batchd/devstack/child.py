@@ -1,7 +1,7 @@
-"""Becomes a command that ends when its parent does, and that is not root if so asked.
+"""Replaces itself with a command that ends with its parent and, on request, does not run as root.
 
-Run by its path, `python -I -S child.py … -- command`: it needs nothing but the standard library,
-and the command takes over its process id. Outside Linux the command outlives a killed parent.
+Run by its path, `python -I -S child.py … -- command`: it needs only the standard library, and the
+command keeps its process id. Outside Linux the command outlives a killed parent.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-# Of linux/prctl.h, linux/securebits.h and linux/capability.h.
+# From linux/prctl.h, linux/securebits.h and linux/capability.h.
 PR_SET_PDEATHSIG = 1
 PR_SET_SECUREBITS = 28
 PR_CAP_AMBIENT = 47
@@ -22,16 +22,18 @@ CAPABILITY_VERSION_3 = 0x20080522
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--death-signal", metavar="NAME", help="INT: what a dead parent sends")
-    parser.add_argument("--uid", type=int, help="give up root for this user")
-    parser.add_argument("--gid", type=int, help="and for this group; goes with --uid")
+    parser.add_argument(
+        "--death-signal", metavar="NAME", help="signal sent when the parent dies, such as INT"
+    )
+    parser.add_argument("--uid", type=int, help="user to run as instead of root")
+    parser.add_argument("--gid", type=int, help="group to run as; required with --uid")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     parent = os.getppid()
     try:
         if options.uid is not None:
-            give_up_root(options.uid, options.gid)
-        # The kernel forgets the death signal when the user changes: this comes after.
+            drop_root(options.uid, options.gid)
+        # After the change of the user, which clears the death signal.
         if options.death_signal and sys.platform == "linux":
             prctl(PR_SET_PDEATHSIG, signal.Signals[f"SIG{options.death_signal}"])
             if os.getppid() != parent:
@@ -41,16 +43,16 @@ def main() -> None:
         sys.exit(f"{options.command[0]} can't be started: {error}")
 
 
-def give_up_root(uid: int, gid: int) -> None:
-    """Become this user, who may still reach every file, if the system lets us hand that on.
+def drop_root(uid: int, gid: int) -> None:
+    """Switch to this user and keep access to every file, where the system permits it.
 
-    So the command works below folders that are closed to others, such as /root, as they are.
+    So the command works below folders that are closed to other users, such as /root.
     """
-    passing = sys.platform == "linux" and _keep_capabilities()
+    keeps_access = sys.platform == "linux" and _keep_capabilities()
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    if passing:
+    if keeps_access:
         try:
             capset(1 << CAP_DAC_OVERRIDE)
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE)
@@ -59,7 +61,7 @@ def give_up_root(uid: int, gid: int) -> None:
 
 
 def _keep_capabilities() -> bool:
-    # Without it access(2), which PostgreSQL asks about its own files, ignores capabilities.
+    # Otherwise access(2), with which PostgreSQL checks its own files, ignores capabilities.
     try:
         prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     except OSError:
@@ -73,9 +75,9 @@ def prctl(option: int, *arguments: int) -> None:
 
 
 def capset(capabilities: int) -> None:
-    """Leave this process these capabilities and no others."""
+    """Restrict this process to these capabilities."""
     header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    # Effective, permitted and inheritable: the lower 32 of each, then the upper ones.
+    # Effective, permitted and inheritable: the lower 32 bits of each, then the upper ones.
     data = (ctypes.c_uint32 * 6)(capabilities, capabilities, capabilities)
     _call("capset", header, data)
 

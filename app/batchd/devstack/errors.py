@@ -1,5 +1,5 @@
-"""What the dev stack tells people when it can't run."""
+"""The error of a dev stack that can't run."""
 
 
 class StackFailed(Exception):
-    """The stack can't start or can't go on; the message says why, for people."""
+    """The stack can't start or can't continue; the message is written for people."""

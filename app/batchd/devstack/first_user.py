@@ -1,4 +1,4 @@
-"""The first account and its admin user: made on the first start, remembered from then on."""
+"""The first account and its admin user: created on the first start and saved for later ones."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.private_files import write_private
-from batchd.devstack.processes import run_to_end
+from batchd.devstack.processes import run_command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,16 +19,16 @@ class FirstUser:
     secret: str = field(repr=False)
 
 
-async def first_user(memory: Path, env: Mapping[str, str]) -> FirstUser:
-    """Return the user remembered in this file, or make one. Raises StackFailed."""
-    if not memory.exists():
-        made = _parse(await _create(env), "batchd users create printed")
-        write_private(memory, json.dumps(asdict(made)))
-    return _parse(memory.read_text(), f"{memory} has")
+async def load_or_create_user(file: Path, env: Mapping[str, str]) -> FirstUser:
+    """Return the user saved in this file, or create and save one. Raises StackFailed."""
+    if not file.exists():
+        user = _parse(await _create(env), "the output of batchd users create")
+        write_private(file, json.dumps(asdict(user)))
+    return _parse(file.read_text(), str(file))
 
 
 async def _create(env: Mapping[str, str]) -> str:
-    return await run_to_end(
+    return await run_command(
         "batchd users create",
         [
             *(sys.executable, "-P", "-m", "batchd.cli"),
@@ -44,4 +44,6 @@ def _parse(text: str, source: str) -> FirstUser:
         names = ("account", "user", "role", "secret")
         return FirstUser(**{name: str(values[name]) for name in names})
     except (ValueError, KeyError, TypeError) as error:
-        raise StackFailed(f"{source} no account, user, role and secret as JSON.") from error
+        raise StackFailed(
+            f"{source} is not a JSON object with account, user, role and secret."
+        ) from error

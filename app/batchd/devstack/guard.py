@@ -1,4 +1,4 @@
-"""The one reason to stop: a signal or a dead child, whichever comes first, at any moment."""
+"""The shutdown of the stack: triggered once, by a signal or by a child process that has ended."""
 
 import asyncio
 import signal
@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from batchd.devstack.errors import StackFailed
-from batchd.devstack.processes import exit_words, log_words
+from batchd.devstack.processes import describe_exit, describe_log
 
 
-class Guard:
-    """Cancels the task that made it, once: what follows is the clean-up, which nothing disturbs."""
+class ShutdownGuard:
+    """Cancels the task that created it, once: nothing interrupts the cleanup that follows."""
 
     def __init__(self) -> None:
         self._task = asyncio.current_task()
@@ -29,36 +29,37 @@ class Guard:
             if self._task is not None:
                 self._task.cancel()
 
-    async def forever(self) -> None:
-        """Wait for the reason to stop."""
+    async def wait(self) -> None:
+        """Wait until the shutdown begins."""
         await self._stopping.wait()
 
     @contextmanager
-    def signals(self) -> Iterator[None]:
-        """Take the signals that ask a program to stop, and ignore them after that: we end."""
+    def handle_signals(self) -> Iterator[None]:
+        """Stop on the termination signals, and ignore them on leaving, as the process then ends."""
         loop = asyncio.get_running_loop()
-        taken = [signal.SIGINT, signal.SIGTERM]
-        # nohup's choice stays.
+        signals = [signal.SIGINT, signal.SIGTERM]
+        # nohup ignores SIGHUP: that is kept.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            taken.append(signal.SIGHUP)
-        for number in taken:
+            signals.append(signal.SIGHUP)
+        for number in signals:
             loop.add_signal_handler(number, self.stop)
         try:
             yield
         finally:
-            for number in taken:
+            for number in signals:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
     @asynccontextmanager
-    async def watching(
+    async def watch_process(
         self, name: str, wait: Callable[[], Awaitable[int]], log: Path
     ) -> AsyncIterator[None]:
-        """Stop everything if this process ends while the block runs."""
+        """Stop everything if the process ends while the block runs."""
 
         async def watch() -> None:
             code = await wait()
-            self.stop(StackFailed(f"{name} ended by itself ({exit_words(code)}); {log_words(log)}"))
+            failure = f"{name} ended unexpectedly ({describe_exit(code)}); {describe_log(log)}"
+            self.stop(StackFailed(failure))
 
         task = asyncio.create_task(watch())
         try:

@@ -1,4 +1,4 @@
-"""Waits until a child serves: it answers 200 on the path that says so."""
+"""Polls a child process over HTTP until it is ready."""
 
 import asyncio
 
@@ -6,25 +6,25 @@ import aiohttp
 
 from batchd.devstack.errors import StackFailed
 
-POLL_S = 0.05
+POLL_INTERVAL_S = 0.05
 
 
-async def until_ready(name: str, url: str, path: str, *, within_s: float) -> None:
-    """Raise StackFailed, with the last answer, if `name` does not serve in time.
+async def wait_until_ready(name: str, url: str, path: str, *, timeout_s: float) -> None:
+    """Return once the path responds with 200. Raises StackFailed, with the last response.
 
-    That it has died is not seen here: whoever watches it cancels us.
+    The death of the process is not detected here: the shutdown guard cancels the waiting task.
     """
-    answer = "no answer"
+    last_response = "no response"
     try:
-        async with asyncio.timeout(within_s), aiohttp.ClientSession(url) as session:
+        async with asyncio.timeout(timeout_s), aiohttp.ClientSession(url) as session:
             while True:
                 try:
                     async with session.get(path) as response:
                         if response.status == 200:
                             return
-                        answer = f"{response.status}: {await response.text()}"
+                        last_response = f"{response.status}: {await response.text()}"
                 except aiohttp.ClientError as error:
-                    answer = str(error)
-                await asyncio.sleep(POLL_S)
+                    last_response = str(error)
+                await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
-        raise StackFailed(f"{name} is not ready after {within_s:g} s ({answer}).") from None
+        raise StackFailed(f"{name} is not ready after {timeout_s:g} s ({last_response}).") from None

@@ -1,4 +1,4 @@
-"""The ready file: tells other programs that the stack is up, and how to join it."""
+"""The ready file: exists while the stack is ready, and describes how other programs connect."""
 
 import json
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from batchd.devstack.stack import Stack
 
 @contextmanager
 def ready_file(path: Path | None, stack: Stack) -> Iterator[None]:
-    """Have the file there while the block runs."""
+    """Write the file, and delete it on leaving."""
     if path is None:
         yield
         return
-    write_private(path, json.dumps(_facts(stack), indent=2) + "\n")
+    write_private(path, json.dumps(_description(stack), indent=2) + "\n")
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
 
 
-def _facts(stack: Stack) -> dict[str, object]:
+def _description(stack: Stack) -> dict[str, object]:
     return {
         "api_url": stack.api_url,
         "account": stack.user.account,
