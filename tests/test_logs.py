@@ -1,4 +1,4 @@
-"""The log: what stands in a line, and which lines there are."""
+"""The log: the fields of a record, and which records are written."""
 
 import json
 import subprocess
@@ -8,17 +8,17 @@ _SCRIPT = """
 import logging, uuid
 from batchd.observability import logs
 logs.configure("ERROR")
-logging.getLogger("batchd.anything").warning("left out")
+logging.getLogger("batchd.module").warning("below the level")
 logging.getLogger(logs.AUDIT).info("deny %s", "get_batch", extra={"user": uuid.UUID(int=1)})
 """
 
 
 def test_audit_records_are_written_whatever_the_level() -> None:
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True
     )
 
-    (line,) = ended.stderr.splitlines()
+    (line,) = process.stderr.splitlines()
     entry = json.loads(line)
     assert (entry["logger"], entry["message"]) == ("batchd.audit", "deny get_batch")
     assert entry["user"] == "00000000-0000-0000-0000-000000000001"

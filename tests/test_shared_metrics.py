@@ -1,4 +1,4 @@
-"""Metrics of several processes in one folder: each answers for all that live, and for no others."""
+"""Metrics of several processes in one folder: each exposes those of all live processes."""
 
 import os
 import re
@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.command import batchd
 
-SAYS = (
+SET_METRICS = (
     "from batchd.observability import metrics; "
     "metrics.POLICY_IN_FORCE.set({}); metrics.LINES.labels('x').inc()"
 )
-SHOWS = "; print(metrics.exposition().decode())"
+PRINT_METRICS = "; print(metrics.exposition().decode())"
 
 
 @pytest.fixture
@@ -28,30 +28,30 @@ def run(program: str, env: Mapping[str, str]) -> str:
     return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
 
 
-def test_the_dead_say_nothing_of_the_policy_in_force(env: Mapping[str, str]) -> None:
-    run(SAYS.format(0), env)
-    shown = run(SAYS.format(1) + SHOWS, env)
+def test_gauges_of_dead_processes_are_ignored(env: Mapping[str, str]) -> None:
+    run(SET_METRICS.format(0), env)
+    printed = run(SET_METRICS.format(1) + PRINT_METRICS, env)
 
-    assert re.search(r"^batchd_policy_in_force 1\.0$", shown, re.MULTILINE), shown
-    # What they did has been done all the same.
-    assert re.search(r'^batchd_lines_total{outcome="x"} 2\.0$', shown, re.MULTILINE), shown
+    assert re.search(r"^batchd_policy_in_force 1\.0$", printed, re.MULTILINE), printed
+    # Their counters are kept.
+    assert re.search(r'^batchd_lines_total{outcome="x"} 2\.0$', printed, re.MULTILINE), printed
 
 
-def test_one_policy_that_is_not_in_force_is_told_by_all(env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-P", "-c", SAYS.format(0) + "; print(flush=True); input()"]
+def test_an_invalid_policy_in_one_process_is_reported_by_all(env: Mapping[str, str]) -> None:
+    command = [sys.executable, "-P", "-c", SET_METRICS.format(0) + "; print(flush=True); input()"]
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        shown = run(SAYS.format(1) + SHOWS, env)
+        printed = run(SET_METRICS.format(1) + PRINT_METRICS, env)
         other.communicate(b"\n")
 
-    assert re.search(r"^batchd_policy_in_force 0\.0$", shown, re.MULTILINE), shown
+    assert re.search(r"^batchd_policy_in_force 0\.0$", printed, re.MULTILINE), printed
 
 
-async def test_a_command_that_comes_and_goes_measures_nothing(
+async def test_a_short_lived_command_writes_no_metrics(
     env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    ended = await batchd("users", "--help", env=env)
+    result = await batchd("users", "--help", env=env)
 
-    assert ended.code == 0
+    assert result.code == 0
     assert list(tmp_path.iterdir()) == []

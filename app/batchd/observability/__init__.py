@@ -1,1 +1,1 @@
-"""What a running process tells: its log and its metrics."""
+"""What a running process reports: its log and its metrics."""

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line on standard error, and the trace of what is being done."""
+"""The log: one JSON object per line on standard error, and the trace of the current task."""
 
 import json
 import logging
@@ -8,33 +8,33 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 AUDIT = "batchd.audit"
-"""The logger of who was let do what, and who was not."""
+"""The logger of the audit records."""
 
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
-"""Names the request, or the line of a batch, that this task is at."""
+"""Identifies the request, or the line of a batch, that this task is processing."""
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
 def new_trace() -> str:
-    """Begin something that has a trace of its own."""
-    made = f"{random.getrandbits(128):032x}"  # it names, and opens nothing
-    trace.set(made)
-    return made
+    """Set a new trace for the current task."""
+    new = f"{random.getrandbits(128):032x}"  # an identifier, not a secret
+    trace.set(new)
+    return new
 
 
-def no_trace() -> None:
-    """Begin something that gets a trace once it has something to tell: most lines never have."""
+def clear_trace() -> None:
+    """Clear the trace; a new one is created on demand, which most lines never need."""
     trace.set(None)
 
 
 def current_trace() -> str:
-    """Return the trace of what is being done, and give it one if it has none yet."""
+    """Return the trace of the current task, creating one if it has none."""
     return trace.get() or new_trace()
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, then whatever `extra` named."""
+    """Writes time, level, logger and message, then the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -43,17 +43,19 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        entry |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        entry |= {
+            name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS
+        }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
 def configure(level: str) -> None:
-    """Log to standard error; the libraries speak only when something is wrong."""
+    """Log to standard error; libraries log warnings and errors only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("batchd").setLevel(level)
-    # Written whatever the level: it is no news of the program's, but a record.
+    # Audit records are written whatever the level.
     logging.getLogger(AUDIT).setLevel(logging.INFO)

@@ -113,7 +113,7 @@ class _ResultsFile:
 
     async def _add_lost(self, chunk: Chunk) -> None:
         """Write the lines as failed: better than a batch that never ends."""
-        logs.no_trace()
+        logs.clear_trace()
         error = General("The line was run, but its result was lost in the storage.")
         answer = result_lines.failure(error, line=f"{self._batch.batch}:{chunk.first_line}")
         numbers: list[int] = []

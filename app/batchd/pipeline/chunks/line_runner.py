@@ -53,7 +53,7 @@ class LineRunner:
     def give_up(self, error: BatchdError) -> None:
         """Let every line fail."""
         for place, line in enumerate(self._lines):
-            logs.no_trace()
+            logs.clear_trace()
             self._record(
                 place, parse_valid(line), result_lines.failure(error, line=self._key(line))
             )
@@ -120,7 +120,7 @@ class LineRunner:
 
     async def _run_line(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
         """Run it as its creator, again if batchd itself was not able to."""
-        logs.no_trace()
+        logs.clear_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._call(line, parsed)
