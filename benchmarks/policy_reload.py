@@ -194,7 +194,7 @@ def taken(logs: Path, since: float) -> Mapping[str, list[float]]:
         found[log.stem] = []
         for line in log.read_text(encoding="utf-8").splitlines():
             if line.startswith("{") and re.match(
-                r"policy \w+ in force", json.loads(line)["message"]
+                r"policy \w+ in effect", json.loads(line)["message"]
             ):
                 after = datetime.fromisoformat(json.loads(line)["ts"]).timestamp() - since
                 if after >= 0:

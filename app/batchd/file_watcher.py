@@ -1,8 +1,8 @@
-"""Follows files from a thread of its own, and reads each state in which they rest.
+"""Watches files from a thread of its own and reads each state in which they have settled.
 
-A thread, because nothing of it may hold up an event loop: not a file system that hangs, and not the
-work on what was read. Pure Python keeps the interpreter for 5 ms at a time, so that work takes a
-`CooperativeYield` now and then.
+A thread, because an event loop must wait neither for a file system that hangs nor for the
+processing of what was read. Pure Python holds the interpreter lock for 5 ms at a time, so such
+processing calls a `CooperativeYield` regularly.
 """
 
 import asyncio
@@ -21,77 +21,78 @@ from watchfiles import watch
 logger = logging.getLogger(__name__)
 
 Contents: TypeAlias = Mapping[Path, bytes | str]
-"""What the files hold; a text says why one can't be read."""
-Wanted: TypeAlias = Callable[[str], bool]
-"""Whether a file of this name is one of them."""
-_Look: TypeAlias = Mapping[Path, tuple[int, ...]]
+"""The content of each file; a string is the reason why a file can't be read."""
+FileFilter: TypeAlias = Callable[[str], bool]
+"""Whether a file of this name is watched."""
+_Snapshot: TypeAlias = Mapping[Path, tuple[int, ...]]
+"""The fingerprint of each file or folder."""
 
-LOOK_EVERY_S = 0.25
-"""Where the file system tells of no changes: on a network, through a link to somewhere else."""
+POLL_INTERVAL_S = 0.25
+"""For file systems that report no changes: network mounts, links to other folders."""
 SETTLE_S = 0.2
-"""Nothing must have changed for so long: files are copied one after the other, and in pieces."""
-_READ_TIMES = 20
+"""Files must stay unchanged for this long: they are copied one by one, and in pieces."""
+_MAX_READ_ATTEMPTS = 20
 
 
 class CooperativeYield:
-    """Called after each little piece of work: every half millisecond, others get their turn."""
+    """Lets other threads run; called after each small piece of work, pauses every 0.5 ms."""
 
-    _WORK_S, _REST_S = 0.0005, 0.0001
+    _WORK_S, _PAUSE_S = 0.0005, 0.0001
 
     def __init__(self) -> None:
-        self._until = time.perf_counter() + self._WORK_S
+        self._next_pause = time.perf_counter() + self._WORK_S
 
     def __call__(self) -> None:
-        if time.perf_counter() >= self._until:
-            time.sleep(self._REST_S)
-            self._until = time.perf_counter() + self._WORK_S
+        if time.perf_counter() >= self._next_pause:
+            time.sleep(self._PAUSE_S)
+            self._next_pause = time.perf_counter() + self._WORK_S
 
 
-class Followed(Protocol):
-    """Which files they are; it may change from one look to the next. Its text names them."""
+class WatchedFiles(Protocol):
+    """A set of files that may change between snapshots; `str()` describes it in logs."""
 
     def files(self) -> Iterable[Path]: ...
 
     def folders(self) -> Iterable[Path]:
-        """Return where something happens when one of the files changes, comes or goes."""
+        """Return the folders that report when one of the files changes, appears or disappears."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """The files of a folder that have a wanted name, in the order of their names."""
+class WatchedFolder:
+    """The files of a folder whose names pass the filter, sorted by name."""
 
     path: Path
-    wanted: Wanted
+    is_included: FileFilter
 
     def __str__(self) -> str:
         return str(self.path)
 
     def files(self) -> Iterable[Path]:
-        """Return them, or the folder itself if it is none: to read it tells why."""
+        """Return the files; the path itself if it is no folder, as reading it gives the reason."""
         try:
             names = os.listdir(self.path)  # noqa: PTH208  # names
         except OSError:
             return (self.path,)
-        return sorted(self.path / name for name in names if self.wanted(name))
+        return sorted(self.path / name for name in names if self.is_included(name))
 
     def folders(self) -> Iterable[Path]:
         return (self.path,)
 
 
-def read(followed: Followed) -> Contents:
-    """Read all files in one state; if they never rest, they are read as they come."""
-    for _ in range(_READ_TIMES):
-        before = _look(followed)
+def read_files(watched: WatchedFiles) -> Contents:
+    """Read all files in one state; files that never settle are read as they are."""
+    for _ in range(_MAX_READ_ATTEMPTS):
+        before = _snapshot(watched)
         contents = {path: read_file(path) for path in before}
-        if before == _look(followed):
+        if before == _snapshot(watched):
             return contents
-        time.sleep(SETTLE_S / _READ_TIMES)
-    return {path: read_file(path) for path in _look(followed)}
+        time.sleep(SETTLE_S / _MAX_READ_ATTEMPTS)
+    return {path: read_file(path) for path in _snapshot(watched)}
 
 
 def read_file(path: Path) -> bytes | str:
-    """Return what `Contents` holds of a file."""
+    """Return a file's content, or the reason why it can't be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -99,103 +100,103 @@ def read_file(path: Path) -> bytes | str:
 
 
 @asynccontextmanager
-async def following(
-    followed: Followed, changed: Callable[[Contents], None], *, seen: Contents
+async def watch_files(
+    watched: WatchedFiles, on_change: Callable[[Contents], None], *, initial: Contents
 ) -> AsyncIterator[None]:
-    """Have `changed` called, in a thread, with every state after `seen` in which the files rest."""
-    follower = _Follower(followed, changed, seen)
-    follower.start()
+    """Call `on_change`, in a thread, with each settled state of the files after `initial`."""
+    watcher = _Watcher(watched, on_change, initial)
+    watcher.start()
     try:
         yield
     finally:
-        await asyncio.to_thread(follower.stop)
+        await asyncio.to_thread(watcher.stop)
 
 
-class _Follower:
+class _Watcher:
     def __init__(
-        self, followed: Followed, changed: Callable[[Contents], None], seen: Contents
+        self, watched: WatchedFiles, on_change: Callable[[Contents], None], initial: Contents
     ) -> None:
-        self._followed = followed
-        self._changed = changed
-        self._contents = seen
-        # Not how they look now: what was read may be older.
-        self._seen: _Look | None = None
+        self._watched = watched
+        self._on_change = on_change
+        self._contents = initial
+        # Not the present snapshot: the initial contents may be older.
+        self._last_snapshot: _Snapshot | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"following {followed}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch {watched}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait for that."""
+        """Stop the thread and wait until it has ended."""
         self._stop.set()
         self._thread.join()
 
     def _run(self) -> None:
-        for _ in self._turns():
-            if _look(self._followed) == self._seen:
+        for _ in self._wakeups():
+            if _snapshot(self._watched) == self._last_snapshot:
                 continue
-            contents = self._settled()
+            contents = self._read_settled()
             if contents is None or contents == self._contents:
                 continue
             self._contents = contents
             try:
-                self._changed(contents)
+                self._on_change(contents)
             except Exception:
-                logger.exception("a change of %s was not dealt with", self._followed)
+                logger.exception("failed to apply a change of %s", self._watched)
 
-    def _settled(self) -> Contents | None:
-        """Read the files once they rest; None if we are stopped before."""
+    def _read_settled(self) -> Contents | None:
+        """Read the files once they have settled; None if the watcher is stopped before."""
         while True:
-            look = _look(self._followed)
+            before = _snapshot(self._watched)
             if self._stop.wait(SETTLE_S):
                 return None
-            if look != _look(self._followed):
+            if before != _snapshot(self._watched):
                 continue
-            contents = {path: read_file(path) for path in look}
-            if look == _look(self._followed):
-                self._seen = look
+            contents = {path: read_file(path) for path in before}
+            if before == _snapshot(self._watched):
+                self._last_snapshot = before
                 return contents
 
-    def _turns(self) -> Iterator[None]:
-        """Give a turn after each change that we are told of, and some time after the last turn."""
+    def _wakeups(self) -> Iterator[None]:
+        """Yield after each change that is reported, and at least once in a poll interval."""
         while not self._stop.is_set():
             try:
-                watched = self._folders()
+                folders = self._folder_identities()
                 for _ in watch(
-                    *watched,
+                    *folders,
                     watch_filter=None,
-                    debounce=round(LOOK_EVERY_S * 1000),
+                    debounce=round(POLL_INTERVAL_S * 1000),
                     step=50,
-                    rust_timeout=round(LOOK_EVERY_S * 1000),
+                    rust_timeout=round(POLL_INTERVAL_S * 1000),
                     yield_on_timeout=True,
                     stop_event=self._stop,
                     recursive=False,
                     raise_interrupt=False,
                 ):
                     yield
-                    if self._folders() != watched:
-                        break  # another folder stands in the place of one: we watch what is gone
+                    if self._folder_identities() != folders:
+                        break  # a folder was replaced: the watch is on the one that is gone
             except (OSError, RuntimeError) as error:
-                # There is no folder, or the system has no more watches to give away; what else may
-                # be wrong with them, watchfiles tells as a RuntimeError.
-                logger.debug("can't watch %s: %s", self._followed, error)
+                # The folder is missing, or the system has no watches left; watchfiles reports all
+                # other failures to watch as RuntimeError.
+                logger.debug("can't watch %s: %s", self._watched, error)
                 yield
-                self._stop.wait(LOOK_EVERY_S)
+                self._stop.wait(POLL_INTERVAL_S)
 
-    def _folders(self) -> _Look:
-        return {folder: _stamp(folder)[:2] for folder in self._followed.folders()}
+    def _folder_identities(self) -> _Snapshot:
+        return {folder: _fingerprint(folder)[:2] for folder in self._watched.folders()}
 
 
-def _look(followed: Followed) -> _Look:
+def _snapshot(watched: WatchedFiles) -> _Snapshot:
     """Return what changes with every change of the files, without reading them."""
-    return {path: _stamp(path) for path in followed.files()}
+    return {path: _fingerprint(path) for path in watched.files()}
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Tell one state of a file from another; a link is what it leads to."""
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Identify one state of a file; links are followed."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         return (error.errno or 0,)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -123,7 +123,7 @@ async def test_a_user_is_made_also_where_the_policies_are_not(
     assert made.errors.startswith(
         "batchd: whether there is a role 'clerk' could not be looked up: "
     )
-    assert "no policy folder" in made.errors
+    assert "can't read the policy folder" in made.errors
 
 
 async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> None:

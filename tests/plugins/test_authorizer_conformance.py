@@ -1,4 +1,4 @@
-"""What every authorizer has to hold to, asked through the entry points by which they are found."""
+"""What every authorizer must comply with, tested through the entry points of all of them."""
 
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -18,12 +18,12 @@ from tests.support.polling import eventually
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """An authorizer, the same policy in its language, and a change of that: boss may no more."""
+    """An authorizer, and how to write, change and corrupt the same policy in its language."""
 
     name: str
     write: Callable[[Path], object]
-    change: Callable[[Path], object]
-    spoil: tuple[Callable[[Path], object], ...]
+    deny_boss: Callable[[Path], object]
+    corruptions: tuple[Callable[[Path], object], ...]
 
 
 def write_casbin(folder: Path) -> None:
@@ -43,12 +43,12 @@ def write_casbin(folder: Path) -> None:
 
 
 CEDAR = """
-@id("boss may everything")
+@id("boss may do everything")
 permit(principal in Role::"boss", action, resource);
 permit(principal in Role::"reader", action == Action::"get_batch", resource);
 permit(principal in Role::"reader", action == Action::"get_batches", resource);
 permit(principal in Role::"clerk", action == Action::"create_upload_url", resource);
-// What it made itself.
+// Its own batches only.
 permit(principal in Role::"clerk", action == Action::"delete_batch", resource)
     when { resource.owner == principal };
 forbid(principal in Role::"clerk", action == Action::"get_batches", resource)
@@ -69,8 +69,8 @@ KINDS = {
     "casbin": Kind(
         name="casbin",
         write=write_casbin,
-        change=lambda folder: (folder / "no_boss.csv").write_text("p, boss, *, *, deny\n"),
-        spoil=(
+        deny_boss=lambda folder: (folder / "no_boss.csv").write_text("p, boss, *, *, deny\n"),
+        corruptions=(
             lambda folder: (folder / "roles.csv").write_text("p, boss, *, *, permit\n"),
             lambda folder: (folder / "roles.csv").write_text("p, boss, *, get_bach, allow\n"),
             lambda folder: (folder / "roles.csv").write_text(""),
@@ -81,10 +81,10 @@ KINDS = {
     "cedar": Kind(
         name="cedar",
         write=write_cedar,
-        change=lambda folder: (folder / "no_boss.cedar").write_text(
+        deny_boss=lambda folder: (folder / "no_boss.cedar").write_text(
             'forbid(principal in Role::"boss", action, resource);'
         ),
-        spoil=(
+        corruptions=(
             lambda folder: (folder / "roles.cedar").write_text("permit(principal;"),
             lambda folder: (folder / "roles.cedar").write_text(
                 'permit(principal, action == Action::"get_bach", resource);'
@@ -117,7 +117,7 @@ def folder(kind: Kind, tmp_path: Path) -> Path:
     return folder
 
 
-def opening(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Authorizer]:
+def open_authorizer(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Authorizer]:
     (entry_point,) = entry_points(group="batchd.authorizers", name=kind.name)
     factory: AuthorizerFactory = entry_point.load()
     return factory(context_of(folder, "create_upload_url", "create_batch"))
@@ -125,11 +125,11 @@ def opening(kind: Kind, folder: Path) -> AbstractAsyncContextManager[Authorizer]
 
 @pytest.fixture
 async def authorizer(kind: Kind, folder: Path) -> AsyncIterator[Authorizer]:
-    async with opening(kind, folder) as opened:
-        yield opened
+    async with open_authorizer(kind, folder) as authorizer:
+        yield authorizer
 
 
-def test_every_authorizer_is_held_to_this() -> None:
+def test_every_authorizer_is_tested() -> None:
     assert {point.name for point in entry_points(group="batchd.authorizers")} == set(KINDS)
 
 
@@ -160,9 +160,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "allowed"), CASES)
-async def test_case_is_decided(authorizer: Authorizer, asked: Access, allowed: bool) -> None:
-    decision = await authorizer.decide(asked)
+@pytest.mark.parametrize(("requested", "allowed"), CASES)
+async def test_decision(authorizer: Authorizer, requested: Access, allowed: bool) -> None:
+    decision = await authorizer.decide(requested)
 
     assert type(decision) is Decision
     assert decision.allowed is allowed
@@ -170,7 +170,7 @@ async def test_case_is_decided(authorizer: Authorizer, asked: Access, allowed: b
     assert decision.rule or not allowed
 
 
-async def test_it_names_the_rule_that_decided(authorizer: Authorizer) -> None:
+async def test_decision_names_the_rule(authorizer: Authorizer) -> None:
     allowed = await authorizer.decide(access("boss", "get_batch"))
     denied = await authorizer.decide(access("clerk", "get_batches", THEIRS, USER))
 
@@ -180,13 +180,13 @@ async def test_it_names_the_rule_that_decided(authorizer: Authorizer) -> None:
     assert denied.rule != allowed.rule
 
 
-async def test_it_follows_its_files_and_says_so(
+async def test_change_of_the_files_changes_the_revision(
     kind: Kind, authorizer: Authorizer, folder: Path
 ) -> None:
     before = authorizer.revision
     assert (await authorizer.decide(access("boss", "get_batch"))).allowed
 
-    kind.change(folder)
+    kind.deny_boss(folder)
 
     async def revision() -> str | None:
         return authorizer.revision
@@ -198,27 +198,30 @@ async def test_it_follows_its_files_and_says_so(
     assert authorizer.current
 
 
-@pytest.mark.parametrize("number", range(8))
-async def test_a_bad_policy_takes_no_force_and_lets_nothing_start(
-    kind: Kind, folder: Path, number: int
+INVALID = [(name, index) for name, kind in KINDS.items() for index in range(len(kind.corruptions))]
+
+
+@pytest.mark.parametrize(("kind", "index"), INVALID, indirect=["kind"])
+async def test_invalid_policy_takes_no_effect_and_prevents_a_start(
+    kind: Kind, folder: Path, index: int
 ) -> None:
-    spoil = kind.spoil[number % len(kind.spoil)]
-    async with opening(kind, folder) as authorizer:
+    corrupt = kind.corruptions[index]
+    async with open_authorizer(kind, folder) as authorizer:
         before = authorizer.revision
-        spoil(folder)
+        corrupt(folder)
 
         async def current() -> bool:
             return authorizer.current
 
-        await eventually(current, lambda seen: not seen)
+        await eventually(current, lambda value: not value)
         assert authorizer.revision == before
         assert (await authorizer.decide(access("boss", "get_batch"))).allowed
     with pytest.raises(StartupError, match=str(folder)):
-        async with opening(kind, folder):
+        async with open_authorizer(kind, folder):
             pytest.fail("it started")
 
 
-async def test_it_tells_the_roles_that_mean_something_in_the_account(
+async def test_roles_are_those_with_rules_for_the_account(
     authorizer: Authorizer,
 ) -> None:
     ours = {role.role: role for role in await authorizer.find_roles(OURS)}
@@ -229,7 +232,13 @@ async def test_it_tells_the_roles_that_mean_something_in_the_account(
     assert ours["clerk"].inherits == ("reader",)
     assert await authorizer.find_roles(OURS, "partner") == []
     assert [role.role for role in await authorizer.find_roles(OURS, "clerk")] == ["clerk"]
-    own = [one for one in ours["clerk"].statements if one.scope == "own"]
-    assert [(one.effect, one.actions) for one in own] == [("allow", ("delete_batch",))]
-    assert any(one.effect == "deny" and one.scope == "own" for one in ours["auditor"].statements)
-    assert not any(str(THEIRS) == one.account for role in ours.values() for one in role.statements)
+    clerk_own = [
+        (statement.effect, statement.actions)
+        for statement in ours["clerk"].statements
+        if statement.scope == "own"
+    ]
+    assert clerk_own == [("allow", ("delete_batch",))]
+    auditor = {(statement.effect, statement.scope) for statement in ours["auditor"].statements}
+    assert ("deny", "own") in auditor
+    accounts = {statement.account for role in ours.values() for statement in role.statements}
+    assert str(THEIRS) not in accounts

@@ -1,4 +1,4 @@
-"""The Casbin authorizer: that Casbin is who decides, and how it starts."""
+"""The Casbin authorizer: it decides as Casbin does, and fails to start without a policy."""
 
 import asyncio
 import logging
@@ -35,50 +35,53 @@ rules = st.tuples(
     st.sampled_from(["allow", "deny"]),
     st.sampled_from(["any", "own"]),
 )
-links = (  # a role inherits from later ones only: never from itself
+links = (  # a role inherits from later ones only, so there are no cycles
     st.tuples(st.integers(0, 3), st.integers(0, 3))
     .filter(lambda pair: pair[0] < pair[1])
     .map(lambda pair: ("g", ROLES[pair[0]], ROLES[pair[1]]))
 )
 statements = st.tuples(
     st.lists(rules, min_size=1, max_size=12, unique=True), st.lists(links, max_size=5)
-).flatmap(lambda both: st.permutations([*both[0], *both[1]]))
+).flatmap(lambda parts: st.permutations([*parts[0], *parts[1]]))
 
 
 @given(statements)
 @settings(deadline=None)
-def test_decides_as_a_plain_enforcer_does(lines: list[tuple[str, ...]]) -> None:
+def test_decisions_equal_those_of_a_plain_enforcer(lines: list[tuple[str, ...]]) -> None:
     with TemporaryDirectory() as name:
         folder = write_policy(Path(name), *(", ".join(line) for line in lines))
         plain = casbin.Enforcer(str(folder / "model.conf"), str(folder / "roles.csv"))
-        # To a plain enforcer a rule has all its columns; here the last may be left out.
+        # A plain enforcer requires all columns of a rule; here the last may be omitted.
         policy = load(
             write_policy(folder, *(", ".join(line).removesuffix(", any") for line in lines))
         )
 
+    expected, actual = {}, {}
     for role, account, operation, own in product(
         (*ROLES, "stranger"),
         (OURS, THEIRS, AccountId(USER)),
         ("get_batch", "delete_batch", "get_batches"),
         (True, False),
     ):
-        allowed, explained = plain.enforce_ex(
+        case = (role, account, operation, own)
+        allowed, explanation = plain.enforce_ex(
             role, str(account), operation, "own" if own else "other"
         )
-        rule = tuple(explained) if explained else None
-        assert policy.enforce(role, account, operation, own=own) == (allowed, rule)
+        expected[case] = (allowed, tuple(explanation) if explanation else None)
+        actual[case] = policy.enforce(role, account, operation, own=own)
+    assert actual == expected
 
 
 @pytest.fixture
-def threads_change_often() -> Iterator[None]:
+def frequent_thread_switches() -> Iterator[None]:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-@pytest.mark.usefixtures("threads_change_often")
-async def test_threads_that_ask_at_once_each_get_their_own_answer(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("frequent_thread_switches")
+async def test_concurrent_threads_get_their_own_decisions(tmp_path: Path) -> None:
     roles = [f"role_{n}" for n in range(200)]
     policy = load(
         write_policy(tmp_path, *(f"p, {role}, *, get_batch, allow" for role in roles[::2]))
@@ -91,7 +94,7 @@ async def test_threads_that_ask_at_once_each_get_their_own_answer(tmp_path: Path
     assert [decision.allowed for decision in decisions] == [True, False] * 100
 
 
-def test_revision_is_the_content_of_the_files(tmp_path: Path) -> None:
+def test_revision_identifies_names_and_contents_of_the_files(tmp_path: Path) -> None:
     def revision(folder: str, line: str, file: str = "roles.csv") -> str:
         path = tmp_path / folder
         path.mkdir()
@@ -107,8 +110,8 @@ def test_revision_is_the_content_of_the_files(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def casbin_loggers_as_new() -> Iterator[None]:
-    """Undo what earlier enforcers did to Casbin's loggers."""
+def fresh_casbin_loggers() -> Iterator[None]:
+    """Reset Casbin's loggers, which earlier enforcers have changed."""
     loggers = [logging.getLogger(f"casbin{name}") for name in ("", ".policy", ".enforcer", ".role")]
     before = [(logger, logger.disabled, logger.level) for logger in loggers]
     for logger in loggers:
@@ -120,8 +123,8 @@ def casbin_loggers_as_new() -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.mark.usefixtures("casbin_loggers_as_new")
-def test_casbin_itself_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("fresh_casbin_loggers")
+def test_casbin_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     policy = load(write_policy(tmp_path, "g, boss, clerk", "p, clerk, *, get_batch, allow"))
@@ -130,10 +133,12 @@ def test_casbin_itself_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert not [record for record in caplog.records if record.name.startswith("casbin")]
 
 
-# How it starts
+# Start
 
 
-async def test_settings_name_the_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_folder_comes_from_the_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     write_policy(tmp_path, "p, clerk, *, get_batch, allow")
 
@@ -141,18 +146,18 @@ async def test_settings_name_the_folder(tmp_path: Path, caplog: pytest.LogCaptur
         decision = await authorizer.decide(access("clerk", "get_batch"))
 
     assert decision.allowed
-    assert f"policy {decision.revision} in force: 1 rules, from {tmp_path}" in caplog.messages
+    assert f"policy {decision.revision} in effect: 1 rules, from {tmp_path}" in caplog.messages
 
 
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("policies", r"policies: no policy folder: No such file"),
+        ("policies", r"policies: can't read the policy folder: No such file"),
         ("policies/model.conf", r"model\.conf: No such file"),
-        ("policies/roles.csv", r"policies: there is no \.csv file"),
+        ("policies/roles.csv", r"policies: the policy folder contains no \.csv file"),
     ],
 )
-async def test_nothing_starts_without_a_policy(tmp_path: Path, missing: str, message: str) -> None:
+async def test_start_fails_without_a_policy(tmp_path: Path, missing: str, message: str) -> None:
     folder = tmp_path / "policies"
     folder.mkdir()
     write_policy(folder, "p, clerk, *, get_batch, allow")

@@ -1,4 +1,4 @@
-"""Which policies the Casbin authorizer refuses, and what it says."""
+"""Invalid Casbin policies, and the errors that report them."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.support.policies import MODEL, OURS, load, write_policy
         ("p, clerk, *, get_batch, permit", "unknown effect 'permit'"),
         ("p, clerk, *, get_batch, al", "unknown effect 'al'"),
         ("p, clerk, *, get_batch, Allow", "unknown effect 'Allow'"),
-        ("p, clerk, *, get_batch, allow # why not", "unknown effect 'allow # why not'"),
+        ("p, clerk, *, get_batch, allow # comment", "unknown effect 'allow # comment'"),
         ("p, clerk, *, get_batch", "4 columns"),
         ("p, clerk, *, get_batch, allow, deny", "unknown scope 'deny'"),
         ("p, clerk, *, get_batch, allow, own, own", "7 columns"),
@@ -24,62 +24,62 @@ from tests.support.policies import MODEL, OURS, load, write_policy
         ("clerk, *, get_batch, allow", "not 'clerk'"),
         ("p2, clerk, *, get_batch, allow", "not 'p2'"),
         ("p clerk * get_batch allow", "not 'p clerk * get_batch allow'"),
-        ("p, , *, get_batch, allow", "'' is not a role"),
-        ("p, *, *, get_batch, deny", "'*' is not a role"),
-        ("g, *, clerk", "'*' is not a role"),
-        ("g, clerk, the guest", "'the guest' is not a role"),
-        ("p, clerk, ours, get_batch, allow", "'ours' is not an account"),
-        (f"p, clerk, {str(OURS).upper()}, get_batch, allow", "is not an account"),
-        ("p, clerk, *, get_*, allow", "'get_*' is not an operation"),
-        ("p, clerk, *, GET_BATCH, allow", "'GET_BATCH' is not an operation"),
-        (f"p, clerk, *, {'x' * 65}, allow", "is not an operation"),
-        ('p, "clerk, *, get_batch, allow', "not a line of CSV"),
-        ('p, "clerk"s, *, get_batch, allow', "not a line of CSV"),
+        ("p, , *, get_batch, allow", "'' is not a valid role"),
+        ("p, *, *, get_batch, deny", "'*' is not a valid role"),
+        ("g, *, clerk", "'*' is not a valid role"),
+        ("g, clerk, the guest", "'the guest' is not a valid role"),
+        ("p, clerk, ours, get_batch, allow", "'ours' is not a valid account"),
+        (f"p, clerk, {str(OURS).upper()}, get_batch, allow", "is not a valid account"),
+        ("p, clerk, *, get_*, allow", "'get_*' is not a valid operation"),
+        ("p, clerk, *, GET_BATCH, allow", "'GET_BATCH' is not a valid operation"),
+        (f"p, clerk, *, {'x' * 65}, allow", "is not a valid operation"),
+        ('p, "clerk, *, get_batch, allow', "invalid CSV"),
+        ('p, "clerk"s, *, get_batch, allow', "invalid CSV"),
     ],
 )
-def test_bad_line_is_refused_with_file_line_and_reason(
+def test_invalid_line_is_reported_with_file_line_and_reason(
     tmp_path: Path, line: str, reason: str
 ) -> None:
     folder = write_policy(tmp_path, "# roles", "", "p, clerk, *, get_batch, allow", line)
 
-    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as refused:
+    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as raised:
         load(folder)
 
-    assert (refused.value.faults[0].file, refused.value.faults[0].line) == (folder / "roles.csv", 4)
-    assert str(refused.value).startswith(f"{folder / 'roles.csv'}:4: ")
+    assert (raised.value.faults[0].file, raised.value.faults[0].line) == (folder / "roles.csv", 4)
+    assert str(raised.value).startswith(f"{folder / 'roles.csv'}:4: ")
 
 
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (["g, clerk, clerk"], "role clerk inherits itself: clerk > clerk"),
-        (["g, boss, clerk", "g, clerk, boss"], "inherits itself"),
-        (["g, boss, clerk", "g, clerk, guest", "g, guest, boss"], "inherits itself"),
+        (["g, clerk, clerk"], "role clerk inherits from itself: clerk > clerk"),
+        (["g, boss, clerk", "g, clerk, boss"], "inherits from itself"),
+        (["g, boss, clerk", "g, clerk, guest", "g, guest, boss"], "inherits from itself"),
         (
             [f"g, role_{n}, role_{n + 1}" for n in range(9, -1, -1)],
-            "role_0 inherits over more than 9",
+            "role_0 inherits through more than 9",
         ),
     ],
 )
-def test_inheritance_in_a_circle_or_too_far_is_refused(
+def test_cyclic_or_too_deep_inheritance_is_refused(
     tmp_path: Path, lines: list[str], reason: str
 ) -> None:
     folder = write_policy(tmp_path, "p, clerk, *, get_batch, allow", *lines)
 
-    with pytest.raises(InvalidPolicy, match=reason) as refused:
+    with pytest.raises(InvalidPolicy, match=reason) as raised:
         load(folder)
 
-    assert (refused.value.faults[0].file, refused.value.faults[0].line) == (
+    assert (raised.value.faults[0].file, raised.value.faults[0].line) == (
         folder / "roles.csv",
         len(lines) + 1,
     )
 
 
-def test_circle_over_two_files_is_refused(tmp_path: Path) -> None:
+def test_cycle_across_two_files_is_refused(tmp_path: Path) -> None:
     write_policy(tmp_path, "p, clerk, *, get_batch, allow", "g, clerk, boss")
     (tmp_path / "bosses.csv").write_text("g, boss, clerk\n")
 
-    with pytest.raises(InvalidPolicy, match=r"roles\.csv:2: role \w+ inherits itself"):
+    with pytest.raises(InvalidPolicy, match=r"roles\.csv:2: role \w+ inherits from itself"):
         load(tmp_path)
 
 
@@ -95,30 +95,32 @@ def test_line_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     ("text", "line", "reason"),
     [
         ("", None, "must define r = role, account, operation, owner, and"),
-        ("not a model\n", 1, "not a Casbin model"),
+        ("not a model\n", 1, "invalid Casbin model"),
         (MODEL.replace("p = role, account, operation, eft", "p = role, operation, eft"), 11, "p ="),
         (MODEL.replace("g = _, _", "g = _, _, _"), 15, "g = _, _, and"),
         (MODEL.replace("[role_definition]\ng = _, _", ""), None, "g = _, _, and"),
-        (MODEL.replace("g = _, _", "g = _, _\ng2 = _, _"), 15, "g = _, _, and nothing beside it"),
+        (MODEL.replace("g = _, _", "g = _, _\ng2 = _, _"), 15, "g = _, _, and nothing else"),
         (MODEL.replace(" && !some(where (p.eft == deny))", ""), 19, "e = some(where (p.eft"),
         (MODEL.replace("g(r.role, p.role)", "true"), 22, "m = "),
         (MODEL.replace('"*"', '"* "'), 22, "m = "),
     ],
 )
-def test_another_model_is_refused(tmp_path: Path, text: str, line: int | None, reason: str) -> None:
+def test_different_model_is_refused(
+    tmp_path: Path, text: str, line: int | None, reason: str
+) -> None:
     write_policy(tmp_path, "p, clerk, *, get_batch, allow")
     (tmp_path / "model.conf").write_text(text)
 
-    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as refused:
+    with pytest.raises(InvalidPolicy, match=re.escape(reason)) as raised:
         load(tmp_path)
 
-    assert (refused.value.faults[0].file, refused.value.faults[0].line) == (
+    assert (raised.value.faults[0].file, raised.value.faults[0].line) == (
         tmp_path / "model.conf",
         line,
     )
 
 
-def test_spacing_and_comments_of_the_model_are_free(tmp_path: Path) -> None:
+def test_spacing_and_comments_of_the_model_are_ignored(tmp_path: Path) -> None:
     write_policy(tmp_path, "p, clerk, *, get_batch, allow")
     spaced = (
         MODEL.replace(" = ", "=")
@@ -134,12 +136,12 @@ def test_spacing_and_comments_of_the_model_are_free(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"roles\.csv: there is no statement in it"),
-        ("# p, clerk, *, get_batch, allow\n\n", r"roles\.csv: there is no statement in it"),
-        ("g, boss, clerk\n", r"no \.csv file has a rule"),
+        ("", r"roles\.csv: the file contains no statements"),
+        ("# p, clerk, *, get_batch, allow\n\n", r"roles\.csv: the file contains no statements"),
+        ("g, boss, clerk\n", r"no \.csv file contains a rule"),
     ],
 )
-def test_policy_that_says_nothing_is_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_policy_without_rules_is_refused(tmp_path: Path, content: str, message: str) -> None:
     write_policy(tmp_path)
     (tmp_path / "roles.csv").write_text(content)
 
@@ -147,52 +149,57 @@ def test_policy_that_says_nothing_is_refused(tmp_path: Path, content: str, messa
         load(tmp_path)
 
 
-def test_every_fault_is_told(tmp_path: Path) -> None:
+def test_every_fault_is_reported(tmp_path: Path) -> None:
     folder = write_policy(tmp_path, "p, clerk, *, get_batch, alow", "p, clerk, *, *, allow", "g, x")
     (folder / "more.csv").write_text("")
 
-    with pytest.raises(InvalidPolicy) as refused:
+    with pytest.raises(InvalidPolicy) as raised:
         load(folder)
 
-    assert [(fault.file.name, fault.line) for fault in refused.value.faults] == [
+    assert [(fault.file.name, fault.line) for fault in raised.value.faults] == [
         ("more.csv", None),
         ("roles.csv", 1),
         ("roles.csv", 3),
     ]
-    assert len(str(refused.value).splitlines()) == 3
+    assert len(str(raised.value).splitlines()) == 3
 
 
-def test_operation_that_does_not_exist_is_refused_and_the_one_meant_is_named(
+def test_unknown_operation_is_refused_with_a_suggestion(
     tmp_path: Path,
 ) -> None:
     write_policy(tmp_path, "p, clerk, *, *, allow", "p, clerk, *, delete_bacth, deny")
 
     with pytest.raises(
         InvalidPolicy,
-        match=r"roles\.csv:2: there is no operation delete_bacth; is delete_batch meant",
+        match=r"roles\.csv:2: unknown operation delete_bacth; did you mean delete_batch",
     ):
-        load_policy(tmp_path, KnownOperations(operations=frozenset({"delete_batch"}), more=False))
+        load_policy(
+            tmp_path, KnownOperations(names=frozenset({"delete_batch"}), others_possible=False)
+        )
 
 
-def test_operation_that_may_come_later_is_let_pass(
+def test_operation_that_may_be_defined_later_is_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_policy(tmp_path, "p, clerk, *, create_invoice, allow", "p, clerk, *, delete_bacth, deny")
 
     policy = load_policy(
-        tmp_path, KnownOperations(operations=frozenset({"delete_batch"}), more=True)
+        tmp_path, KnownOperations(names=frozenset({"delete_batch"}), others_possible=True)
     )
 
     assert policy.decide("clerk", OURS, "create_invoice").allowed
-    assert [one.rule[2] for one in policy.unknown] == ["create_invoice", "delete_bacth"]
+    assert [unknown.rule[2] for unknown in policy.unknown_operations] == [
+        "create_invoice",
+        "delete_bacth",
+    ]
     assert caplog.messages == [
-        "roles.csv:2: there is no operation delete_bacth; is delete_batch meant?"
+        "roles.csv:2: unknown operation delete_bacth; did you mean delete_batch?"
     ]
 
 
-def test_what_the_policy_is_expected_to_decide_is_no_part_of_it(tmp_path: Path) -> None:
+def test_test_cases_are_no_part_of_the_policy(tmp_path: Path) -> None:
     folder = write_policy(tmp_path, "p, clerk, *, get_batch, allow")
     before = load(folder).revision
-    (folder / "tests.csv").write_text("nothing that could be a rule")
+    (folder / "tests.csv").write_text("not a valid rule")
 
     assert load(folder).revision == before

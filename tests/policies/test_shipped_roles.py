@@ -1,4 +1,4 @@
-"""What each role that ships with batchd may do."""
+"""The permissions of each role that ships with batchd."""
 
 from pathlib import Path
 from uuid import uuid4
@@ -19,19 +19,19 @@ OPERATIONS = {
     "delete_batch": {"operator", "admin"},
     "an_operation_of_a_plugin": {"admin"},
 }
-"""From an operation to the roles that may perform it."""
-ROLES = ("reader", "submitter", "operator", "admin", "a_role_nobody_defined", "*", "")
+"""The roles that may perform each operation."""
+ROLES = ("reader", "submitter", "operator", "admin", "an_undefined_role", "*", "")
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Policy:
-    known = KnownOperations(operations=operation_names(), more=False)
-    return load_policy(Path(__file__).parents[2] / "policies", known)
+    known_operations = KnownOperations(names=operation_names(), others_possible=False)
+    return load_policy(Path(__file__).parents[2] / "policies", known_operations)
 
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_shipped_role_may_do_what_the_table_says(
+def test_shipped_role_has_exactly_the_permissions_of_the_table(
     shipped: Policy, role: str, operation: str
 ) -> None:
     decision = shipped.decide(role, AccountId(uuid4()), operation)

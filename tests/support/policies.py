@@ -15,7 +15,7 @@ OURS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000a"))
 THEIRS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
 USER = UserId(UUID("0198c0de-0000-7000-8000-0000000000ff"))
 COLLEAGUE = UserId(UUID("0198c0de-0000-7000-8000-0000000000fe"))
-ANYTHING = KnownOperations(operations=frozenset(), more=True)
+ANYTHING = KnownOperations(names=frozenset(), others_possible=True)
 
 
 def write_policy(folder: Path, *lines: str) -> Path:

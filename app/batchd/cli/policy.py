@@ -1,4 +1,4 @@
-"""`batchd policy`: what the policy files mean, before they take force.
+"""`batchd policy`: what the policy files mean, before they take effect.
 
 These commands need no database and no settings but where the files are.
 """
@@ -17,12 +17,12 @@ from batchd.cli.output import print_json, print_table
 from batchd.domain.permission import OWNED
 from batchd.domain.ports import StartupError
 from batchd.plugins.casbin import InvalidPolicy, KnownOperations, Policy, load_policy
-from batchd.plugins.casbin.cases import read_cases, try_case
-from batchd.plugins.casbin.diff import compare
-from batchd.plugins.casbin.lint import find_oddities
-from batchd.plugins.casbin.policy import CASES, NOWHERE
+from batchd.plugins.casbin.cases import read_cases, run_case
+from batchd.plugins.casbin.diff import diff_policies
+from batchd.plugins.casbin.lint import lint
+from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, CASES_FILE
 from batchd.plugins.casbin.roles import find_roles
-from batchd.plugins.casbin.statements import show
+from batchd.plugins.casbin.statements import format_rule
 from batchd.plugins.http_operations.loader import declared_names
 from batchd.settings import policy_places
 
@@ -53,7 +53,7 @@ def check(
     strict: Annotated[bool, typer.Option(help="fail also when there is only a warning")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether the policy could take force, and what is odd about it. Exit code 1: it can't."""
+    """Validate the policy and warn of likely mistakes. Exit code 1: it can't take effect."""
     folder, known = _places(policies, operations)
     found: list[dict[str, object]] = []
     loaded = None
@@ -65,8 +65,8 @@ def check(
             for fault in bad.faults
         )
     else:
-        for place, reason in find_oddities(loaded, known.operations):
-            file, line = place or (None, None)
+        for location, reason in lint(loaded, known.names):
+            file, line = location or (None, None)
             found.append({"level": "warning", "file": file, "line": line, "reason": reason})
     failed = loaded is None or (strict and bool(found))
     if as_json:
@@ -95,7 +95,7 @@ def explain(
 ) -> None:
     """Print the decision, and the very rule that makes it."""
     loaded = _load(*_places(policies, operations))
-    where = NOWHERE if account is None else str(account)
+    where = ANY_OTHER_ACCOUNT if account is None else str(account)
     rows = []
     for own in (True, False) if operation in OWNED else (True,):
         allowed, rule = loaded.enforce(role, where, operation, own=own)
@@ -106,7 +106,7 @@ def explain(
                 "decision": "allow" if allowed else "deny",
                 "file": file,
                 "line": line,
-                "rule": None if rule is None else show(rule),
+                "rule": None if rule is None else format_rule(rule),
             }
         )
     if as_json:
@@ -136,7 +136,7 @@ def diff(
 ) -> None:
     """Print who gains and who loses what. Exit code 1: somebody does."""
     _, known = _places(None, operations)
-    changes = compare(_load(old, known), _load(new, known), known.operations)
+    changes = diff_policies(_load(old, known), _load(new, known), known.names)
     if as_json:
         for change in changes:
             print_json(dataclasses.asdict(change))
@@ -164,7 +164,7 @@ def diff(
 def try_cases(
     *,
     cases: Annotated[
-        Path | None, typer.Option(help=f"file of the cases; else {CASES} among the policies")
+        Path | None, typer.Option(help=f"file of the cases; else {CASES_FILE} among the policies")
     ] = None,
     policies: Policies = None,
     operations: Operations = None,
@@ -173,9 +173,9 @@ def try_cases(
     """Try the policy on cases with expected decisions. Exit code 1: one was not as expected."""
     folder, known = _places(policies, operations)
     loaded = _load(folder, known)
-    file = cases or folder / CASES
+    file = cases or folder / CASES_FILE
     with _refusing():
-        tried = [try_case(loaded, case) for case in read_cases(file)]
+        tried = [run_case(loaded, case) for case in read_cases(file)]
     failed = [one for one in tried if not one.passed]
     if as_json:
         for one in tried:
@@ -184,7 +184,7 @@ def try_cases(
     else:
         for one in failed:
             case_text = f"{one.case.role}, {one.case.account}, {one.case.operation}"
-            expected = f"{one.case.expected} expected ({one.case.whose})"
+            expected = f"{one.case.expected} expected ({one.case.batches})"
             typer.echo(
                 f"{file.name}:{one.case.line}: {case_text}: {expected}, "
                 f"but: {one.decision.rule or 'no rule matches'}"
@@ -226,7 +226,9 @@ def _places(policies: Path | None, operations: Path | None) -> tuple[Path, Known
     if declared is not None:
         with _refusing():
             names |= declared_names(declared)
-    return policies or folder, KnownOperations(operations=names, more=more_operations(declared))
+    return policies or folder, KnownOperations(
+        names=names, others_possible=more_operations(declared)
+    )
 
 
 def _load(folder: Path, known: KnownOperations) -> Policy:

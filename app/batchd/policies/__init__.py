@@ -1,1 +1,1 @@
-"""Policies that are kept in files, for the authorizers that are made of them."""
+"""Policies kept in files, for the authorizers that read them."""

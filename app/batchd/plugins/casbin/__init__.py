@@ -1,4 +1,4 @@
-"""The authorizer that ships with batchd: Casbin over the policy files of one folder."""
+"""The default authorizer: Casbin over the policy files of one folder."""
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.plugins.casbin.errors import InvalidPolicy
 from batchd.plugins.casbin.known_operations import KnownOperations
-from batchd.plugins.casbin.policy import Policy, load_policy, parse_policy, wanted
+from batchd.plugins.casbin.policy import Policy, is_policy_file, load_policy, parse_policy
 from batchd.plugins.casbin.roles import find_roles
 from batchd.policies.store import open_authorizer
 
@@ -16,5 +16,8 @@ __all__ = ["InvalidPolicy", "KnownOperations", "Policy", "casbin_authorizer", "l
 def casbin_authorizer(context: AuthorizerContext) -> AbstractAsyncContextManager[Authorizer]:
     """Open the authorizer for the folder `settings.policies`. Raises InvalidPolicy."""
     folder = context.settings.policies
-    known = KnownOperations(operations=context.operations, more=context.more_operations)
-    return open_authorizer(folder, wanted, partial(parse_policy, folder, known=known), find_roles)
+    known_operations = KnownOperations(
+        names=context.operations, others_possible=context.more_operations
+    )
+    load = partial(parse_policy, folder, known_operations=known_operations)
+    return open_authorizer(folder, is_policy_file, load, find_roles)

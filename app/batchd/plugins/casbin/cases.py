@@ -1,4 +1,4 @@
-"""What a policy is expected to decide: the cases of tests.csv, tried one by one."""
+"""Test cases of a policy: the decisions that tests.csv expects, and how each case is run."""
 
 import csv
 from dataclasses import dataclass
@@ -6,79 +6,84 @@ from pathlib import Path
 
 from batchd.domain.permission import Decision
 from batchd.plugins.casbin.errors import Fault, InvalidPolicy, decode
-from batchd.plugins.casbin.policy import NOWHERE, Policy
-from batchd.plugins.casbin.statements import ANY, EFFECTS, numbered_lines, split
+from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, Policy
+from batchd.plugins.casbin.statements import ANY, EFFECTS, numbered_lines, split_columns
 
-WHOSE = {"any": (True, False), "own": (True,), "others": (False,)}
-_FORM = "role, account or *, operation, allow or deny, and perhaps own, others or any"
+OWNERSHIPS = {"any": (True, False), "own": (True,), "others": (False,)}
+"""The values of `own` to decide for, by the word in the last column."""
+_COLUMNS = "role, account or *, operation, allow or deny, optionally own, others or any"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A line: what is expected for the caller's own batches, for others', or for both."""
+    """A line: the expected decision for the caller's own batches, for others', or for both."""
 
     line: int
     role: str
     account: str
     operation: str
     expected: str
-    whose: str
+    batches: str
+    """own, others or any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class CaseResult:
     case: Case
     passed: bool
     decision: Decision
-    """The one that was not expected, if one was not."""
+    """The first unexpected decision, if there is one."""
 
 
 def read_cases(file: Path) -> list[Case]:
-    """Raise InvalidPolicy if a line is no case, or there is none."""
+    """Raise InvalidPolicy if a line is malformed or the file contains no cases."""
     try:
         text = decode(file, file.read_bytes())
     except OSError as error:
         raise InvalidPolicy(Fault(file, None, error.strerror or str(error))) from None
     cases, faults = [], []
-    for line, raw in numbered_lines(text):
+    for line_number, line in numbered_lines(text):
         try:
-            cases.append(_case(line, split(raw)))
+            cases.append(_parse_case(line_number, split_columns(line)))
         except (ValueError, csv.Error) as error:
-            faults.append(Fault(file, line, str(error)))
+            faults.append(Fault(file, line_number, str(error)))
     if not cases and not faults:
-        faults.append(Fault(file, None, "there is no case in it"))
+        faults.append(Fault(file, None, "the file contains no test cases"))
     if faults:
         raise InvalidPolicy(*faults)
     return cases
 
 
-def _case(line: int, columns: list[str]) -> Case:
+def _parse_case(line_number: int, columns: list[str]) -> Case:
     match columns:
         case [role, account, operation, expected]:
-            whose = "any"
-        case [role, account, operation, expected, whose]:
+            batches = "any"
+        case [role, account, operation, expected, batches]:
             pass
         case _:
-            raise ValueError(f"{len(columns)} columns where there must be 4 or 5: {_FORM}")
+            raise ValueError(f"{len(columns)} columns, expected 4 or 5: {_COLUMNS}")
     if expected not in EFFECTS:
-        raise ValueError(f"unknown decision {expected!r}: allow or deny")
-    if whose not in WHOSE:
-        raise ValueError(f"{whose!r} is not {', '.join(WHOSE)}")
+        raise ValueError(f"unknown decision {expected!r}: expected allow or deny")
+    if batches not in OWNERSHIPS:
+        raise ValueError(f"unknown ownership {batches!r}: expected {', '.join(OWNERSHIPS)}")
     return Case(
-        line=line,
+        line=line_number,
         role=role,
         account=account,
         operation=operation,
         expected=expected,
-        whose=whose,
+        batches=batches,
     )
 
 
-def try_case(policy: Policy, case: Case) -> Tried:
-    """Ask the policy."""
-    account = NOWHERE if case.account == ANY else case.account
+def run_case(policy: Policy, case: Case) -> CaseResult:
+    """Compare the policy's decisions with the expected one."""
+    account = ANY_OTHER_ACCOUNT if case.account == ANY else case.account
     decisions = [
-        policy.decide(case.role, account, case.operation, own=own) for own in WHOSE[case.whose]
+        policy.decide(case.role, account, case.operation, own=own)
+        for own in OWNERSHIPS[case.batches]
     ]
-    wrong = [one for one in decisions if one.allowed != (case.expected == "allow")]
-    return Tried(case=case, passed=not wrong, decision=(wrong or decisions)[0])
+    unexpected = [
+        decision for decision in decisions if decision.allowed != (case.expected == "allow")
+    ]
+    return CaseResult(case=case, passed=not unexpected, decision=(unexpected or decisions)[0])

@@ -1,17 +1,17 @@
-"""Who gains and who loses what, when one policy takes the place of another."""
+"""The difference between two policies: which permissions each role gains and loses."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from batchd.domain.permission import OWNED
-from batchd.plugins.casbin.lint import FREE
-from batchd.plugins.casbin.policy import NOWHERE, Policy
+from batchd.plugins.casbin.lint import UNRESTRICTED_OPERATION
+from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, Policy
 from batchd.plugins.casbin.statements import ANY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a role may, or may no longer, do; `account` is * for all that no rule names."""
+    """A permission that a role gains or loses; `account` is * for every account no rule names."""
 
     gains: bool
     role: str
@@ -20,84 +20,84 @@ class Change:
     batches: str
     """own, others or any."""
     rule: str | None
-    """What decides now; None: nothing allows it any more."""
+    """The rule that decides in the new policy; None if no rule allows the operation any more."""
 
 
-def compare(old: Policy, new: Policy, operations: Iterable[str]) -> list[Change]:
-    """Ask both policies about every case that may have changed."""
+def diff_policies(old: Policy, new: Policy, operations: Iterable[str]) -> list[Change]:
+    """Compare the decisions of both policies in every case that may have changed."""
     named = {rule[2] for policy in (old, new) for rule in policy.statements.rules}
-    asked = sorted((set(operations) | named) - {ANY, FREE})
+    compared = sorted((set(operations) | named) - {ANY, UNRESTRICTED_OPERATION})
     return [
         change
-        for role in _touched(old, new)
-        for operation in asked
+        for role in _affected_roles(old, new)
+        for operation in compared
         for change in _changes(old, new, role, operation)
     ]
 
 
-def _touched(old: Policy, new: Policy) -> list[str]:
-    """Return the roles that have a rule, or an inheritance, which only one of the policies has."""
+def _affected_roles(old: Policy, new: Policy) -> list[str]:
+    """Return the roles with a rule or an inheritance that only one of the policies contains."""
     rules = old.statements.rules.keys() ^ new.statements.rules.keys()
     links = old.statements.links.keys() ^ new.statements.links.keys()
     changed = {rule[0] for rule in rules} | {link[0] for link in links}
-    roles = {*old.roles, *new.roles}
     return sorted(
-        role for role in roles if not changed.isdisjoint((*old.lineage(role), *new.lineage(role)))
+        role
+        for role in {*old.roles, *new.roles}
+        if not changed.isdisjoint((*old.effective_roles(role), *new.effective_roles(role)))
     )
 
 
 def _changes(old: Policy, new: Policy, role: str, operation: str) -> Iterator[Change]:
-    everywhere = _verdicts(old, new, role, ANY, operation)
-    yield from _told(new, role, ANY, operation, everywhere)
-    for account in _accounts(old, new, role):
-        verdicts = _verdicts(old, new, role, account, operation)
-        if verdicts != everywhere:
-            yield from _told(new, role, account, operation, verdicts)
+    default = _decisions(old, new, role, ANY, operation)
+    yield from _account_changes(new, role, ANY, operation, default)
+    for account in _named_accounts(old, new, role):
+        decisions = _decisions(old, new, role, account, operation)
+        if decisions != default:
+            yield from _account_changes(new, role, account, operation, decisions)
 
 
-def _accounts(old: Policy, new: Policy, role: str) -> list[str]:
-    """Return the accounts that the role has rules of its own for."""
+def _named_accounts(old: Policy, new: Policy, role: str) -> list[str]:
+    """Return the accounts that rules of the role name."""
     return sorted(
         {
             rule[1]
             for policy in (old, new)
-            for other in policy.lineage(role)
-            for rule in policy.rules_by_role.get(other, ())
+            for effective_role in policy.effective_roles(role)
+            for rule in policy.rules_by_role.get(effective_role, ())
         }
         - {ANY}
     )
 
 
-_Verdicts = dict[bool, tuple[bool, bool]]
-"""By whether it is about the caller's own: allowed before, allowed now."""
+_Decisions = dict[bool, tuple[bool, bool]]
+"""Allowed by the old policy and by the new one, keyed by `own`."""
 
 
-def _verdicts(old: Policy, new: Policy, role: str, account: str, operation: str) -> _Verdicts:
-    where = NOWHERE if account == ANY else account
-    owns = (True, False) if operation in OWNED else (True,)
+def _decisions(old: Policy, new: Policy, role: str, account: str, operation: str) -> _Decisions:
+    concrete_account = ANY_OTHER_ACCOUNT if account == ANY else account
     return {
         own: (
-            old.enforce(role, where, operation, own=own)[0],
-            new.enforce(role, where, operation, own=own)[0],
+            old.enforce(role, concrete_account, operation, own=own)[0],
+            new.enforce(role, concrete_account, operation, own=own)[0],
         )
-        for own in owns
+        for own in ((True, False) if operation in OWNED else (True,))
     }
 
 
-def _told(
-    new: Policy, role: str, account: str, operation: str, verdicts: _Verdicts
+def _account_changes(
+    new: Policy, role: str, account: str, operation: str, decisions: _Decisions
 ) -> Iterator[Change]:
+    concrete_account = ANY_OTHER_ACCOUNT if account == ANY else account
     for gains in (True, False):
-        changed = [own for own, verdict in verdicts.items() if verdict == (not gains, gains)]
+        changed = [own for own, decision in decisions.items() if decision == (not gains, gains)]
         if not changed:
             continue
-        where = NOWHERE if account == ANY else account
-        batches = "any" if len(changed) == len(verdicts) else "own" if changed[0] else "others"
+        batches = "any" if len(changed) == len(decisions) else "own" if changed[0] else "others"
         yield Change(
             gains=gains,
             role=role,
             account=account,
             operation=operation,
             batches=batches,
-            rule=new.decide(role, where, operation, own=changed[0]).rule,
+            rule=new.decide(role, concrete_account, operation, own=changed[0]).rule,
         )

@@ -1,4 +1,4 @@
-"""Why a policy on disk cannot take force."""
+"""The error of an invalid policy, with the file, line and reason of each fault."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from batchd.domain.ports import StartupError
 class Fault(NamedTuple):
     file: Path
     line: int | None
-    """None where the file as a whole is meant."""
+    """None if the fault concerns the file as a whole."""
     reason: str
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.reason}"
+        location = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{location}: {self.reason}"
 
 
 class InvalidPolicy(StartupError):
-    """A policy file is missing or wrong; every fault is told."""
+    """A policy file is missing or invalid; the message lists every fault."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__("\n".join(map(str, faults)))
@@ -29,7 +29,7 @@ class InvalidPolicy(StartupError):
 def decode(file: Path, content: bytes) -> str:
     """Return the file's text. Raises InvalidPolicy."""
     try:
-        return content.decode("utf-8-sig")  # spreadsheet programs begin a file with a BOM
+        return content.decode("utf-8-sig")  # spreadsheet programs write a BOM
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InvalidPolicy(Fault(file, line, "not UTF-8")) from None

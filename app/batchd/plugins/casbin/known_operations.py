@@ -1,51 +1,54 @@
-"""Which operations a policy may name: one that does not exist is more likely a slip than meant.
+"""The operations that a policy may name, and the check for names that are unknown.
 
-`deny` for an operation that is misspelt denies nothing, so such a policy is refused. Where
-operations come and go while everything runs (operations.toml, another source), a name that is not
-known may be there in a minute, or may have been there until a minute ago: it is let pass, because a
-policy must neither wait for another file nor fall with it. Those that look like a slip are logged.
+A `deny` for a misspelt operation denies nothing, so a policy with an unknown name is refused. Where
+operations may come and go at run time (operations.toml, another operation source), an unknown name
+may be defined a minute later or have been removed a minute ago: it is accepted, because a policy
+must neither wait for another file nor become invalid with it. Likely misspellings are logged.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from batchd.plugins.casbin.statements import ANY, Place, Rule, Statements
+from batchd.plugins.casbin.statements import ANY, Location, Rule, Statements
 
-_ALIKE = 0.8
+_MIN_SIMILARITY = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOperations:
-    operations: frozenset[str]
-    more: bool
-    """Whether there may be others."""
+    names: frozenset[str]
+    others_possible: bool
+    """Whether operations with other names may be defined at run time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unknown:
-    """A rule about an operation that is not known."""
+class UnknownOperation:
+    """A rule that names an unknown operation."""
 
     rule: Rule
-    place: Place
-    alike: str | None
-    """The one that was meant, perhaps."""
+    location: Location
+    suggestion: str | None
+    """A known operation with a similar name."""
 
     @property
     def reason(self) -> str:
-        meant = f"; is {self.alike} meant?" if self.alike else ""
-        return f"there is no operation {self.rule[2]}{meant}"
+        hint = f"; did you mean {self.suggestion}?" if self.suggestion else ""
+        return f"unknown operation {self.rule[2]}{hint}"
 
 
-def find_unknown(
-    statements: Statements, known: KnownOperations, breathe: Callable[[], None]
-) -> list[Unknown]:
-    """Return the first rule about each operation that is not known."""
-    found: dict[str, Unknown] = {}
-    for rule, place in statements.rules.items():
-        breathe()
+def find_unknown_operations(
+    statements: Statements, known_operations: KnownOperations, yield_control: Callable[[], None]
+) -> list[UnknownOperation]:
+    """Return the first rule for each operation that is unknown."""
+    names = known_operations.names
+    unknown: dict[str, UnknownOperation] = {}
+    for rule, location in statements.rules.items():
+        yield_control()
         operation = rule[2]
-        if operation != ANY and operation not in known.operations and operation not in found:
-            alike = get_close_matches(operation, sorted(known.operations), n=1, cutoff=_ALIKE)
-            found[operation] = Unknown(rule=rule, place=place, alike=alike[0] if alike else None)
-    return list(found.values())
+        if operation != ANY and operation not in names and operation not in unknown:
+            similar = get_close_matches(operation, sorted(names), n=1, cutoff=_MIN_SIMILARITY)
+            unknown[operation] = UnknownOperation(
+                rule=rule, location=location, suggestion=similar[0] if similar else None
+            )
+    return list(unknown.values())

@@ -1,69 +1,74 @@
-"""What is odd about a policy that could be in force: it may well mean something else than meant."""
+"""Warnings about a valid policy: statements that probably do not mean what was intended."""
 
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
 from batchd.domain.permission import OWNED
-from batchd.plugins.casbin.policy import NOWHERE, Policy
-from batchd.plugins.casbin.statements import ANY, Place, Rule, show
+from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, Policy
+from batchd.plugins.casbin.statements import ANY, Location, Rule, format_rule
 
-FREE = "who_am_i"
-"""Needs no permission."""
+UNRESTRICTED_OPERATION = "who_am_i"
+"""Requires no permission."""
 
 
 class Finding(NamedTuple):
-    place: Place | None
+    location: Location | None
     reason: str
 
 
-def find_oddities(policy: Policy, operations: Iterable[str]) -> list[Finding]:
-    """Return what to warn of; `operations` are those that there are."""
-    found = [
+def lint(policy: Policy, operations: Iterable[str]) -> list[Finding]:
+    """Return the findings in the order of the files; `operations` are the known ones."""
+    findings = [
         *_unknown_operations(policy),
-        *_repeated_lines(policy),
-        *_idle_rules(policy),
+        *_duplicate_lines(policy),
+        *_rules_without_effect(policy),
         *_roles_without_rules(policy),
     ]
-    found.sort(key=lambda oddity: oddity.place or ("", 0))
-    return [*found, *_operations_of_nobody(policy, operations)]
+    findings.sort(key=lambda finding: finding.location or ("", 0))
+    return [*findings, *_operations_without_roles(policy, operations)]
 
 
 def _unknown_operations(policy: Policy) -> Iterator[Finding]:
-    for one in policy.unknown:
-        yield Finding(one.place, f"{one.reason}, unless it is declared later")
+    for unknown in policy.unknown_operations:
+        yield Finding(unknown.location, f"{unknown.reason}, unless it is declared later")
 
 
-def _repeated_lines(policy: Policy) -> Iterator[Finding]:
-    for text, place, (file, line) in policy.statements.repeated:
-        yield Finding(place, f"'{text}' says what {file}:{line} has said")
+def _duplicate_lines(policy: Policy) -> Iterator[Finding]:
+    for text, location, (file, line) in policy.statements.duplicates:
+        yield Finding(location, f"'{text}' duplicates {file}:{line}")
 
 
-def _idle_rules(policy: Policy) -> Iterator[Finding]:
-    for rule, place in policy.statements.rules.items():
-        role, _, operation, _, scope = rule
-        if operation == FREE:
-            yield Finding(place, f"'{show(rule)}' never decides: {FREE} needs no permission")
-        elif (other := _covering(policy, rule)) is not None:
+def _rules_without_effect(policy: Policy) -> Iterator[Finding]:
+    for rule, location in policy.statements.rules.items():
+        _, _, operation, effect, scope = rule
+        if operation == UNRESTRICTED_OPERATION:
+            reason = f"{operation} requires no permission"
+            yield Finding(location, f"'{format_rule(rule)}' has no effect: {reason}")
+        elif (other := _covering_rule(policy, rule)) is not None:
             file, line = policy.statements.rules[other]
-            verb = "overruled" if other[3] != rule[3] else "covered"
-            reason = f"'{show(rule)}' never decides: {verb} by {file}:{line}: {show(other)}"
-            yield Finding(place, reason)
+            relation = "overruled" if other[3] != effect else "covered"
+            reason = f"{relation} by {file}:{line}: {format_rule(other)}"
+            yield Finding(location, f"'{format_rule(rule)}' has no effect: {reason}")
         elif scope == "own" and operation != ANY and operation not in OWNED:
-            reason = f"'own' says nothing here: {operation} is about nothing of anybody else's"
-            yield Finding(place, f"{reason} ({role})")
+            reason = f"{operation} does not act on an existing batch or upload"
+            yield Finding(location, f"'own' has no effect in '{format_rule(rule)}': {reason}")
 
 
-def _covering(policy: Policy, rule: Rule) -> Rule | None:
-    """Return another rule that decides all that this one could, for everybody who has this one.
+def _covering_rule(policy: Policy, rule: Rule) -> Rule | None:
+    """Return another rule that decides every case that this one matches.
 
-    Single rules are compared: that several together may leave nothing to decide is not seen.
+    Rules are compared one by one: several rules that cover this one only together are not detected.
     """
     role, account, operation, effect, scope = rule
     rules = policy.statements.rules
-    for by in dict.fromkeys(("deny", effect)):  # what overrules comes before what says the same
+    for other_effect in dict.fromkeys(("deny", effect)):  # an overruling rule before an equal one
         keys = product(
-            policy.lineage(role), (account, ANY), (operation, ANY), (by,), (scope, "any")
+            policy.effective_roles(role),
+            (account, ANY),
+            (operation, ANY),
+            (other_effect,),
+            (scope, "any"),
         )
         for key in keys:
             if key != rule and key in rules:
@@ -72,21 +77,23 @@ def _covering(policy: Policy, rule: Rule) -> Rule | None:
 
 
 def _roles_without_rules(policy: Policy) -> Iterator[Finding]:
-    first: dict[str, Place] = {}
-    for link, place in policy.statements.links.items():
+    first: dict[str, Location] = {}
+    for link, location in policy.statements.links.items():
         for role in link:
-            first.setdefault(role, place)
-    for role, place in first.items():
-        if not any(policy.rules_by_role.get(other) for other in policy.lineage(role)):
-            yield Finding(place, f"the role {role} has no rules")
+            first.setdefault(role, location)
+    for role, location in first.items():
+        if not any(policy.rules_by_role.get(name) for name in policy.effective_roles(role)):
+            yield Finding(location, f"role {role} has no rules")
 
 
-def _operations_of_nobody(policy: Policy, operations: Iterable[str]) -> Iterator[Finding]:
-    for operation in sorted(set(operations) - {FREE}):
+def _operations_without_roles(policy: Policy, operations: Iterable[str]) -> Iterator[Finding]:
+    for operation in sorted(set(operations) - {UNRESTRICTED_OPERATION}):
         if not any(
-            policy.enforce(rule[0], NOWHERE if rule[1] == ANY else rule[1], operation, own=own)[0]
+            policy.enforce(
+                rule[0], ANY_OTHER_ACCOUNT if rule[1] == ANY else rule[1], operation, own=own
+            )[0]
             for rule in policy.statements.rules
             if rule[3] == "allow" and rule[2] in {ANY, operation}
             for own in (True, False)
         ):
-            yield Finding(None, f"nobody may perform {operation}")
+            yield Finding(None, f"no role may perform {operation}")

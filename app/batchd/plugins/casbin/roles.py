@@ -1,4 +1,4 @@
-"""What each role may do, as statements."""
+"""The permissions of each role, as statements."""
 
 from collections.abc import Iterator
 from uuid import UUID
@@ -9,39 +9,41 @@ from batchd.plugins.casbin.statements import ANY
 
 
 def find_roles(policy: Policy, account: UUID | None, role: str | None = None) -> Iterator[Role]:
-    """Give the roles that mean something in the account, or the one of this name.
+    """Yield the roles with rules that apply to the account, or only the role of this name.
 
-    Without an account, those of every account. Rules of other accounts are left out, and so are
-    roles that have no other rules: their names may tell who else is a customer.
+    None as the account stands for all accounts. Rules of other accounts are left out, and so are
+    roles with no other rules: their names could reveal other customers.
     """
-    where = None if account is None else str(account)
+    account_text = None if account is None else str(account)
     for name in policy.roles if role is None else [role]:
-        lineage = policy.lineage(name)
-        statements = statements_of(policy, lineage, where)
+        effective_roles = policy.effective_roles(name)
+        statements = _statements(policy, effective_roles, account_text)
         if statements:
             inherits = tuple(
-                other for other in lineage[1:] if statements_of(policy, (other,), where)
+                inherited
+                for inherited in effective_roles[1:]
+                if _statements(policy, (inherited,), account_text)
             )
             yield Role(role=name, inherits=inherits, statements=statements)
 
 
-def statements_of(
-    policy: Policy, lineage: tuple[str, ...], account: str | None
+def _statements(
+    policy: Policy, roles: tuple[str, ...], account: str | None
 ) -> tuple[Statement, ...]:
-    """Put the rules of these roles together: what is denied, then what is allowed."""
+    """Group the rules of these roles by effect, account and scope; denials come first."""
     groups: dict[tuple[str, str, str], dict[str, None]] = {}
-    for role in lineage:
-        for _, where, operation, effect, scope in policy.rules_by_role.get(role, ()):
-            if account is None or where in {ANY, account}:
-                groups.setdefault((effect, where, scope), {})[operation] = None
+    for role in roles:
+        for _, rule_account, operation, effect, scope in policy.rules_by_role.get(role, ()):
+            if account is None or rule_account in {ANY, account}:
+                groups.setdefault((effect, rule_account, scope), {})[operation] = None
     return tuple(
         Statement(
             effect="deny" if effect == "deny" else "allow",
             actions=tuple(actions),
-            account=where,
+            account=rule_account,
             scope="own" if scope == "own" else "any",
         )
-        for (effect, where, scope), actions in sorted(
+        for (effect, rule_account, scope), actions in sorted(
             groups.items(), key=lambda group: group[0][0], reverse=True
         )
     )

@@ -1,10 +1,10 @@
-"""The authorizer of the extra `batchd[cedar]`: Cedar policies, one folder of them."""
+"""The authorizer of the extra `batchd[cedar]`: Cedar over the policy files of one folder."""
 
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from batchd.domain.permission import Authorizer, AuthorizerContext
-from batchd.plugins.cedar.loading import InvalidCedarPolicy, parse_policy, wanted
+from batchd.plugins.cedar.loading import InvalidCedarPolicy, is_policy_file, parse_policy
 from batchd.plugins.cedar.policy import CedarPolicy
 from batchd.plugins.cedar.roles import find_roles
 from batchd.policies.store import open_authorizer
@@ -22,4 +22,4 @@ def cedar_authorizer(context: AuthorizerContext) -> AbstractAsyncContextManager[
         more_operations=context.more_operations,
     )
     roles = partial(find_roles, operations=context.operations)
-    return open_authorizer(folder, wanted, load, roles)
+    return open_authorizer(folder, is_policy_file, load, roles)

@@ -1,4 +1,4 @@
-"""Reads the .cedar files and roles.json of a folder: all of it is right, or nothing takes force."""
+"""Parses the .cedar files and roles.json of a folder; one invalid file invalidates the policy."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from batchd.file_watcher import Contents
 from batchd.plugins.cedar.policy import CedarPolicy, role_entity
 from batchd.policies.store import revision_of
 
-ROLES = "roles.json"
+ROLES_FILE = "roles.json"
 _ACTION = re.compile(r'\bAction::"([^"]*)"')
 _ROLE = re.compile(r'\bRole::"([^"]*)"')
 _USER = re.compile(r'\bUser::"')
@@ -27,51 +27,52 @@ action {actions} appliesTo {{ principal: User, resource: Resource }};
 
 
 class InvalidCedarPolicy(StartupError):
-    """A file is missing or wrong."""
+    """A policy file is missing or invalid."""
 
 
-def wanted(name: str) -> bool:
-    """Tell the files of a policy from others."""
-    return name == ROLES or (name.endswith(".cedar") and name[0] != ".")
+def is_policy_file(name: str) -> bool:
+    """Return whether the file is part of a policy."""
+    return name == ROLES_FILE or (name.endswith(".cedar") and name[0] != ".")
 
 
 def parse_policy(
     folder: Path, contents: Contents, operations: frozenset[str], *, more_operations: bool
 ) -> CedarPolicy:
-    """Make a policy of the files. Raises InvalidCedarPolicy, with every file that is wrong."""
+    """Parse the files into a policy. Raises InvalidCedarPolicy, which lists every invalid file."""
     if isinstance(reason := contents.get(folder), str):
-        raise InvalidCedarPolicy(f"{folder}: no policy folder: {reason}")
-    texts, faults = _texts(contents)
-    roles = texts.pop(folder / ROLES, "{}")
+        raise InvalidCedarPolicy(f"{folder}: can't read the policy folder: {reason}")
+    texts, faults = _decode_files(contents)
+    roles_text = texts.pop(folder / ROLES_FILE, "{}")
     if not texts and not faults:
-        faults.append(f"{folder}: there is no .cedar file in the policy folder")
-    named: set[str] = set()
-    merged: dict[str, object] = {}
+        faults.append(f"{folder}: the policy folder contains no .cedar file")
+    named_roles: set[str] = set()
+    policies: dict[str, object] = {}
     for file, text in texts.items():
-        plain = _COMMENT.sub("", text)
-        named.update(_ROLE.findall(plain))
-        unknown = () if more_operations else _unknown(plain, operations)
-        faults += (f"{file}:{line}: {reason}" for line, reason in (*unknown, *_users(plain)))
+        code = _COMMENT.sub("", text)
+        named_roles.update(_ROLE.findall(code))
+        unknown = () if more_operations else _unknown_actions(code, operations)
+        line_faults = (*unknown, *_user_references(code))
+        faults += (f"{file}:{line}: {reason}" for line, reason in line_faults)
         try:
-            merged |= _checked(file.name, text, plain, operations)
+            policies |= _parse_file(file.name, text, code, operations)
         except ValueError as error:
             faults.append(f"{file}: {error}")
-    inherited: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(named), ())
+    inherited: dict[str, tuple[str, ...]] = dict.fromkeys(sorted(named_roles), ())
     try:
-        inherited |= _inherited(roles)
+        inherited |= _parse_roles(roles_text)
     except ValueError as error:
-        faults.append(f"{folder / ROLES}: {error}")
+        faults.append(f"{folder / ROLES_FILE}: {error}")
     if faults:
         raise InvalidCedarPolicy("\n".join(faults))
-    whole = json.dumps({"templates": {}, "staticPolicies": merged, "templateLinks": []})
+    policy_set = json.dumps({"templates": {}, "staticPolicies": policies, "templateLinks": []})
     return CedarPolicy(
         revision=revision_of(contents),
-        policies=cedarpy.PolicySet.from_json_str(whole, release_gil=True),
+        policies=cedarpy.PolicySet.from_json_str(policy_set, release_gil=True),
         inherited=inherited,
     )
 
 
-def _texts(contents: Contents) -> tuple[dict[Path, str], list[str]]:
+def _decode_files(contents: Contents) -> tuple[dict[Path, str], list[str]]:
     texts, faults = {}, []
     for file, content in contents.items():
         try:
@@ -83,48 +84,48 @@ def _texts(contents: Contents) -> tuple[dict[Path, str], list[str]]:
     return texts, faults
 
 
-def _checked(name: str, text: str, plain: str, operations: Iterable[str]) -> dict[str, object]:
-    """Return the policies of a file in Cedar's JSON, by names that tell the file."""
-    actions = ", ".join(json.dumps(one) for one in {*operations, *_ACTION.findall(plain)})
-    checked = cedarpy.validate_policies(text, _SCHEMA.format(actions=actions), release_gil=True)
-    if not checked.validation_passed:
-        raise ValueError("; ".join(error.error for error in checked.errors))
+def _parse_file(name: str, text: str, code: str, operations: Iterable[str]) -> dict[str, object]:
+    """Return the policies of a file in Cedar's JSON, keyed by file name and policy id."""
+    actions = ", ".join(json.dumps(action) for action in {*operations, *_ACTION.findall(code)})
+    validation = cedarpy.validate_policies(text, _SCHEMA.format(actions=actions), release_gil=True)
+    if not validation.validation_passed:
+        raise ValueError("; ".join(error.error for error in validation.errors))
     policies = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     if not policies:
-        # More likely cut off while it was written than meant: what it forbids would be gone.
-        raise ValueError("there is no policy in it; delete the file if it is meant")
+        # More likely truncated while being written than intended: what it forbids would be lost.
+        raise ValueError("the file contains no policies; delete it if that is intended")
     return {
         f"{name}: {policy.get('annotations', {}).get('id') or f'policy {number}'}": policy
         for number, policy in enumerate(policies.values(), start=1)
     }
 
 
-def _unknown(text: str, operations: frozenset[str]) -> Iterator[tuple[int, str]]:
-    for found in _ACTION.finditer(text):
-        if found[1] not in operations:
-            yield _line(text, found), f"there is no operation {found[1]}"
+def _unknown_actions(code: str, operations: frozenset[str]) -> Iterator[tuple[int, str]]:
+    for match in _ACTION.finditer(code):
+        if match[1] not in operations:
+            yield _line_of(match), f"unknown operation {match[1]}"
 
 
-def _users(text: str) -> Iterator[tuple[int, str]]:
-    for found in _USER.finditer(text):
-        yield _line(text, found), "roles are given permissions here, users are not"
+def _user_references(code: str) -> Iterator[tuple[int, str]]:
+    for match in _USER.finditer(code):
+        yield _line_of(match), "policies grant permissions to roles, not to single users"
 
 
-def _line(text: str, found: re.Match[str]) -> int:
-    return text.count("\n", 0, found.start()) + 1
+def _line_of(match: re.Match[str]) -> int:
+    return match.string.count("\n", 0, match.start()) + 1
 
 
-def _inherited(text: str) -> Mapping[str, tuple[str, ...]]:
-    """Parse `{"role": ["role whose policies it has as well", …]}`."""
-    found = json.loads(text)
-    if not isinstance(found, dict) or not all(
-        isinstance(others, list) and all(isinstance(other, str) for other in others)
-        for others in found.values()
+def _parse_roles(text: str) -> Mapping[str, tuple[str, ...]]:
+    """Parse `{"role": ["inherited role", …]}`."""
+    roles = json.loads(text)
+    if not isinstance(roles, dict) or not all(
+        isinstance(inherited, list) and all(isinstance(role, str) for role in inherited)
+        for inherited in roles.values()
     ):
-        raise ValueError("it must be an object of lists of roles, by role")
-    inherited = {role: tuple(others) for role, others in found.items()}
-    # Cedar finds a role that inherits itself.
+        raise ValueError("must be an object that maps each role to a list of the roles it inherits")
+    inherited_by_role = {role: tuple(inherited) for role, inherited in roles.items()}
+    # Cedar raises an error if a role inherits from itself.
     cedarpy.Entities.from_json_str(
-        json.dumps([role_entity(role, others) for role, others in inherited.items()])
+        json.dumps([role_entity(role, inherited) for role, inherited in inherited_by_role.items()])
     )
-    return inherited
+    return inherited_by_role

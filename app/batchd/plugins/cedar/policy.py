@@ -1,4 +1,4 @@
-"""One state of the Cedar files: its revision, and the decisions that Cedar makes by it."""
+"""One state of the Cedar files: its revision, and the decisions that Cedar makes with it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,19 +11,19 @@ from batchd.domain.permission import Decision
 
 CALLER = {"type": "User", "id": "caller"}
 OTHER_USER = {"type": "User", "id": "another"}
-"""Policies see whether something is the caller's, but not who that is: decisions are remembered by
-role and account, so no policy may tell one user from another."""
-_RESOURCE = {"type": "Resource", "id": "it"}
+"""Policies see whether the caller owns a resource, but not who the caller is: decisions are cached
+by role and account, so no policy may distinguish single users."""
+_RESOURCE = {"type": "Resource", "id": "resource"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CedarPolicy:
-    """Never changes, so that a decision once made holds as long as the policy is in force."""
+    """Immutable, so that a decision holds for as long as the policy is in effect."""
 
     revision: str
     policies: cedarpy.PolicySet
     inherited: Mapping[str, tuple[str, ...]]
-    """The roles, and those whose policies they have as well."""
+    """Each role with the roles that it inherits from directly."""
 
     def __str__(self) -> str:
         return f"{len(self.policies)} Cedar policies"
@@ -40,7 +40,7 @@ class CedarPolicy:
             json.dumps(self._entities(role, account, own=own)),
         )
         if result.diagnostics.errors:
-            # What a policy that fails would have said is not known: perhaps it forbids.
+            # The policy whose evaluation failed might have forbidden the operation.
             raise RuntimeError("; ".join(map(str, result.diagnostics.errors)))
         rules = sorted(result.diagnostics.reasons)
         return Decision(
@@ -50,28 +50,29 @@ class CedarPolicy:
         )
 
     def _entities(self, role: str, account: AccountId, *, own: bool) -> list[dict[str, object]]:
-        where = {"__entity": {"type": "Account", "id": str(account)}}
+        account_entity = {"__entity": {"type": "Account", "id": str(account)}}
         owner = {"__entity": CALLER if own else OTHER_USER}
+        roles = self.effective_roles(role)
         return [
-            _entity(CALLER, {"account": where}, parents=[role]),
-            _entity(OTHER_USER, {"account": where}),
-            _entity(_RESOURCE, {"account": where, "owner": owner}),
-            *(role_entity(name, self.inherited.get(name, ())) for name in self.lineage(role)),
+            _entity(CALLER, {"account": account_entity}, parents=[role]),
+            _entity(OTHER_USER, {"account": account_entity}),
+            _entity(_RESOURCE, {"account": account_entity, "owner": owner}),
+            *(role_entity(name, self.inherited.get(name, ())) for name in roles),
         ]
 
-    def lineage(self, role: str) -> tuple[str, ...]:
-        """Return the role and those whose policies it has as well, near ones first."""
-        found = dict.fromkeys([role])
-        nearest = [role]
-        while nearest:
-            further = [other for name in nearest for other in self.inherited.get(name, ())]
-            nearest = [other for other in further if other not in found]
-            found |= dict.fromkeys(nearest)
-        return tuple(found)
+    def effective_roles(self, role: str) -> tuple[str, ...]:
+        """Return the role and all roles that it inherits from, nearest first."""
+        roles = dict.fromkeys([role])
+        level = [role]
+        while level:
+            next_level = [parent for name in level for parent in self.inherited.get(name, ())]
+            level = [parent for parent in next_level if parent not in roles]
+            roles |= dict.fromkeys(level)
+        return tuple(roles)
 
 
 def role_entity(role: str, inherited: Iterable[str]) -> dict[str, object]:
-    """Return a role as Cedar knows it: within those whose policies it has as well."""
+    """Return a role as a Cedar entity, whose parents are the roles that it inherits from."""
     return _entity({"type": "Role", "id": role}, {}, parents=inherited)
 
 

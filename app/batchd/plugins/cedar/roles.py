@@ -1,4 +1,4 @@
-"""What each role may do, found by asking: Cedar's conditions can't be read as lists."""
+"""The permissions of each role, found by evaluating the policy: Cedar's conditions are no lists."""
 
 from collections.abc import Iterable, Iterator
 from typing import Literal
@@ -11,17 +11,17 @@ from batchd.plugins.cedar.policy import CedarPolicy
 def find_roles(
     policy: CedarPolicy, account: AccountId, role: str | None, operations: Iterable[str]
 ) -> list[Role]:
-    """Return the roles that may do something in the account, or the one of this name."""
-    asked = sorted(operations)
+    """Return the roles with permissions in the account, or only the role of this name."""
+    sorted_operations = sorted(operations)
     names = sorted(policy.inherited) if role is None else [role]
     roles = []
     for name in names:
-        statements = tuple(_statements(policy, name, account, asked))
+        statements = tuple(_statements(policy, name, account, sorted_operations))
         if statements:
             inherits = tuple(
-                other
-                for other in policy.lineage(name)[1:]
-                if any(_statements(policy, other, account, asked))
+                inherited
+                for inherited in policy.effective_roles(name)[1:]
+                if any(_statements(policy, inherited, account, sorted_operations))
             )
             roles.append(Role(role=name, inherits=inherits, statements=statements))
     return roles

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 
-from batchd.file_watcher import Contents, following
+from batchd.file_watcher import Contents, watch_files
 from batchd.plugins.http_operations.errors import InvalidOperationsFile
 from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 from batchd.plugins.http_operations.loader import load
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class HttpOperations:
-    """Implements `domain.operations.OperationSource`, and `Followed`."""
+    """Implements `domain.operations.OperationSource`, and `WatchedFiles`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class HttpOperations:
 
     def following(self) -> AbstractAsyncContextManager[None]:
         """Put each change of the file, or of those it names, in force."""
-        return following(self, self._take, seen=self._contents)
+        return watch_files(self, self._take, initial=self._contents)
 
     def _take(self, contents: Contents) -> None:
         # A file that is named for the first time is looked at from then on, and was read at once.
