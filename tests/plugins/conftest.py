@@ -1,4 +1,4 @@
-"""For the tests of the plugins: the S3 storage; an upstream, and a way to declare what calls it."""
+"""Fixtures for the plugins: the S3 storage, an upstream, and operations that call it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,11 +28,11 @@ def world() -> World:
 
 @pytest.fixture
 async def declare(world: World, tmp_path: Path) -> AsyncIterator[Declare]:
-    async with declaring(world, tmp_path) as opened:
-        yield opened
+    async with declaring(world, tmp_path) as declare:
+        yield declare
 
 
-# One client for all of a module: to make one takes longer than most of the tests.
+# One client per module: creating one takes longer than most of the tests.
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def storage(s3: SeaweedFS) -> AsyncIterator[Storage]:
     async with open_storage(s3) as storage:
@@ -41,7 +41,7 @@ async def storage(s3: SeaweedFS) -> AsyncIterator[Storage]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[aiohttp.ClientSession]:
-    """Whoever holds a URL, and nothing else."""
+    """A client that has a URL and no credentials."""
     async with aiohttp.ClientSession() as session:
         yield session
 

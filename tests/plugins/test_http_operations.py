@@ -1,4 +1,4 @@
-"""HTTP operations: which lines are valid, what is sent, how much at once, and to nobody else."""
+"""HTTP operations: the request of a line, its validation, its destination and the limits."""
 
 import asyncio
 import json
@@ -21,34 +21,34 @@ body = { type = "object", required = ["amount"], properties = { amount = { type 
 """
 
 
-def problems(source: HttpOperations, **parts: Any) -> list[tuple[str, str]]:
+def issues(source: HttpOperations, **parts: Any) -> list[tuple[str, str]]:
     operation = source.find("op")
     assert operation is not None
-    return [(found.pointer, found.message) for found in operation.check(OperationRequest(**parts))]
+    return [(issue.pointer, issue.message) for issue in operation.check(OperationRequest(**parts))]
 
 
-# What is sent
+# Requests
 
 
-async def test_a_line_is_one_call_with_its_parts(declare: Declare, upstream: Upstream) -> None:
+async def test_a_line_becomes_one_call(declare: Declare, upstream: Upstream) -> None:
     source = await declare(POST, BASE=upstream.url)
-    answer = await run(
+    result = await run(
         source,
         key="batch:7",
         path={"customer": "c 1"},
         query={"lang": "de", "tag": ["a&b", 2, True, 1.5]},
         body={"amount": 12.5, "note": "ü\n"},
     )
-    assert (answer.status, answer.succeeded, answer.body) == (200, True, b'{"ok":true}')
-    (seen,) = upstream.seen
-    assert seen.method == "POST"
-    assert seen.target == ("/customers/c%201/orders?lang=de&tag=a%26b&tag=2&tag=true&tag=1.5")
-    assert json.loads(seen.body) == {"amount": 12.5, "note": "ü\n"}
-    assert seen.headers["idempotency-key"] == "batch:7"
-    assert seen.headers["content-type"] == "application/json"
+    assert (result.status, result.succeeded, result.body) == (200, True, b'{"ok":true}')
+    (request,) = upstream.seen
+    assert request.method == "POST"
+    assert request.target == ("/customers/c%201/orders?lang=de&tag=a%26b&tag=2&tag=true&tag=1.5")
+    assert json.loads(request.body) == {"amount": 12.5, "note": "ü\n"}
+    assert request.headers["idempotency-key"] == "batch:7"
+    assert request.headers["content-type"] == "application/json"
 
 
-async def test_headers_take_their_secrets_from_the_environment(
+async def test_headers_contain_secrets_from_the_environment(
     declare: Declare, upstream: Upstream
 ) -> None:
     headers = 'headers = { Authorization = "Bearer ${TOKEN}", content-type = "application/x+json" }'
@@ -58,7 +58,7 @@ async def test_headers_take_their_secrets_from_the_environment(
     assert upstream.seen[0].headers["content-type"] == "application/x+json"
 
 
-async def test_no_cookie_is_kept_and_no_proxy_is_taken_from_the_environment(
+async def test_cookies_and_proxies_of_the_environment_are_ignored(
     declare: Declare, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -67,21 +67,21 @@ async def test_no_cookie_is_kept_and_no_proxy_is_taken_from_the_environment(
     source = await declare(GET, BASE=upstream.url)
     await run(source, path={"x": "1"})
     await run(source, path={"x": "2"})
-    assert ["cookie" in seen.headers for seen in upstream.seen] == [False, False]
+    assert ["cookie" in request.headers for request in upstream.seen] == [False, False]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-async def test_every_method_may_do_without_a_body(
+async def test_every_method_works_without_a_body(
     declare: Declare, upstream: Upstream, method: str
 ) -> None:
     source = await declare(GET.replace("GET", method), BASE=upstream.url)
-    answer = await run(source, path={"x": "1"})
-    assert answer.status == 200
-    assert answer.body == (b"null" if method == "HEAD" else b'{"ok":true}')
+    result = await run(source, path={"x": "1"})
+    assert result.status == 200
+    assert result.body == (b"null" if method == "HEAD" else b'{"ok":true}')
     assert (upstream.seen[0].method, upstream.seen[0].body) == (method, b"")
 
 
-async def test_a_fixed_query_comes_before_that_of_the_line(
+async def test_a_fixed_query_precedes_the_query_of_the_line(
     declare: Declare, upstream: Upstream
 ) -> None:
     text = GET.replace("/a/{x}", "/a/{x}?version=2%20b") + 'query = ["q"]'
@@ -90,10 +90,10 @@ async def test_a_fixed_query_comes_before_that_of_the_line(
     assert upstream.seen[0].target == "/a/1?version=2%20b&q=%C3%A9"
 
 
-# Which lines are valid
+# Validation
 
 
-async def test_the_report_points_at_every_problem(declare: Declare, upstream: Upstream) -> None:
+async def test_every_issue_has_a_pointer(declare: Declare, upstream: Upstream) -> None:
     schema = """
     [operations.op.body]
     required = ["amount", "to/day"]
@@ -104,21 +104,19 @@ async def test_the_report_points_at_every_problem(declare: Declare, upstream: Up
     """
     text = POST.partition("body =")[0] + schema
     source = await declare(text, BASE=upstream.url)
-    assert (
-        problems(source, path={"customer": "c"}, body={"amount": 1, "to/day": "2026-11-01"}) == []
-    )
-    found = problems(
+    assert issues(source, path={"customer": "c"}, body={"amount": 1, "to/day": "2026-11-01"}) == []
+    actual = issues(
         source,
         path={"client": "c"},
         query={"lang": None, "tag": [{}], "page": 1},
         body={"amount": "1", "to/day": "today", "items": [{"sku": 1}, {}], "x": 1},
     )
-    assert sorted(found) == sorted(
+    assert sorted(actual) == sorted(
         [
             ("/path/customer", "It is missing."),
             ("/path/client", "There is no such parameter."),
-            ("/query/lang", "It must be a text, a number, true or false, or a list of these."),
-            ("/query/tag", "It must be a text, a number, true or false, or a list of these."),
+            ("/query/lang", "It must be a string, a number or a boolean, or a list of these."),
+            ("/query/tag", "It must be a string, a number or a boolean, or a list of these."),
             ("/query/page", "There is no such parameter."),
             ("/body/amount", 'It is not of type "number".'),
             ("/body/to~1day", 'It is not a "date".'),
@@ -128,46 +126,44 @@ async def test_the_report_points_at_every_problem(declare: Declare, upstream: Up
     )
 
 
-async def test_a_body_is_there_exactly_if_it_is_declared(
+async def test_a_body_is_required_if_and_only_if_it_is_declared(
     declare: Declare, upstream: Upstream
 ) -> None:
     with_body = await declare(POST, BASE=upstream.url)
-    assert problems(with_body, path={"customer": "c"}) == [("/body", "It is missing.")]
+    assert issues(with_body, path={"customer": "c"}) == [("/body", "It is missing.")]
     without = await declare(GET, BASE=upstream.url)
-    assert problems(without, path={"x": "1"}, body={}) == [
-        ("/body", "This operation takes no body.")
+    assert issues(without, path={"x": "1"}, body={}) == [
+        ("/body", "This operation accepts no body.")
     ]
 
 
-async def test_a_report_stays_small_whatever_a_line_is_like(
-    declare: Declare, upstream: Upstream
-) -> None:
+async def test_the_report_of_a_line_is_bounded(declare: Declare, upstream: Upstream) -> None:
     text = POST.replace('required = ["amount"]', "additionalProperties = false")
     source = await declare(text, BASE=upstream.url)
-    wild = {f"{n}{'x' * 10_000}": 1 for n in range(1000)}
-    found = problems(source, path={"customer": "c"}, body=wild)
-    assert len(found) == 20
-    assert len(str(found)) < 10_000
+    body_with_unknown_names = {f"{n}{'x' * 10_000}": 1 for n in range(1000)}
+    reported = issues(source, path={"customer": "c"}, body=body_with_unknown_names)
+    assert len(reported) == 20
+    assert len(str(reported)) < 10_000
 
 
 async def test_a_pattern_takes_linear_time(declare: Declare, upstream: Upstream) -> None:
     text = POST.replace('type = "number"', 'pattern = "^(a|a?)+$"')
     source = await declare(text, BASE=upstream.url)
-    found = problems(source, path={"customer": "c"}, body={"amount": "a" * 100_000 + "b"})
-    assert [pointer for pointer, _ in found] == ["/body/amount"]
+    reported = issues(source, path={"customer": "c"}, body={"amount": "a" * 100_000 + "b"})
+    assert [pointer for pointer, _ in reported] == ["/body/amount"]
 
 
-async def test_a_line_that_the_file_in_force_refuses_is_not_called(
+async def test_a_line_that_the_current_file_refuses_is_not_sent(
     declare: Declare, upstream: Upstream
 ) -> None:
     source = await declare(POST, BASE=upstream.url)
-    answer = await run(source, path={"customer": "c"}, body={"amount": "x"})
-    assert (answer.status, answer.succeeded) == (400, False)
-    assert body(answer.body)["subcode"] == 400589
+    result = await run(source, path={"customer": "c"}, body={"amount": "x"})
+    assert (result.status, result.succeeded) == (400, False)
+    assert body(result.body)["subcode"] == 400589
     assert upstream.seen == []
 
 
-# Nobody else is called
+# Destination
 
 
 @pytest.mark.parametrize(
@@ -186,16 +182,16 @@ async def test_a_line_that_the_file_in_force_refuses_is_not_called(
         (7, "/a/7"),
     ],
 )
-async def test_a_value_stays_within_its_place_in_the_path(
+async def test_a_value_stays_one_segment_of_the_path(
     declare: Declare, upstream: Upstream, value: object, target: str | None
 ) -> None:
     source = await declare(GET, BASE=upstream.url)
     assert (await run(source, path={"x": value})).status == 200
-    (seen,) = upstream.seen
-    assert seen.target.startswith("/a/")
-    assert "/" not in seen.target.removeprefix("/a/")
-    assert target is None or seen.target == target
-    assert f"http://{seen.headers['host']}" == upstream.url
+    (request,) = upstream.seen
+    assert request.target.startswith("/a/")
+    assert "/" not in request.target.removeprefix("/a/")
+    assert target is None or request.target == target
+    assert f"http://{request.headers['host']}" == upstream.url
 
 
 @pytest.mark.parametrize(
@@ -206,57 +202,55 @@ async def test_a_value_stays_within_its_place_in_the_path(
     ],
     ids=str,
 )
-async def test_a_value_that_leads_elsewhere_is_refused(
+async def test_a_value_with_a_dot_segment_or_of_another_type_is_refused(
     declare: Declare, upstream: Upstream, value: object
 ) -> None:
     source = await declare(GET, BASE=upstream.url)
-    assert [pointer for pointer, _ in problems(source, path={"x": value})] == ["/path/x"]
+    assert [pointer for pointer, _ in issues(source, path={"x": value})] == ["/path/x"]
     assert (await run(source, path={"x": value})).status == 400
     assert upstream.seen == []
 
 
-async def test_values_that_lead_elsewhere_together_are_refused(
+async def test_values_that_together_form_a_dot_segment_are_refused(
     declare: Declare, upstream: Upstream
 ) -> None:
     source = await declare(GET.replace("{x}", ".{x}"), BASE=upstream.url)
-    assert [pointer for pointer, _ in problems(source, path={"x": "/b"})] == ["/path"]
-    assert problems(source, path={"x": "b"}) == []
+    assert [pointer for pointer, _ in issues(source, path={"x": "/b"})] == ["/path"]
+    assert issues(source, path={"x": "b"}) == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_an_answer_and_is_not_followed(
+async def test_a_redirect_is_not_followed(
     declare: Declare, upstream: Upstream, status: int
 ) -> None:
-    async with running_upstream() as elsewhere:
-        upstream.statuses([status], Location=f"{elsewhere.url}/secret")
+    async with running_upstream() as target:
+        upstream.statuses([status], Location=f"{target.url}/secret")
         source = await declare(GET, BASE=upstream.url)
-        answer = await run(source, path={"x": "1"})
-        assert (answer.status, answer.succeeded) == (status, False)
-        assert elsewhere.seen == []
+        result = await run(source, path={"x": "1"})
+        assert (result.status, result.succeeded) == (status, False)
+        assert target.seen == []
 
 
-# How many at once
+# Limits
 
 
-async def test_no_more_calls_are_under_way_than_declared(
-    declare: Declare, upstream: Upstream
-) -> None:
-    let = asyncio.Semaphore(0)
+async def test_concurrency_is_limited_as_declared(declare: Declare, upstream: Upstream) -> None:
+    may_finish = asyncio.Semaphore(0)
 
     async def handler(_: web.Request) -> web.Response:
-        await let.acquire()
+        await may_finish.acquire()
         return web.json_response({})
 
     upstream.reply(lambda: handler)
     source = await declare(GET + "concurrency = 3", BASE=upstream.url)
     calls = [asyncio.create_task(run(source, path={"x": n})) for n in range(12)]
-    for ended in range(12):
+    for finished in range(12):
         async with asyncio.timeout(10):
-            while upstream.under_way < min(3, 12 - ended):
+            while upstream.under_way < min(3, 12 - finished):
                 await asyncio.sleep(0)
-        let.release()
+        may_finish.release()
         async with asyncio.timeout(10):
-            while sum(call.done() for call in calls) <= ended:
+            while sum(call.done() for call in calls) <= finished:
                 await asyncio.sleep(0)
     assert upstream.most_under_way == 3
     assert [call.result().status for call in calls] == [200] * 12

@@ -1,4 +1,4 @@
-"""HTTP operations in batches: from the uploaded file to the results, with the shipped example."""
+"""HTTP operations in batches: from the upload to the results, with the shipped example."""
 
 import asyncio
 import json
@@ -70,7 +70,7 @@ def settings(
     return settings.model_copy(update={"operations": operations_file})
 
 
-async def test_the_example_is_run_line_by_line(
+async def test_the_example_runs_every_line(
     caller: ApiCaller, worker: RunWorker, example: TestClient[web.Request, web.Application]
 ) -> None:
     lines = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
@@ -79,67 +79,75 @@ async def test_the_example_is_run_line_by_line(
         batch = await caller.create(SAMPLE.read_bytes(), "create_invoice")
         assert await caller.end(batch, within_s=60) == "completed"
     results = await caller.download(batch)
-    assert [(found["line"], found["id"]) for found in results] == [
+    assert [(result["line"], result["id"]) for result in results] == [
         (number, line["id"]) for number, line in enumerate(lines, start=1)
     ]
-    made = 0
-    for line, found in zip(lines, results, strict=True):
-        wanted = line.get("query", {}).get("status")
-        assert found["status"] == (wanted or 201)
-        assert found["outcome"] == ("failed" if wanted else "succeeded")
-        if wanted is None:
-            made += 1
-            assert line["body"].items() <= found["body"].items()
-            assert found["body"]["customer"] == line["path"]["customer"]
+    unexpected = [
+        result for line, result in zip(lines, results, strict=True) if not is_expected(line, result)
+    ]
+    assert unexpected == []
+    statuses = Counter(str(line["query"]["status"]) for line in lines if "status" in str(line))
+    created = len(lines) - statuses.total()
     reply = await caller.get(f"/batches/{batch}?expand=progress,errors")
-    assert reply.body["progress"]["succeeded"] == made
-    asked = Counter(str(line["query"]["status"]) for line in lines if "status" in str(line))
-    assert {status: found["count"] for status, found in reply.body["errors"].items()} == asked
+    assert reply.body["progress"]["succeeded"] == created
+    errors = reply.body["errors"].items()
+    assert {status: error["count"] for status, error in errors} == statuses
     async with example.get("/count") as response:
         count = await response.json()
-    assert count["invoices"] == made
+    assert count["invoices"] == created
     assert count["calls"] == len(lines) + sum(
         line.get("query", {}).get("fail", 0) for line in lines
     )
 
 
-async def test_a_bad_line_is_reported_by_pointers_and_nothing_is_called(
+def is_expected(line: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Return whether the result is the status that the line requests, or else its invoice."""
+    requested_status = line.get("query", {}).get("status")
+    if requested_status is not None:
+        return (result["outcome"], result["status"]) == ("failed", requested_status)
+    invoice = {**line["body"], "customer": line["path"]["customer"]}
+    return (result["outcome"], result["status"]) == ("succeeded", 201) and (
+        invoice.items() <= result["body"].items()
+    )
+
+
+async def test_an_invalid_line_is_reported_by_pointers_and_nothing_is_called(
     caller: ApiCaller, worker: RunWorker, example: TestClient[web.Request, web.Application]
 ) -> None:
-    good: dict[str, Any] = {"path": {"customer": "c"}, "body": {"amount": 1, "currency": "EUR"}}
-    bad = {"id": "b", "path": {"customer": ".."}, "body": {"amount": -1, "due": "soon"}}
+    valid: dict[str, Any] = {"path": {"customer": "c"}, "body": {"amount": 1, "currency": "EUR"}}
+    invalid = {"id": "b", "path": {"customer": ".."}, "body": {"amount": -1, "due": "soon"}}
     async with worker():
-        batch = await caller.create(lines_of(good, bad), "create_invoice")
+        batch = await caller.create(lines_of(valid, invalid), "create_invoice")
         assert await caller.end(batch) == "validation_failed"
     (reported,) = await caller.download(batch)
     assert (reported["line"], reported["id"]) == (2, "b")
-    assert {problem["pointer"] for problem in reported["errors"]} == {
+    assert {error["pointer"] for error in reported["errors"]} == {
         *("/path/customer", "/body/amount", "/body/due", "/body/currency")
     }
     async with example.get("/count") as response:
         assert (await response.json())["calls"] == 0
 
 
-async def test_a_line_keeps_its_key_when_another_worker_takes_over(
+async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:
-    async def begun() -> int:
+    async def running_calls() -> int:
         return upstream.under_way
 
     upstream.reply(lambda: hanging)
     async with worker():
         batch = await caller.create(lines_of(*({"path": {"n": n}} for n in range(1, 31))), "touch")
-        await eventually(begun, lambda calls: calls == 30)
+        await eventually(running_calls, lambda calls: calls == 30)
     upstream.statuses([200])
     async with worker():
         assert await caller.end(batch) == "completed"
     assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * 30
     keys = {f"/things/{n}": f"{batch}:{n}" for n in range(1, 31)}
-    seen = Counter((call.target, call.headers["idempotency-key"]) for call in upstream.seen)
-    assert seen == dict.fromkeys(keys.items(), 2)
+    calls = Counter((call.target, call.headers["idempotency-key"]) for call in upstream.seen)
+    assert calls == dict.fromkeys(keys.items(), 2)
 
 
-async def test_a_worker_takes_as_many_lines_at_a_time_as_the_operation_says(
+async def test_the_operation_defines_the_size_of_its_chunks(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream, components: Components
 ) -> None:
     async def sizes() -> list[int]:
@@ -157,29 +165,29 @@ async def test_a_worker_takes_as_many_lines_at_a_time_as_the_operation_says(
         assert await caller.end(batch) == "cancelled"
 
 
-async def test_the_role_needs_the_operations_permission(make_caller: MakeCaller) -> None:
+async def test_the_role_requires_the_permission_of_the_operation(make_caller: MakeCaller) -> None:
     submitter = await make_caller("submitter")
     body = {"handler": await submitter.upload(b"{}"), "operation": "touch"}
     assert_refused(await submitter.call("POST", "/batches", json=body), 403, 403535)
 
 
-async def test_who_asks_for_an_unknown_operation_is_told_the_known_ones(caller: ApiCaller) -> None:
+async def test_the_error_for_an_unknown_operation_lists_the_known_ones(caller: ApiCaller) -> None:
     body = {"handler": await caller.upload(b"{}"), "operation": "create_invoices"}
     description = assert_refused(await caller.call("POST", "/batches", json=body), 400, 400897)
     assert "create_invoice, delete_batch, get_batch, get_rate, invalidate" in description
 
 
-async def test_an_operation_that_was_removed_runs_no_more(
+async def test_an_operation_that_was_removed_is_not_run(
     caller: ApiCaller, worker: RunWorker, components: Components, operations_file: Path
 ) -> None:
     batch = await caller.create(lines_of({"path": {"n": 1}}), "touch")
-    known = components.dispatcher._context.operations
+    operations = components.dispatcher._context.operations
 
-    async def found() -> object:
-        return known.find("touch")
+    async def operation() -> object:
+        return operations.find("touch")
 
     operations_file.write_text((EXAMPLES / "operations.toml").read_text())
-    await eventually(found, lambda operation: operation is None)
+    await eventually(operation, lambda current: current is None)
     async with worker():
         assert await caller.end(batch) == "validation_failed"
     (reported,) = await caller.download(batch)
@@ -187,16 +195,16 @@ async def test_an_operation_that_was_removed_runs_no_more(
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch", "who_am_i"])
-async def test_nothing_starts_with_an_operation_that_takes_another_permissions_name(
+async def test_start_fails_if_an_operation_has_the_name_of_another_permission(
     settings: Settings, operations_file: Path, name: str
 ) -> None:
     operations_file.write_text(OWN.replace("touch", name))
-    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: batchd has"):
+    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: the name is"):
         async with open_components(settings):
             pass
 
 
-async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
+async def test_start_fails_without_the_variables_that_the_file_refers_to(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OWN_URL")
@@ -205,7 +213,7 @@ async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
             pass
 
 
-async def test_calls_under_way_end_with_the_process(
+async def test_running_calls_end_with_the_process(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:
     async def under_way() -> int:

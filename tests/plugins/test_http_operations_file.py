@@ -1,4 +1,4 @@
-"""The operations file: what is refused and how it is told, and what holds if nothing is said."""
+"""The operations file: how faults are reported, and the defaults of its keys."""
 
 import re
 from pathlib import Path
@@ -22,17 +22,21 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         # The file
         ("", "operations", "is missing"),
         ("[operations]", "operations", "at least 1 item"),
-        ("x = [", "", "not TOML: "),
-        (GOOD + GOOD, "", "not TOML: "),
-        (GOOD + "[defaults]", "defaults", "there is no such key"),
+        ("x = [", "", "invalid TOML: "),
+        (GOOD + GOOD, "", "invalid TOML: "),
+        (GOOD + "[defaults]", "defaults", "unknown key"),
         # Names
-        (GOOD.replace(".op]", ".Op]"), "operations.Op", "a name has 1 to 64 of a-z"),
-        (GOOD.replace(".op]", ".get_batch]"), "operations.get_batch", "batchd has an operation"),
-        # Keys and kinds of values
+        (GOOD.replace(".op]", ".Op]"), "operations.Op", "a name consists of 1 to 64 of a-z"),
+        (
+            GOOD.replace(".op]", ".get_batch]"),
+            "operations.get_batch",
+            "the name is that of an operation or permission",
+        ),
+        # Keys and types
         (OP, "operations.op.url", "is missing"),
-        (URL, "url", "there is no such key"),
-        (GOOD + "retries = 3", "operations.op.retries", "there is no such key"),
-        (GOOD + "retry.attempt = 3", "operations.op.retry.attempt", "there is no such key"),
+        (URL, "url", "unknown key"),
+        (GOOD + "retries = 3", "operations.op.retries", "unknown key"),
+        (GOOD + "retry.attempt = 3", "operations.op.retry.attempt", "unknown key"),
         (GOOD + "retry.attempts = 0", "operations.op.retry.attempts", "greater than or equal to 1"),
         (GOOD + "retry.attempts = '3'", "operations.op.retry.attempts", "valid integer"),
         (GOOD + "timeout_s = inf", "operations.op.timeout_s", "finite number"),
@@ -44,16 +48,20 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD.replace("POST", "post"), "operations.op.method", "'GET', 'HEAD', 'POST'"),
         # Statuses
         (GOOD + "success = 200", "operations.op.success", "must be a list of statuses"),
-        (GOOD + "success = [99]", "operations.op.success", "99 is no status"),
-        (GOOD + "success = ['1xx']", "operations.op.success", "'1xx' is no status"),
-        (GOOD + "success = ['404-400']", "operations.op.success", "'404-400' is no status"),
-        (GOOD + "success = [true]", "operations.op.success", "True is no status"),
-        (GOOD + "retry.statuses = ['all']", "operations.op.retry.statuses", "'all' is no status"),
-        (GOOD + "success = [503]", "operations.op", "503 is a success and is retried"),
+        (GOOD + "success = [99]", "operations.op.success", "99 is not a status"),
+        (GOOD + "success = ['1xx']", "operations.op.success", "'1xx' is not a status"),
+        (GOOD + "success = ['404-400']", "operations.op.success", "'404-400' is not a status"),
+        (GOOD + "success = [true]", "operations.op.success", "True is not a status"),
+        (
+            GOOD + "retry.statuses = ['all']",
+            "operations.op.retry.statuses",
+            "'all' is not a status",
+        ),
+        (GOOD + "success = [503]", "operations.op", "503 can't be both a success and retried"),
         # The URL
         (OP + "url = 3", "operations.op.url", "must be a URL"),
-        (op(url="/a"), "operations.op.url", "begin with http://"),
-        (op(url="file:///etc/passwd"), "operations.op.url", "begin with http://"),
+        (op(url="/a"), "operations.op.url", "start with http://"),
+        (op(url="file:///etc/passwd"), "operations.op.url", "start with http://"),
         (op(url="https:///a"), "operations.op.url", "have a host"),
         (op(url="https://{host}/a"), "operations.op.url", "have a host"),
         (op(url="https://a.{x}.example/a"), "operations.op.url", "have a host"),
@@ -61,7 +69,7 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (op(url="https://a.example{x}"), "operations.op.url", "have a host"),
         (op(url="https://a.example:99999/"), "operations.op.url", "have a host"),
         (op(url="https://[::1/a"), "operations.op.url", ""),
-        (op(url="https://u:p@a.example/"), "operations.op.url", "no user or password"),
+        (op(url="https://u:p@a.example/"), "operations.op.url", "contain no user or password"),
         (op(url="https://a.example/#x"), "operations.op.url", "no fragment"),
         (op(url="https://a.example/a?b={x}"), "operations.op.url", "parameters in its path only"),
         (op(url="https://a.example/{x}/{x}"), "operations.op.url", "name each parameter once"),
@@ -75,23 +83,23 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (
             op("query = ['b']", url="https://a.example/?b=1"),
             "operations.op",
-            "'b' stands in the URL",
+            "'b' is fixed in the URL",
         ),
         # The environment
         (op(url="${NOT_THERE}/a"), "operations.op.url", "variable NOT_THERE is not set"),
-        (op(url="${TOKEN/a"), "operations.op.url", "without its '}'"),
-        (op(url="${}/a"), "operations.op.url", "${} is not the name"),
-        (op(url="${TOKEN}/a"), "operations.op.url", "begin with http://"),
+        (op(url="${TOKEN/a"), "operations.op.url", "no matching '}'"),
+        (op(url="${}/a"), "operations.op.url", "${} is not a valid"),
+        (op(url="${TOKEN}/a"), "operations.op.url", "start with http://"),
         (op(url="http://${BRACE}/a"), "operations.op.url", "have a host"),
-        (op(url="http://a.example/${BATCHD_X}"), "operations.op.url", "a setting of batchd's own"),
+        (op(url="http://a.example/${BATCHD_X}"), "operations.op.url", "a setting of batchd"),
         # Headers
         (GOOD + "headers.X = 1", "operations.op.headers.X", "valid string"),
-        (GOOD + "headers.'X Y' = ''", "operations.op.headers.X Y", "not the name of a header"),
-        (GOOD + "headers.Host = 'a'", "operations.op.headers.Host", "not the file's to set"),
+        (GOOD + "headers.'X Y' = ''", "operations.op.headers.X Y", "not a valid header name"),
+        (GOOD + "headers.Host = 'a'", "operations.op.headers.Host", "can't be set by the file"),
         (
             GOOD + "headers.idempotency-key = 'a'",
             "operations.op.headers.idempotency-key",
-            "not the",
+            "can't be set by the file",
         ),
         (GOOD + "headers.X = '${TWO_LINES}'", "operations.op.headers.X", "printable ASCII"),
         (GOOD + "headers.X = '${NOT_THERE}'", "operations.op.headers.X", "NOT_THERE is not set"),
@@ -99,53 +107,53 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD + "headers = {a = '1', A = '2'}", "operations.op.headers", "given twice"),
         # The body
         (GOOD + "body = 3", "operations.op.body", "must be a JSON Schema"),
-        (GOOD + "body = {type = 'objekt'}", "operations.op.body", "not a JSON Schema: /type: "),
+        (GOOD + "body = {type = 'objekt'}", "operations.op.body", "invalid JSON Schema: /type: "),
         (GOOD + "body.properties.a.format = 'x'", "operations.op.body", "Unknown format: 'x'"),
         (GOOD + "body.pattern = '(?!a)'", "operations.op.body", "look-around and back-ref"),
         (GOOD + "body = {'$ref' = 'http://127.0.0.1:9/s'}", "operations.op.body", "disabled"),
         (GOOD + "body = {'$ref' = 'file:///etc/passwd'}", "operations.op.body", "disabled"),
-        (GOOD + "body.const = 2026-01-01", "operations.op.body", "not a JSON Schema"),
+        (GOOD + "body.const = 2026-01-01", "operations.op.body", "invalid JSON Schema"),
         (GOOD + "body = 'no.json'", "operations.op.body", "no.json: No such file"),
         (GOOD + "body = 'list.json'", "operations.op.body", "list.json: "),
         (GOOD + "body = 'broken.json'", "operations.op.body", "broken.json: "),
         (
             GOOD + "body = 'wrong.json'",
             "operations.op.body",
-            "wrong.json: not a JSON Schema: /type",
+            "wrong.json: invalid JSON Schema: /type",
         ),
         (GOOD.replace("POST", "GET") + "body = {}", "operations.op", "GET has no body"),
     ],
     ids=str,
 )
-async def test_a_bad_file_is_refused_with_key_and_reason(
+async def test_an_invalid_file_is_reported_with_key_and_reason(
     declare: Declare, tmp_path: Path, text: str, key: str, reason: str
 ) -> None:
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "wrong.json").write_text('{"type": "objekt"}')
-    with pytest.raises(InvalidOperationsFile) as refused:
-        await declare(text, taken=["get_batch"], **VARIABLES)
-    found = {fault.key: fault.reason for fault in refused.value.faults}
-    assert key in found, found
-    assert reason in found[key]
-    assert str(refused.value).startswith(f"{tmp_path / 'operations.toml'}: ")
-    assert "s3cret" not in str(refused.value)
+    with pytest.raises(InvalidOperationsFile) as raised:
+        await declare(text, reserved=["get_batch"], **VARIABLES)
+    faults = {fault.key: fault.reason for fault in raised.value.faults}
+    assert key in faults, faults
+    assert reason in faults[key]
+    assert str(raised.value).startswith(f"{tmp_path / 'operations.toml'}: ")
+    assert "s3cret" not in str(raised.value)
 
 
-async def test_every_fault_is_told(declare: Declare) -> None:
+async def test_every_fault_is_reported(declare: Declare) -> None:
     text = GOOD + "timeout_s = 0\nheaders.X = '${A}'\n" + GOOD.replace(".op]", ".other]") + "x = 1"
-    with pytest.raises(InvalidOperationsFile) as refused:
+    with pytest.raises(InvalidOperationsFile) as raised:
         await declare(text)
-    assert [fault.key for fault in refused.value.faults] == [
+    assert [fault.key for fault in raised.value.faults] == [
         "operations.op.headers.X",
         "operations.op.timeout_s",
         "operations.other.x",
     ]
-    assert len(str(refused.value).splitlines()) == 3
+    assert len(str(raised.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
-async def test_a_file_that_can_not_be_read_is_refused(
+async def test_an_unreadable_file_is_refused(
     declare: Declare, tmp_path: Path, content: bytes | None
 ) -> None:
     source = await declare(GOOD)
@@ -155,20 +163,20 @@ async def test_a_file_that_can_not_be_read_is_refused(
         source.load()
 
 
-def test_the_document_lists_every_key() -> None:
+def test_the_documentation_lists_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
     keys = text.partition("\n### Keys\n")[2].partition("\n### ")[0]
     listed = set(re.findall(r"^\| `([a-z_.]+)` \|", keys, re.MULTILINE))
-    own = OperationSchema.model_fields.keys() - {"retry"}
-    assert listed == own | {f"retry.{name}" for name in Retry.model_fields}
+    keys_of_operations = OperationSchema.model_fields.keys() - {"retry"}
+    assert listed == keys_of_operations | {f"retry.{name}" for name in Retry.model_fields}
 
 
-async def test_what_is_not_said_has_a_default(declare: Declare) -> None:
+async def test_defaults(declare: Declare) -> None:
     operation = (await declare(GOOD)).find("op")
     assert operation is not None
-    declared = operation._declaration
-    assert (declared.timeout_s, declared.concurrency, declared.rate_per_s) == (30, 64, None)
-    assert declared.retry.attempts == 3
-    assert declared.retry.statuses == {429, 502, 503, 504}
-    assert declared.success == set(range(200, 300))
-    assert declared.max_answer_bytes == 65536
+    schema = operation._schema
+    assert (schema.timeout_s, schema.concurrency, schema.rate_per_s) == (30, 64, None)
+    assert schema.retry.attempts == 3
+    assert schema.retry.statuses == {429, 502, 503, 504}
+    assert schema.success == set(range(200, 300))
+    assert schema.max_answer_bytes == 65536

@@ -1,4 +1,4 @@
-"""HTTP operations: which calls are made again, when, and under which key."""
+"""HTTP operations: which calls are retried, when, and with which idempotency key."""
 
 import pytest
 
@@ -13,26 +13,28 @@ url = "${BASE}/a"
 """
 
 
-async def test_a_call_is_made_again_until_it_is_answered_otherwise(
+async def test_a_call_is_retried_until_its_status_is_final(
     declare: Declare, upstream: Upstream, world: World
 ) -> None:
     upstream.statuses([429, 502, 503, 504, 200])
     source = await declare(GET + "attempts = 9\nbackoff_s = 1", BASE=upstream.url)
-    answer = await run(source, key="b:5")
-    assert (answer.status, answer.succeeded) == (200, True)
-    assert [seen.headers["idempotency-key"] for seen in upstream.seen] == ["b:5"] * 5
-    assert world.waits_s == [0.5, 1.0, 2.0, 4.0]  # half of 1, 2, 4, 8: chance is one half
+    response = await run(source, key="b:5")
+    assert (response.status, response.succeeded) == (200, True)
+    assert [request.headers["idempotency-key"] for request in upstream.seen] == ["b:5"] * 5
+    assert world.waits_s == [0.5, 1.0, 2.0, 4.0]  # half of 1, 2, 4, 8: the jitter is 0.5
 
 
-async def test_the_last_answer_is_the_lines(declare: Declare, upstream: Upstream) -> None:
+async def test_the_last_response_becomes_the_result(declare: Declare, upstream: Upstream) -> None:
     upstream.statuses([503, 502, 429, 200])
     source = await declare(GET + "attempts = 3", BASE=upstream.url)
-    answer = await run(source)
-    assert (answer.status, answer.body) == (429, b'{"status":429}')
-    assert not answer.succeeded
+    response = await run(source)
+    assert (response.status, response.body) == (429, b'{"status":429}')
+    assert not response.succeeded
 
 
-async def test_one_attempt_is_no_retry(declare: Declare, upstream: Upstream, world: World) -> None:
+async def test_a_single_attempt_is_final(
+    declare: Declare, upstream: Upstream, world: World
+) -> None:
     upstream.statuses([503])
     source = await declare(GET + "attempts = 1", BASE=upstream.url)
     assert (await run(source)).status == 503
@@ -49,7 +51,7 @@ async def test_one_attempt_is_no_retry(declare: Declare, upstream: Upstream, wor
         ("[]", 503, 1),
     ],
 )
-async def test_the_declaration_says_which_statuses_are_retried(
+async def test_the_file_defines_which_statuses_are_retried(
     declare: Declare, upstream: Upstream, statuses: str, status: int, calls: int
 ) -> None:
     upstream.statuses([status])
@@ -58,9 +60,9 @@ async def test_the_declaration_says_which_statuses_are_retried(
     assert len(upstream.seen) == calls
 
 
-@pytest.mark.parametrize("failing", [broken_off, hanging], ids=["broken off", "hanging"])
+@pytest.mark.parametrize("failing", [broken_off, hanging], ids=["connection closed", "timeout"])
 @pytest.mark.parametrize(("unanswered", "calls"), [("true", 3), ("false", 1)])
-async def test_the_declaration_says_whether_silence_is_retried(
+async def test_the_file_defines_whether_a_missing_response_is_retried(
     declare: Declare, upstream: Upstream, failing: object, unanswered: str, calls: int
 ) -> None:
     upstream.reply(lambda: failing)  # type: ignore[arg-type, return-value]
@@ -87,7 +89,7 @@ async def test_the_declaration_says_whether_silence_is_retried(
         ("", 0.5),
     ],
 )
-async def test_retry_after_is_honoured_up_to_a_bound(
+async def test_retry_after_is_honoured_up_to_a_limit(
     declare: Declare, upstream: Upstream, world: World, header: str, wait_s: float
 ) -> None:
     upstream.statuses([429, 429, 429], Retry_After=header)
@@ -96,11 +98,11 @@ async def test_retry_after_is_honoured_up_to_a_bound(
     assert world.waits_s == [wait_s]
 
 
-@pytest.mark.parametrize(("chance", "waits_s"), [(0.0, [0, 0, 0]), (1.0, [2, 4, 5])])
-async def test_backoff_doubles_up_to_a_bound_with_full_jitter(
-    declare: Declare, upstream: Upstream, world: World, chance: float, waits_s: list[float]
+@pytest.mark.parametrize(("jitter", "waits_s"), [(0.0, [0, 0, 0]), (1.0, [2, 4, 5])])
+async def test_backoff_doubles_up_to_a_limit_with_full_jitter(
+    declare: Declare, upstream: Upstream, world: World, jitter: float, waits_s: list[float]
 ) -> None:
-    world.chance = chance
+    world.chance = jitter
     upstream.statuses([503])
     text = GET + "attempts = 4\nbackoff_s = 2\nmax_backoff_s = 5"
     await run(await declare(text, BASE=upstream.url))

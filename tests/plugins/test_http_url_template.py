@@ -1,26 +1,31 @@
-"""The path of a call: the short way for plain values leads where the long one does."""
+"""URL paths: values that need no encoding give the same path as with encoding."""
 
 from urllib.parse import quote, unquote
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.plugins.http_operations.url_template import climbs, encode, is_plain, parse_template
+from batchd.plugins.http_operations.url_template import (
+    encode,
+    has_dot_segments,
+    needs_no_encoding,
+    parse_template,
+)
 
 VALUES = st.text(max_size=8) | st.text(alphabet="./%2eE~_-a1", max_size=8)
 
 
 @given(value=VALUES)
-def test_a_value_is_encoded_as_the_standard_library_does(value: str) -> None:
+def test_a_value_is_encoded_as_by_the_standard_library(value: str) -> None:
     assert encode(value) == quote(value, safe="")
 
 
 @given(value=VALUES)
-def test_what_is_plain_needs_no_encoding_and_climbs_nowhere(value: str) -> None:
-    if is_plain(value):
+def test_a_value_that_needs_no_encoding_has_no_dot_segments(value: str) -> None:
+    if needs_no_encoding(value):
         assert value
         assert quote(value, safe="") == value
-        assert not climbs(value)
+        assert not has_dot_segments(value)
 
 
 @given(value=VALUES)

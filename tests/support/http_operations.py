@@ -15,7 +15,7 @@ from batchd.domain.users import Caller
 from batchd.plugins.http_operations import HttpOperations
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.operation import Dependencies
-from batchd.plugins.http_operations.retry import Pacing
+from batchd.plugins.http_operations.retry import RetryTiming
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 CALLER = Caller(account=AccountId(UUID(int=1)), user=UserId(UUID(int=2)), role="admin")
@@ -42,8 +42,8 @@ class World:
     chance: float = 0.5
 
     @property
-    def pacing(self) -> Pacing:
-        return Pacing(sleep=self._sleep, chance=lambda: self.chance, now=lambda: NOW)
+    def timing(self) -> RetryTiming:
+        return RetryTiming(sleep=self._sleep, jitter=lambda: self.chance, now=lambda: NOW)
 
     async def _sleep(self, seconds: float) -> None:
         self.waits_s.append(seconds)
@@ -53,19 +53,21 @@ class World:
 
 
 def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare]:
-    """Return a function that puts a file in force."""
+    """Return a function that puts a file into effect."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Declare]:
         async with open_client() as client:
-            means = Dependencies(client=client, rate=world, pacing=world.pacing)
+            dependencies = Dependencies(client=client, rate=world, timing=world.timing)
 
             async def declare(
-                text: str, *, taken: Collection[str] = (), **variables: str
+                text: str, *, reserved: Collection[str] = (), **variables: str
             ) -> HttpOperations:
                 file = folder / "operations.toml"
                 file.write_text(text)
-                source = HttpOperations(file, means, variables=variables, taken=taken.__contains__)
+                source = HttpOperations(
+                    file, dependencies, variables=variables, is_reserved=reserved.__contains__
+                )
                 source.load()
                 return source
 

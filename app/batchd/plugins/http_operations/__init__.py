@@ -1,4 +1,4 @@
-"""A customer's own HTTP API in batches: operations declared in a file, without any Python."""
+"""Operations of the company's own HTTP API, declared in a file without any Python."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -8,7 +8,7 @@ from batchd.domain.operations import Operation, OperationContext, OperationSourc
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.errors import InvalidOperationsFile
 from batchd.plugins.http_operations.operation import Dependencies
-from batchd.plugins.http_operations.retry import Pacing
+from batchd.plugins.http_operations.retry import RetryTiming
 from batchd.plugins.http_operations.source import HttpOperations
 from batchd.settings import environment
 
@@ -16,7 +16,7 @@ __all__ = ["HttpOperations", "InvalidOperationsFile", "http_operations"]
 
 
 class _NoOperations:
-    def find(self, name: str) -> Operation | None:  # noqa: ARG002  # there is none, of any name
+    def find(self, name: str) -> Operation | None:  # noqa: ARG002  # the protocol's parameter
         return None
 
     def names(self) -> Iterable[str]:
@@ -31,8 +31,10 @@ async def http_operations(context: OperationContext) -> AsyncIterator[OperationS
         yield _NoOperations()
         return
     async with open_client() as client:
-        means = Dependencies(client=client, rate=context.rate, pacing=Pacing())
-        source = HttpOperations(file, means, variables=environment(), taken=context.is_reserved)
+        dependencies = Dependencies(client=client, rate=context.rate, timing=RetryTiming())
+        source = HttpOperations(
+            file, dependencies, variables=environment(), is_reserved=context.is_reserved
+        )
         await asyncio.to_thread(source.load)
-        async with source.following():
+        async with source.watch():
             yield source

@@ -1,4 +1,4 @@
-"""One attempt at a call: what is sent, and what comes back."""
+"""One attempt at an upstream call: the request, the response, and the error if there is none."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-_PIECE = 64 * 1024
+_READ_BYTES = 64 * 1024
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The same for every attempt."""
 
     method: str
@@ -18,37 +18,38 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes | None
 
     def __repr__(self) -> str:
-        """Tell no headers, for they hold secrets, nor what a line gives."""
+        """Omit the headers, which contain secrets, and the values from the line."""
         return f"<{self.method} {self.url.host}>"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamResponse(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     retry_after: str
-    """The header, empty if there is none; likewise the next two."""
+    """The header; empty if there is none, as are the next two."""
     media_type: str
     charset: str
     is_encoded: bool
-    """Compressed, though batchd asks for plain text."""
+    """Compressed, although batchd requests the identity encoding."""
     body: bytes | None
-    """None: it is larger than is taken."""
+    """None if it is larger than the limit."""
 
 
 class NoResponse(Exception):
-    """There is no answer, and no telling whether the call was carried out."""
+    """No response was received; the upstream may or may not have processed the call."""
 
-    def __init__(self, words: str, error: Exception) -> None:
-        """`words` are for the caller, and tell nothing internal."""
-        super().__init__(words)
-        # For the log. Other errors of aiohttp show headers, which hold secrets, and whole URLs.
-        shown = isinstance(error, aiohttp.ClientConnectorError)
-        self.cause = str(error) if shown else type(error).__name__
+    def __init__(self, message: str, error: Exception) -> None:
+        """`message` is shown to the caller and reveals nothing internal."""
+        super().__init__(message)
+        # For the log. Other aiohttp errors contain headers, and so secrets, and whole URLs.
+        is_safe = isinstance(error, aiohttp.ClientConnectorError)
+        self.cause = str(error) if is_safe else type(error).__name__
 
 
 def open_client() -> aiohttp.ClientSession:
-    """Return a client that keeps no cookies and takes no proxy from the environment."""
+    """Return a client that keeps no cookies and ignores proxies set in the environment."""
     return aiohttp.ClientSession(
-        # Each operation bounds its own calls. A bound here would count waiting as a slow upstream.
+        # Each operation limits its own calls. A limit here would count waiting time as latency of
+        # the upstream.
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "batchd", "Accept-Encoding": "identity"},
@@ -59,22 +60,25 @@ def open_client() -> aiohttp.ClientSession:
 
 async def send(
     client: aiohttp.ClientSession,
-    request: Request,
+    request: UpstreamRequest,
     *,
-    patience: aiohttp.ClientTimeout,
+    timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the client's own, of which it has several
     max_bytes: int,
-) -> Reply:
-    """Make the call once, and follow no redirect: it could lead anywhere. Raises NoResponse."""
+) -> UpstreamResponse:
+    """Make the call once, without following redirects, which could lead anywhere.
+
+    Raises NoResponse.
+    """
     try:
         async with client.request(
             request.method,
             request.url,
             headers=request.headers,
             data=request.body,
-            timeout=patience,
+            timeout=timeout,
             allow_redirects=False,
         ) as response:
-            return Reply(
+            return UpstreamResponse(
                 status=response.status,
                 retry_after=response.headers.get("Retry-After", ""),
                 media_type=response.content_type if "Content-Type" in response.headers else "",
@@ -83,23 +87,24 @@ async def send(
                 body=await _read(response, max_bytes),
             )
     except TimeoutError as error:
-        raise NoResponse(f"not within {patience.total:g} s", error) from error
+        raise NoResponse(f"timed out after {timeout.total:g} s", error) from error
     except aiohttp.ClientConnectorError as error:
-        raise NoResponse("no connection could be made", error) from error
+        raise NoResponse("the connection failed", error) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise NoResponse("the connection broke off, or what came was not HTTP", error) from error
+        message = "the connection was closed early, or the response was not valid HTTP"
+        raise NoResponse(message, error) from error
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
-    """Stop at the bound; the connection, not read to its end, is closed then."""
+    """Stop at the limit; the connection is then closed, as it was not read to its end."""
     length = response.content_length
     if response.method != "HEAD" and length is not None:
         return await response.read() if length <= max_bytes else None
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     size = 0
-    while piece := await response.content.read(_PIECE):
-        size += len(piece)
+    while part := await response.content.read(_READ_BYTES):
+        size += len(part)
         if size > max_bytes:
             return None
-        pieces.append(piece)
-    return b"".join(pieces)
+        parts.append(part)
+    return b"".join(parts)

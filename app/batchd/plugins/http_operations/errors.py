@@ -1,4 +1,4 @@
-"""Why an operations file cannot take force."""
+"""The error of an invalid operations file, with the key and reason of each fault."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from batchd.file_watcher import Contents
 
 class Fault(NamedTuple):
     key: str
-    """Where in the file, as `operations.NAME.retry.attempts`; empty: the file as a whole."""
+    """As `operations.NAME.retry.attempts`; empty if the fault concerns the file as a whole."""
     reason: str
 
 
 class InvalidOperationsFile(StartupError):
-    """The file, or one that it names, is missing or wrong; every fault is told."""
+    """The file, or one that it refers to, is missing or invalid; the message lists every fault."""
 
     def __init__(self, file: Path, faults: Sequence[Fault], contents: Contents) -> None:
         lines = (
@@ -25,4 +25,4 @@ class InvalidOperationsFile(StartupError):
         super().__init__("\n".join(lines))
         self.faults = tuple(faults)
         self.contents = contents
-        """The files that were read, or could not be: another try needs a change of one."""
+        """The files that were read, readable or not: loading is retried when one changes."""

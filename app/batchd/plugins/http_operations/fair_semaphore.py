@@ -1,4 +1,4 @@
-"""The bound on calls under way, handed out so that no account waits behind all of another's."""
+"""The limit on concurrent calls, shared so that no account waits behind all calls of another."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -7,47 +7,47 @@ from batchd.domain.ids import AccountId
 
 
 class FairSemaphore:
-    """A semaphore that serves the accounts in turn, and the calls of each in their order."""
+    """A semaphore that serves the accounts round-robin, and the calls of each in their order."""
 
-    def __init__(self, number: int) -> None:
-        self._free = number
-        self._waiting: OrderedDict[AccountId, deque[asyncio.Future[None]]] = OrderedDict()
-        """The next account to be served comes first."""
+    def __init__(self, limit: int) -> None:
+        self._available = limit
+        self._queues: OrderedDict[AccountId, deque[asyncio.Future[None]]] = OrderedDict()
+        """The waiting calls; the account that is served next comes first."""
 
-    async def take(self, account: AccountId) -> None:
-        """Wait for a place. Who has one gives it back by `give`, whatever happens.
+    async def acquire(self, account: AccountId) -> None:
+        """Wait for a permit, which the caller must release in any case.
 
-        No context manager: one that is made of a generator costs as much as a twentieth of a call.
+        Not a context manager: one made from a generator costs a twentieth of a call.
         """
-        if self._free and not self._waiting:
-            self._free -= 1
+        if self._available and not self._queues:
+            self._available -= 1
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(account, deque()).append(turn)
+        waiter = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(account, deque()).append(waiter)
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._leave(account, turn)
-            else:  # the place came in the same moment: it is the next one's
-                self.give()
+            if waiter.cancelled():
+                self._remove(account, waiter)
+            else:  # the permit was granted at the same moment: pass it on
+                self.release()
             raise
 
-    def _leave(self, account: AccountId, turn: "asyncio.Future[None]") -> None:
-        turns = self._waiting.get(account)
-        if turns is not None and turn in turns:
-            turns.remove(turn)
-            if not turns:
-                del self._waiting[account]
+    def _remove(self, account: AccountId, waiter: "asyncio.Future[None]") -> None:
+        queue = self._queues.get(account)
+        if queue is not None and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[account]
 
-    def give(self) -> None:
-        """Pass the place on to the next account that waits."""
-        while self._waiting:
-            account, turns = self._waiting.popitem(last=False)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[account] = turns  # behind the others
-            if not turn.done():
-                turn.set_result(None)
+    def release(self) -> None:
+        """Pass the permit on to the next account that waits."""
+        while self._queues:
+            account, queue = self._queues.popitem(last=False)
+            waiter = queue.popleft()
+            if queue:
+                self._queues[account] = queue  # behind the others
+            if not waiter.done():
+                waiter.set_result(None)
                 return
-        self._free += 1
+        self._available += 1

@@ -1,4 +1,4 @@
-"""An operation of the file: each line is one call of the customer's own HTTP API."""
+"""An operation defined in the file: each line is one call of the company's own HTTP API."""
 
 import logging
 from collections.abc import Sequence
@@ -17,11 +17,16 @@ from batchd.domain.operations import (
     error_result,
 )
 from batchd.observability import logs
-from batchd.plugins.http_operations.client import NoResponse, Reply, Request, send
+from batchd.plugins.http_operations.client import (
+    NoResponse,
+    UpstreamRequest,
+    UpstreamResponse,
+    send,
+)
 from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
-from batchd.plugins.http_operations.request_builder import problems_of, url_of
-from batchd.plugins.http_operations.response_body import body_of
-from batchd.plugins.http_operations.retry import Pacing, delay_s
+from batchd.plugins.http_operations.request_builder import build_url, validate
+from batchd.plugins.http_operations.response_body import encode_body
+from batchd.plugins.http_operations.retry import RetryTiming, retry_delay_s
 from batchd.plugins.http_operations.schema import OperationSchema
 
 logger = logging.getLogger(__name__)
@@ -33,94 +38,100 @@ class Dependencies:
 
     client: aiohttp.ClientSession
     rate: RateLimiter
-    pacing: Pacing
+    timing: RetryTiming
 
 
 class HttpOperation:
-    """Made anew when the file changes; `places` stays, so that the bound holds meanwhile."""
+    """Replaced when the file changes; the semaphore is kept, so that its limit holds throughout."""
 
     def __init__(
-        self, name: str, declaration: OperationSchema, means: Dependencies, places: FairSemaphore
+        self,
+        name: str,
+        schema: OperationSchema,
+        dependencies: Dependencies,
+        semaphore: FairSemaphore,
     ) -> None:
         self.name = name
-        self._declaration = declaration
-        self._means = means
-        self._places = places
-        self._patience = aiohttp.ClientTimeout(total=declaration.timeout_s)
-        self._headers = dict(declaration.headers)
-        if declaration.body and "content-type" not in map(str.lower, declaration.headers):
+        self._schema = schema
+        self._dependencies = dependencies
+        self._semaphore = semaphore
+        self._timeout = aiohttp.ClientTimeout(total=schema.timeout_s)
+        self._headers = dict(schema.headers)
+        if schema.body and "content-type" not in map(str.lower, schema.headers):
             self._headers["Content-Type"] = "application/json"
 
     @property
     def chunk_lines(self) -> int | None:
-        return self._declaration.chunk_lines
+        return self._schema.chunk_lines
 
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
-        return problems_of(self._declaration, request)
+        return validate(self._schema, request)
 
     async def run(self, call: OperationCall) -> OperationResult:
-        """Call until there is an answer that is not to be retried, or no attempt is left."""
-        problems = self.check(call.request)
-        if problems:
-            # Found valid by an older file.
-            text = f"{problems[0].pointer}: {problems[0].message}"
+        """Call until the response is one that is not retried, or no attempts are left."""
+        issues = self.check(call.request)
+        if issues:
+            # The line was valid when an earlier version of the file was in effect.
+            text = f"{issues[0].pointer}: {issues[0].message}"
             return error_result(RequestFormat(text), logs.current_trace())
-        request = self._request(call)
-        retry, pacing = self._declaration.retry, self._means.pacing
+        request = self._build_request(call)
+        retry, timing = self._schema.retry, self._dependencies.timing
         attempt = 1
         outcome = await self._attempt(request, call)
-        while (wait_s := delay_s(retry, outcome, attempt, pacing)) is not None:
-            await pacing.sleep(wait_s)
+        while (delay_s := retry_delay_s(retry, outcome, attempt, timing)) is not None:
+            await timing.sleep(delay_s)
             attempt += 1
             outcome = await self._attempt(request, call)
-        return self._answer(outcome, call, attempt)
+        return self._result(outcome, call, attempt)
 
-    def _request(self, call: OperationCall) -> Request:
-        return Request(
-            method=self._declaration.method,
-            url=url_of(self._declaration, call.request),
+    def _build_request(self, call: OperationCall) -> UpstreamRequest:
+        return UpstreamRequest(
+            method=self._schema.method,
+            url=build_url(self._schema, call.request),
             headers={**self._headers, "Idempotency-Key": call.key},
-            body=msgspec.json.encode(call.request.body) if self._declaration.body else None,
+            body=msgspec.json.encode(call.request.body) if self._schema.body else None,
         )
 
-    async def _attempt(self, request: Request, call: OperationCall) -> Reply | NoResponse:
-        # Between attempts the place is free for others, and each attempt counts against the rate.
-        await self._places.take(call.caller.account)
+    async def _attempt(
+        self, request: UpstreamRequest, call: OperationCall
+    ) -> UpstreamResponse | NoResponse:
+        # The permit is released between attempts, and each attempt counts against the rate.
+        await self._semaphore.acquire(call.caller.account)
         try:
-            if self._declaration.rate_per_s is not None:
-                await self._means.rate.acquire(self.name, self._declaration.rate_per_s)
+            if self._schema.rate_per_s is not None:
+                await self._dependencies.rate.acquire(self.name, self._schema.rate_per_s)
             return await send(
-                self._means.client,
+                self._dependencies.client,
                 request,
-                patience=self._patience,
-                max_bytes=self._declaration.max_answer_bytes,
+                timeout=self._timeout,
+                max_bytes=self._schema.max_answer_bytes,
             )
-        except NoResponse as unanswered:
-            return unanswered
+        except NoResponse as error:
+            return error
         finally:
-            self._places.give()
+            self._semaphore.release()
 
-    def _answer(
-        self, outcome: Reply | NoResponse, call: OperationCall, attempts: int
+    def _result(
+        self, outcome: UpstreamResponse | NoResponse, call: OperationCall, attempts: int
     ) -> OperationResult:
         if isinstance(outcome, NoResponse):
             text = (
-                f"No answer from the upstream of '{self.name}' "
-                f"in attempt {attempts} of {self._declaration.retry.attempts}: {outcome}."
+                f"No response from the upstream of '{self.name}' "
+                f"in attempt {attempts} of {self._schema.retry.attempts}: {outcome}."
             )
             return self._failure(ProcessingTimeout(text), call, outcome.cause)
         if outcome.body is None:
             text = (
-                f"The upstream of '{self.name}' answered {outcome.status}, with a body of more "
-                f"than the {self._declaration.max_answer_bytes} bytes that are taken."
+                f"The upstream of '{self.name}' responded with status {outcome.status} and a body "
+                f"larger than the limit of {self._schema.max_answer_bytes} bytes."
             )
-            answer = self._failure(QuotaViolation(text), call, "too large")
-            # The call was carried out: its status tells more than that of the failure.
-            return OperationResult(status=outcome.status, body=answer.body, success=False)
+            failure = self._failure(QuotaViolation(text), call, "too large")
+            # The upstream has processed the call: its status says more than that of the failure.
+            return OperationResult(status=outcome.status, body=failure.body, success=False)
         return OperationResult(
             status=outcome.status,
-            body=body_of(outcome),
-            success=outcome.status in self._declaration.success,
+            body=encode_body(outcome),
+            success=outcome.status in self._schema.success,
         )
 
     def _failure(self, error: BatchdError, call: OperationCall, cause: str) -> OperationResult:

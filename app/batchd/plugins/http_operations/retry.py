@@ -1,4 +1,4 @@
-"""When a call is made again, and how long it waits for that."""
+"""The retry policy: which outcomes are retried, and after what delay."""
 
 import asyncio
 import random
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from batchd.plugins.http_operations.client import NoResponse, Reply
+from batchd.plugins.http_operations.client import NoResponse, UpstreamResponse
 from batchd.plugins.http_operations.schema import Retry
 
 
@@ -16,39 +16,39 @@ def _now() -> datetime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pacing:
-    """Time and chance; a test brings its own."""
+class RetryTiming:
+    """The clock and the random numbers, which a test replaces."""
 
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
-    chance: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random
     """From 0 to 1."""
     now: Callable[[], datetime] = _now
 
 
-def delay_s(
-    retry: Retry, outcome: Reply | NoResponse, attempt: int, pacing: Pacing
+def retry_delay_s(
+    retry: Retry, outcome: UpstreamResponse | NoResponse, attempt: int, timing: RetryTiming
 ) -> float | None:
-    """Return how long to wait after this attempt, the first being 1; None: it was the last."""
+    """Return the delay after this attempt, counted from 1; None if it was the last."""
     if attempt >= retry.attempts or not _is_retried(retry, outcome):
         return None
-    # Full jitter: of many lines that failed together, no two come back together.
-    ceiling: float = min(retry.max_backoff_s, retry.backoff_s * 2.0 ** (attempt - 1))
-    wait_s = pacing.chance() * ceiling
-    if isinstance(outcome, Reply):
-        asked_s = _retry_after_s(outcome.retry_after, pacing.now())
-        # Never before the upstream wants it, and still not all at once.
-        wait_s += min(asked_s, retry.max_retry_after_s)
-    return wait_s
+    # Full jitter spreads the retries of lines that failed together.
+    max_delay_s: float = min(retry.max_backoff_s, retry.backoff_s * 2.0 ** (attempt - 1))
+    delay_s = timing.jitter() * max_delay_s
+    if isinstance(outcome, UpstreamResponse):
+        retry_after_s = _parse_retry_after(outcome.retry_after, timing.now())
+        # Not before the upstream allows it, and still not all at the same time.
+        delay_s += min(retry_after_s, retry.max_retry_after_s)
+    return delay_s
 
 
-def _is_retried(retry: Retry, outcome: Reply | NoResponse) -> bool:
-    if isinstance(outcome, Reply):
+def _is_retried(retry: Retry, outcome: UpstreamResponse | NoResponse) -> bool:
+    if isinstance(outcome, UpstreamResponse):
         return outcome.status in retry.statuses
     return retry.unanswered
 
 
-def _retry_after_s(text: str, now: datetime) -> float:
-    """Read seconds or a date (RFC 9110, 10.2.3); what is neither asks for nothing."""
+def _parse_retry_after(text: str, now: datetime) -> float:
+    """Return the seconds until the given delay or date (RFC 9110, 10.2.3); 0 if it is invalid."""
     if text.isascii() and text.isdecimal():
         return float(text[:9])
     try:

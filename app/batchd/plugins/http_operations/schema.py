@@ -1,4 +1,4 @@
-"""What the file says of each operation, its defaults included."""
+"""The schema of the operations file, with the default of each key."""
 
 from typing import Annotated, Literal, Self
 
@@ -23,13 +23,13 @@ class _Table(BaseModel):
 
 
 class Retry(_Table):
-    """When a call is made again, and after how long."""
+    """Which calls are retried, and after what delay."""
 
     attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Calls at most, the first included."""
+    """Maximum number of calls, the first one included."""
     statuses: Statuses = frozenset({429, 502, 503, 504})
     unanswered: bool = True
-    """Also when there was no answer: no connection, a broken one, or none in time."""
+    """Retry also without a response: connection failed, connection closed, timeout."""
     backoff_s: Seconds = 0.5
     max_backoff_s: Seconds = 30.0
     max_retry_after_s: Seconds = 60.0
@@ -39,29 +39,29 @@ class OperationSchema(_Table):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     url: Url
     query: Query = []
-    """The names that a line may give."""
+    """Names of the query parameters that a line may contain."""
     body: Body | None = None
     headers: Headers = Field({}, repr=False)
     timeout_s: Seconds = 30.0
-    """Of one attempt, from the connection to the end of the answer."""
+    """Timeout of one attempt, from connecting to the end of the response."""
     retry: Retry = Retry()
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
-    """Attempts under way at once, in each process."""
+    """Maximum number of concurrent attempts in each process."""
     rate_per_s: Rate | None = None
-    """Attempts of the whole fleet; None: any."""
+    """Maximum rate of attempts of the whole fleet; None means unlimited."""
     chunk_lines: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Lines that a worker takes at a time; None: as the settings say."""
+    """Maximum number of lines in a chunk; None means the value of the setting."""
     success: Statuses = frozenset(range(200, 300))
     max_answer_bytes: Annotated[int, Field(ge=1, le=64 * 1024**2)] = 64 * 1024
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.body is not None and self.method in {"GET", "HEAD"}:
             raise ValueError(f"{self.method} has no body")
         if fixed := self.url.query_names & set(self.query):
-            raise ValueError(f"'{min(fixed)}' stands in the URL, and is the line's to give")
+            raise ValueError(f"'{min(fixed)}' is fixed in the URL and also listed in `query`")
         if both := self.success & self.retry.statuses:
-            raise ValueError(f"{min(both)} is a success and is retried: it can't be both")
+            raise ValueError(f"{min(both)} can't be both a success and retried")
         return self
 
 

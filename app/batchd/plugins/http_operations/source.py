@@ -1,4 +1,4 @@
-"""The operations of the file in force, replaced all at once when the file changes."""
+"""The operations in effect, replaced as a whole when the file changes."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from batchd.file_watcher import Contents, watch_files
 from batchd.plugins.http_operations.errors import InvalidOperationsFile
 from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
-from batchd.plugins.http_operations.loader import load
+from batchd.plugins.http_operations.loader import load_file
 from batchd.plugins.http_operations.operation import Dependencies, HttpOperation
 from batchd.plugins.http_operations.schema import OperationSchema
 
@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 
 
 class HttpOperations:
-    """Implements `domain.operations.OperationSource`, and `WatchedFiles`."""
+    """Implements `domain.operations.OperationSource` and `file_watcher.WatchedFiles`."""
 
     def __init__(
         self,
         file: Path,
-        means: Dependencies,
+        dependencies: Dependencies,
         *,
         variables: Mapping[str, str],
-        taken: Callable[[str], bool],
+        is_reserved: Callable[[str], bool],
     ) -> None:
         self._file = file
-        self._means = means
+        self._dependencies = dependencies
         self._variables = variables
-        self._taken = taken
+        self._is_reserved = is_reserved
         self._operations: Mapping[str, HttpOperation] = {}
-        self._places: dict[tuple[str, int], FairSemaphore] = {}
+        self._semaphores: dict[tuple[str, int], FairSemaphore] = {}
         self._contents: Contents = {}
 
     def __str__(self) -> str:
@@ -45,45 +45,45 @@ class HttpOperations:
         return tuple(self._operations)
 
     def files(self) -> Iterable[Path]:
-        """Return the file and those that it named when it was last read."""
+        """Return the file and those that it referred to when it was last loaded."""
         return tuple(self._contents)
 
     def folders(self) -> Iterable[Path]:
         return {file.parent for file in self._contents}
 
-    def load(self, known: Contents = MappingProxyType({})) -> None:
-        """Put the file in force, reading what is not known.
+    def load(self, known_contents: Contents = MappingProxyType({})) -> None:
+        """Put the file into effect, reading only files whose contents are not known yet.
 
-        Raises InvalidOperationsFile; then what was in force stays so.
+        Raises InvalidOperationsFile; the operations then remain as they are.
         """
         try:
-            loaded = load(self._file, known, self._variables, self._taken)
+            loaded = load_file(self._file, known_contents, self._variables, self._is_reserved)
         except InvalidOperationsFile as error:
             self._contents = error.contents
             raise
         self._contents = loaded.contents
         self._operations = {
-            name: HttpOperation(name, declaration, self._means, self._places_of(name, declaration))
-            for name, declaration in loaded.declarations.items()
+            name: HttpOperation(name, schema, self._dependencies, self._semaphore(name, schema))
+            for name, schema in loaded.operations.items()
         }
-        logger.info("operations in force: %s, from %s", ", ".join(self._operations), self._file)
+        logger.info("operations in effect: %s, from %s", ", ".join(self._operations), self._file)
 
-    def following(self) -> AbstractAsyncContextManager[None]:
-        """Put each change of the file, or of those it names, in force."""
-        return watch_files(self, self._take, initial=self._contents)
+    def watch(self) -> AbstractAsyncContextManager[None]:
+        """Put each change of the file, or of those it refers to, into effect."""
+        return watch_files(self, self._apply, initial=self._contents)
 
-    def _take(self, contents: Contents) -> None:
-        # A file that is named for the first time is looked at from then on, and was read at once.
+    def _apply(self, contents: Contents) -> None:
+        # A file that is referred to for the first time was read when it was loaded.
         if contents == self._contents:
             return
         try:
             self.load(contents)
         except InvalidOperationsFile as error:
-            logger.error("the operations stay as they were: %s", error)  # noqa: TRY400
+            logger.error("the operations remain unchanged: %s", error)  # noqa: TRY400
         except Exception:
-            logger.exception("the operations stay as they were")
+            logger.exception("the operations remain unchanged")
 
-    def _places_of(self, name: str, declaration: OperationSchema) -> FairSemaphore:
-        """Return the same places for the same bound: calls of before the change count too."""
-        key = (name, declaration.concurrency)
-        return self._places.setdefault(key, FairSemaphore(declaration.concurrency))
+    def _semaphore(self, name: str, schema: OperationSchema) -> FairSemaphore:
+        """Return the same semaphore for the same limit: calls made before a change count, too."""
+        key = (name, schema.concurrency)
+        return self._semaphores.setdefault(key, FairSemaphore(schema.concurrency))

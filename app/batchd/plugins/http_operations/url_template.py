@@ -1,4 +1,4 @@
-"""URL templates: the host is the file's alone; values fill in parts of the path, nothing else."""
+"""URL templates: the file fixes the host; the values of a line only fill path parameters."""
 
 import re
 from collections.abc import Mapping
@@ -12,78 +12,79 @@ _HOST = re.compile(
 _PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _QUERY = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*")
 _PLAIN = re.compile(r"[A-Za-z0-9_~-]+")
-_STEP = re.compile(r"(?:^|[/\\])\.{1,2}(?:$|[/\\;])")
+_DOT_SEGMENT = re.compile(r"(?:^|[/\\])\.{1,2}(?:$|[/\\;])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Template:
+class UrlTemplate:
     origin: str
     """Scheme, host and port."""
-    pieces: tuple[str, ...]
-    """The path: text as it is sent, name, text, name, …, text."""
+    segments: tuple[str, ...]
+    """The path as alternating literal texts and parameter names; the first and last are texts."""
     names: frozenset[str]
-    """Those of the path's parameters."""
+    """The path parameters."""
     query: str
-    """Sent with every call, before what the line gives."""
+    """Sent with every call, before the parameters of the line."""
 
     @property
     def query_names(self) -> frozenset[str]:
         return frozenset(name for name, _ in parse_qsl(self.query, keep_blank_values=True))
 
     def path(self, values: Mapping[str, str]) -> str:
-        """Return the path with every value encoded, "/" too."""
+        """Return the path with every value encoded, "/" included."""
         return "".join(
-            encode(values[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces)
+            encode(values[segment]) if index % 2 else segment
+            for index, segment in enumerate(self.segments)
         )
 
 
-def is_plain(text: str) -> bool:
-    """Tell whether a text has nothing to encode, and nothing that could climb; most are like that.
+def needs_no_encoding(text: str) -> bool:
+    """Return whether a text has only unreserved characters and no dots, as most values do.
 
-    It takes a fifth of the time that encoding or `climbs` takes, and is asked for every line.
+    Takes a fifth of the time of `encode` or `has_dot_segments`; runs for every line.
     """
     return _PLAIN.fullmatch(text) is not None
 
 
 def encode(text: str) -> str:
-    """Return a value as it stands in a URL."""
-    return text if is_plain(text) else quote(text, safe="")
+    """Return a value percent-encoded for a URL."""
+    return text if needs_no_encoding(text) else quote(text, safe="")
 
 
-def climbs(path: str) -> bool:
-    """Tell whether a path, or a value for one, has a segment `.` or `..`.
+def has_dot_segments(path: str) -> bool:
+    """Return whether a path, or a value for one, has a segment `.` or `..`.
 
-    Percent-encoding does not hide these: there are servers that decode before they resolve them.
+    Percent-encoded ones count, because some servers decode a path before they resolve it.
     """
-    return _STEP.search(unquote(path)) is not None
+    return _DOT_SEGMENT.search(unquote(path)) is not None
 
 
-def parse_template(text: str) -> Template:
-    """Raise ValueError, which does not tell the text: it may hold values of the environment."""
+def parse_template(text: str) -> UrlTemplate:
+    """Raise ValueError, whose message omits the text: it may contain values of variables."""
     if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("the URL has characters that must be percent-encoded")
+        raise ValueError("the URL contains characters that must be percent-encoded")
     parts = urlsplit(text)
-    pieces = tuple(_PARAMETER.split(parts.path or "/"))
-    names = pieces[1::2]
-    rules: dict[str, object] = {
-        "begin with http:// or https://": parts.scheme in {"http", "https"},
-        "have no user or password in it: send them in a header": "@" not in parts.netloc,
-        "have a host, with a port or without, and no parameter in it": _is_host(parts.netloc),
+    segments = tuple(_PARAMETER.split(parts.path or "/"))
+    names = segments[1::2]
+    requirements: dict[str, object] = {
+        "start with http:// or https://": parts.scheme in {"http", "https"},
+        "contain no user or password: send them in a header": "@" not in parts.netloc,
+        "have a host, optionally with a port, and no parameter in it": _is_host(parts.netloc),
         "have no fragment": "#" not in text,
         "have parameters in its path only": "{" not in parts.query,
-        "have a path of URL characters, and parameters written {name}": all(
-            _PATH.fullmatch(piece) for piece in pieces[::2]
+        "have a path of URL characters, with parameters written as {name}": all(
+            _PATH.fullmatch(segment) for segment in segments[::2]
         ),
         "have a query of URL characters": _QUERY.fullmatch(parts.query),
         "name each parameter once": len(names) == len(set(names)),
-        "have no segment '.' or '..'": not climbs(parts.path),
+        "have no segment '.' or '..'": not has_dot_segments(parts.path),
     }
-    for rule, holds in rules.items():
-        if not holds:
-            raise ValueError(f"the URL must {rule}")
-    return Template(
+    for requirement, is_met in requirements.items():
+        if not is_met:
+            raise ValueError(f"the URL must {requirement}")
+    return UrlTemplate(
         origin=f"{parts.scheme}://{parts.netloc}",
-        pieces=pieces,
+        segments=segments,
         names=frozenset(names),
         query=parts.query,
     )

@@ -1,4 +1,4 @@
-"""HTTP operations: what becomes of the answer, and of its absence."""
+"""HTTP operations: how a response, or the lack of one, becomes a result."""
 
 import logging
 from typing import Any
@@ -28,24 +28,24 @@ from tests.support.upstream import Upstream, answering_bytes, broken_off, bytes_
         ("application/json", b"", b"null"),
     ],
 )
-async def test_an_answer_becomes_json_on_one_line(
+async def test_a_response_becomes_json_on_one_line(
     declare: Declare, upstream: Upstream, content_type: str, data: bytes, expected: bytes | None
 ) -> None:
     upstream.reply(bytes_of(data, content_type))
     source = await declare(GET, BASE=upstream.url)
-    answer = await run(source, path={"x": "1"})
-    assert answer.succeeded
-    assert body(answer.body) is not ...
-    assert expected is None or answer.body == expected
+    result = await run(source, path={"x": "1"})
+    assert result.succeeded
+    assert body(result.body) is not ...
+    assert expected is None or result.body == expected
 
 
-async def test_an_answer_without_a_type_may_be_json(declare: Declare) -> None:
+async def test_a_response_without_a_media_type_may_be_json(declare: Declare) -> None:
     async with answering_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[ ]") as url:
         source = await declare(GET, BASE=url)
         assert (await run(source, path={"x": "1"})).body == b"[]"
 
 
-async def test_compressed_answers_are_not_asked_for_and_not_unpacked(
+async def test_compression_is_neither_requested_nor_decoded(
     declare: Declare, upstream: Upstream
 ) -> None:
     upstream.reply(bytes_of(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))
@@ -55,7 +55,7 @@ async def test_compressed_answers_are_not_asked_for_and_not_unpacked(
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Answer 100 bytes and more, without saying how many."""
+    """Send more than 100 bytes, without a Content-Length."""
     response = web.StreamResponse(status=201)
     await response.prepare(request)
     for _ in range(3):
@@ -66,25 +66,25 @@ async def stream(request: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     "reply",
     [lambda: stream, bytes_of(b"[" + b" " * 100 + b"]")],
-    ids=["of an unknown size", "of a known size"],
+    ids=["unknown size", "known size"],
 )
-async def test_an_answer_that_is_too_large_is_a_failure_that_says_so(
+async def test_a_response_over_the_limit_is_a_failure(
     declare: Declare, upstream: Upstream, reply: Any
 ) -> None:
     upstream.reply(reply)
     source = await declare(GET + "max_answer_bytes = 100", BASE=upstream.url)
-    answer = await run(source, path={"x": "1"})
-    assert answer.status in {200, 201}
-    assert not answer.succeeded
-    refused = body(answer.body)
-    assert refused["subcode"] == 400141
+    result = await run(source, path={"x": "1"})
+    assert result.status in {200, 201}
+    assert not result.succeeded
+    error = body(result.body)
+    assert error["subcode"] == 400141
     assert (
-        f"answered {answer.status}, with a body of more than the 100 bytes"
-        in refused["description"]
+        f"responded with status {result.status} and a body larger than the limit of 100 bytes"
+        in error["description"]
     )
 
 
-async def test_an_answer_of_exactly_the_bound_is_taken(
+async def test_a_response_of_exactly_the_limit_is_accepted(
     declare: Declare, upstream: Upstream
 ) -> None:
     upstream.reply(bytes_of(b"[" + b" " * 98 + b"]"))
@@ -104,50 +104,48 @@ async def test_an_answer_of_exactly_the_bound_is_taken(
         ('success = ["400-404"]', 405, False),
     ],
 )
-async def test_the_declaration_says_what_is_a_success(
+async def test_the_file_defines_which_statuses_are_a_success(
     declare: Declare, upstream: Upstream, rule: str, status: int, succeeded: bool
 ) -> None:
     upstream.statuses([status])
     source = await declare(GET + rule, BASE=upstream.url)
-    answer = await run(source, path={"x": "1"})
-    assert (answer.status, answer.succeeded) == (status, succeeded)
+    result = await run(source, path={"x": "1"})
+    assert (result.status, result.succeeded) == (status, succeeded)
 
 
-# No answer
+# No response
 
 
-REFUSED = "no connection could be made"
-BROKEN = "the connection broke off, or what came was not HTTP"
+REFUSED = "the connection failed"
+BROKEN = "the connection was closed early, or the response was not valid HTTP"
 RETRY = "retry = { attempts = 3 }"
 
 
-def assert_unanswered(answer: Any, words: str) -> None:
-    assert (answer.status, answer.succeeded) == (503, False)
-    refused = body(answer.body)
-    assert refused.keys() == {"subcode", "trace", "description"}
-    assert refused["subcode"] == 503159
-    assert refused["description"] == (
-        f"No answer from the upstream of 'op' in attempt 3 of 3: {words}."
+def assert_no_response(result: Any, reason: str) -> None:
+    assert (result.status, result.succeeded) == (503, False)
+    error = body(result.body)
+    assert error.keys() == {"subcode", "trace", "description"}
+    assert error["subcode"] == 503159
+    assert error["description"] == (
+        f"No response from the upstream of 'op' in attempt 3 of 3: {reason}."
     )
 
 
-async def test_an_upstream_that_does_not_answer_in_time(
-    declare: Declare, upstream: Upstream
-) -> None:
+async def test_an_upstream_that_times_out(declare: Declare, upstream: Upstream) -> None:
     upstream.reply(lambda: hanging)
     source = await declare(GET + f"timeout_s = 0.05\n{RETRY}", BASE=upstream.url)
-    assert_unanswered(await run(source, path={"x": "1"}), "not within 0.05 s")
+    assert_no_response(await run(source, path={"x": "1"}), "timed out after 0.05 s")
     assert len(upstream.seen) == 3
 
 
-async def test_an_upstream_that_breaks_off(declare: Declare, upstream: Upstream) -> None:
+async def test_an_upstream_that_closes_the_connection(declare: Declare, upstream: Upstream) -> None:
     upstream.reply(lambda: broken_off)
     source = await declare(GET + RETRY, BASE=upstream.url)
-    assert_unanswered(await run(source, path={"x": "1"}), BROKEN)
+    assert_no_response(await run(source, path={"x": "1"}), BROKEN)
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"",
@@ -156,13 +154,13 @@ async def test_an_upstream_that_breaks_off(declare: Declare, upstream: Upstream)
         b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_an_upstream_that_speaks_no_http(declare: Declare, answer: bytes) -> None:
-    async with answering_bytes(answer) as url:
+async def test_an_upstream_without_valid_http(declare: Declare, response: bytes) -> None:
+    async with answering_bytes(response) as url:
         source = await declare(GET + RETRY, BASE=url)
-        assert_unanswered(await run(source, path={"x": "1"}), BROKEN)
+        assert_no_response(await run(source, path={"x": "1"}), BROKEN)
 
 
-async def test_an_upstream_that_is_not_there_and_no_secret_in_the_log(
+async def test_an_unreachable_upstream_leaves_no_secret_in_the_log(
     declare: Declare, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with answering_bytes(b"") as url:
@@ -170,8 +168,8 @@ async def test_an_upstream_that_is_not_there_and_no_secret_in_the_log(
     text = GET + 'headers = { Authorization = "${TOKEN}" }\n' + RETRY
     source = await declare(text, BASE=url, TOKEN="s3cret")
     with caplog.at_level(logging.INFO):
-        answer = await run(source, path={"x": "1"})
-    assert_unanswered(answer, REFUSED)
-    assert url.removeprefix("http://") not in answer.body.decode()
-    assert body(answer.body)["trace"] in caplog.text
+        result = await run(source, path={"x": "1"})
+    assert_no_response(result, REFUSED)
+    assert url.removeprefix("http://") not in result.body.decode()
+    assert body(result.body)["trace"] in caplog.text
     assert "s3cret" not in caplog.text
