@@ -168,7 +168,7 @@ async def open_components(
         )
         notifications = await stack.enter_async_context(open_notifications(settings))
         cancellations = Cancellations()
-        notifications.subscribe(Channel.CANCELLED, cancellations.hear)
+        notifications.subscribe(Channel.CANCELLED, cancellations.on_notification)
         permissions = PermissionChecker(authorizer, permissions_of(api_operations))
         registry = OperationRegistry(reserved=[operation.name for operation in api_operations])
         users = Users(database, clock, ids)

@@ -189,13 +189,13 @@ async def test_uploads_that_nobody_used_disappear(
     handlers = [await caller.upload(LINES) for _ in range(3)]
     handlers.append((await caller.call("POST", "/cache")).body["handler"])
     clock.move(HOUR_S - 60)
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
     for handler in handlers[:3]:
         assert await has_file(storage, caller, handler)
     assert (await create(caller, {"handler": handlers[0], "operation": "get_batch"})).status == 201
 
     clock.move(LONG_S)
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
 
     for handler in handlers[1:]:
         assert not await has_file(storage, caller, handler)
@@ -210,7 +210,7 @@ async def test_what_was_put_after_the_upload_was_invalidated_disappears(
     assert await put(caller, upload["url"]) == 200
     clock.move(LONG_S)
 
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
 
     assert not await has_file(storage, caller, upload["handler"])
     assert not await has_row(components, upload["handler"])
@@ -229,7 +229,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     assert await has_file(storage, caller, handler)
     clock.move(LONG_S)
 
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
 
     assert not await has_file(storage, caller, handler)
     assert not await has_row(components, handler)
@@ -255,11 +255,11 @@ async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
         )
     clock.move(LONG_S)
 
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
 
     assert await has_file(storage, caller, handler)
     assert await has_row(components, handler)
     async with worker():
         assert await caller.end(batch) == "completed"
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
     assert not await has_row(components, handler)

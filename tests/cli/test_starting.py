@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from batchd.db.migrations import needed_versions
+from batchd.db.migrations import required_versions
 from batchd.settings import Settings
 from tests.support.command import Ended, batchd, environment
 from tests.support.dev_process import BATCHD
@@ -83,11 +83,11 @@ async def test_impossible_settings_are_named(settings: Settings) -> None:
 async def test_an_old_schema_is_refused(settings: Settings, empty_database_url: str) -> None:
     env = environment_of(settings, database_url=empty_database_url)
     for ended in await each("api", "worker", env=env):
-        assert_refused(ended, "batchd migrate", *needed_versions(), settings=settings)
+        assert_refused(ended, "batchd migrate", *required_versions(), settings=settings)
 
 
 async def test_a_schema_that_lacks_one_migration_is_refused(settings: Settings) -> None:
-    last = max(needed_versions())
+    last = max(required_versions())
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     await connection.execute("DELETE FROM schema_migrations WHERE version = $1", last)
     await connection.close()
@@ -95,7 +95,7 @@ async def test_a_schema_that_lacks_one_migration_is_refused(settings: Settings) 
     ended = await batchd("users", "list", env=environment_of(settings))
 
     assert_refused(ended, "batchd migrate", last)
-    assert min(needed_versions()) not in ended.errors
+    assert min(required_versions()) not in ended.errors
 
 
 async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
@@ -105,7 +105,7 @@ async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
     for commands in (["migrate"] * 4, ["migrate"]):
         for ended in await each(*commands, env=env):
             assert (ended.code, ended.output, ended.errors) == (0, "", "")
-        assert await versions(empty_database_url) == needed_versions()
+        assert await versions(empty_database_url) == required_versions()
 
 
 async def test_a_database_that_does_not_answer_is_said(settings: Settings) -> None:
@@ -114,7 +114,7 @@ async def test_a_database_that_does_not_answer_is_said(settings: Settings) -> No
     url = f"postgresql://batchd:hidden@127.0.0.1:{port}/batchd"
     ended = await batchd("worker", env=environment_of(settings, database_url=url))
 
-    assert_refused(ended, "database does not answer")
+    assert_refused(ended, "database is not responding")
     assert "hidden" not in ended.errors
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from batchd.db.migrations import SchemaTooOld, check_schema, migrate, needed_versions
+from batchd.db.migrations import SchemaTooOld, check_schema, migrate, required_versions
 from batchd.devstack.postgres_cluster import CLEAN_ENVIRONMENT, program_path
 from batchd.shipped import shipped_folder
 
@@ -79,7 +79,7 @@ async def test_the_schema_is_checked_against_the_migrations(
     with pytest.raises(SchemaTooOld) as refusal:
         await check_schema(connection)
     await connection.close()
-    assert all(version in str(refusal.value) for version in needed_versions())
+    assert all(version in str(refusal.value) for version in required_versions())
 
 
 async def test_a_schema_of_a_later_version_is_fine(database_url: str) -> None:
@@ -108,4 +108,4 @@ def test_migrations_have_an_order() -> None:
 
     assert all(re.fullmatch(r"\d{14}", version) for version in versions)
     assert len(set(versions)) == len(versions)
-    assert needed_versions() == set(versions)
+    assert required_versions() == set(versions)

@@ -85,7 +85,7 @@ async def large_database(postgres: Postgres) -> AsyncIterator[str]:
         await connection.execute(_CHUNKS, T0 + timedelta(seconds=BATCHES // 10))
         async with connection.transaction():
             for job in await queued(connection):
-                batch = await batches.find_any(connection, job.batch)
+                batch = await batches.find_unscoped(connection, job.batch)
                 assert batch is not None
                 await jobs.enqueue(connection, batch, [job])
         await connection.execute("ANALYZE")
@@ -262,21 +262,21 @@ async def test_get_batch_reads_one_row(
 
 
 async def test_open_batches_are_counted_without_those_at_an_end(explaining: Explaining) -> None:
-    count = await batches.count_open(explaining.as_connection, LARGE, at_most=10_000)
+    count = await batches.count_open(explaining.as_connection, LARGE, limit=10_000)
 
     assert count == OPEN_OF_LARGE
     assert_bounded(explaining.plans[0], rows=count, searches=len(Status) - len(END_STATUSES))
 
 
 async def test_open_batches_are_counted_no_further_than_the_limit(explaining: Explaining) -> None:
-    count = await batches.count_open(explaining.as_connection, BUSY, at_most=50)
+    count = await batches.count_open(explaining.as_connection, BUSY, limit=50)
 
     assert count == 50
     assert_bounded(explaining.plans[0], rows=50, searches=len(Status) - len(END_STATUSES))
 
 
 async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Explaining) -> None:
-    lost = await orphans.find_lost(explaining.as_connection)
+    lost = await orphans.find_orphaned_jobs(explaining.as_connection)
 
     assert len([job for job in lost if job.stage is Stage.COPY]) == OPEN_OF_LARGE // 2
     assert len([job for job in lost if job.stage is Stage.CHUNK and job.chunk == 2]) == OPEN_OF_BUSY
@@ -290,7 +290,7 @@ async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Expla
 async def test_batches_that_nobody_noticed_are_looked_for_among_live_ones_only(
     explaining: Explaining,
 ) -> None:
-    assert await orphans.find_processed(explaining.as_connection) == []
+    assert await orphans.find_unmarked_processed(explaining.as_connection) == []
 
     (plan,) = explaining.plans
     assert "Seq Scan" not in plan.scans("batches") | plan.scans("chunks"), plan

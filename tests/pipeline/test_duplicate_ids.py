@@ -1,4 +1,4 @@
-"""Ids used twice are found, all of them and no others, in little memory."""
+"""DuplicateIdFinder used twice are found, all of them and no others, in little memory."""
 
 import tracemalloc
 from uuid import UUID
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchd.pipeline.validate import duplicate_ids
-from batchd.pipeline.validate.duplicate_ids import Ids
+from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
 from batchd.settings import MIB
 
 # Few of them, so that they repeat; among them what could be confused in a file of records.
@@ -29,18 +29,18 @@ def test_every_line_whose_id_an_earlier_one_has_is_found(gaps: list[tuple[int, s
     for gap, line_id in gaps:
         line += gap
         lines.append((line, line_id))
-    with Ids() as remembered:
+    with DuplicateIdFinder() as remembered:
         for number, line_id in lines:
             remembered.add(number, line_id)
-        assert list(remembered.repeated()) == simply(lines)
+        assert list(remembered.duplicates()) == simply(lines)
 
 
 @pytest.mark.parametrize("lines", [0, 1, 1000])
 def test_ids_used_once_are_not_found(lines: int) -> None:
-    with Ids() as remembered:
+    with DuplicateIdFinder() as remembered:
         for line in range(1, lines + 1):
             remembered.add(line, str(UUID(int=line)))
-        assert list(remembered.repeated()) == []
+        assert list(remembered.duplicates()) == []
 
 
 def test_many_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,12 +49,15 @@ def test_many_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     long_id = "{:064d}".format
     tracemalloc.start()
     try:
-        with Ids() as remembered:
+        with DuplicateIdFinder() as remembered:
             for line in range(1, many + 1):
                 remembered.add(line, long_id(line))
             remembered.add(many + 1, long_id(77))
             remembered.add(many + 2, long_id(7))
-            assert list(remembered.repeated()) == [(many + 1, long_id(77)), (many + 2, long_id(7))]
+            assert list(remembered.duplicates()) == [
+                (many + 1, long_id(77)),
+                (many + 2, long_id(7)),
+            ]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -14,8 +14,8 @@ from batchd.domain.operations import (
     OperationResult,
     ValidationIssue,
 )
-from batchd.pipeline.line_parser import BadLine, ParsedLine, check, parse
-from batchd.pipeline.validate.report import Report
+from batchd.pipeline.line_parser import InvalidLine, ParsedLine, check, parse
+from batchd.pipeline.validate.report import ValidationReport
 
 CODES = {"request_format", "not_a_valid_json", "invalid_characters"}
 
@@ -47,32 +47,32 @@ near_lines = st.dictionaries(
 class Refusing:
     """An operation that finds the same wrong with each line."""
 
-    problems: Sequence[ValidationIssue]
+    issues: Sequence[ValidationIssue]
     name: str = "refusing"
 
-    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
-        return self.problems
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
+        return self.issues
 
     async def run(self, call: OperationCall) -> OperationResult:
         raise NotImplementedError
 
 
-def refusal_of(data: bytes) -> BadLine | None:
+def refusal_of(data: bytes) -> InvalidLine | None:
     try:
         parse(data, number=2)
-    except BadLine as bad:
+    except InvalidLine as bad:
         return bad
     return None
 
 
-def found_wrong(data: bytes) -> BadLine:
+def found_wrong(data: bytes) -> InvalidLine:
     bad = refusal_of(data)
     assert bad is not None
     return bad
 
 
-def places(bad: BadLine) -> list[tuple[str, str]]:
-    return [(problem.code, problem.pointer) for problem in bad.problems]
+def places(bad: InvalidLine) -> list[tuple[str, str]]:
+    return [(problem.code, problem.pointer) for problem in bad.issues]
 
 
 @given(good_lines, st.booleans(), st.sampled_from(["", "\r", " \t\r"]))
@@ -121,7 +121,7 @@ def test_line_that_is_not_utf8_is_refused(data: bytes) -> None:
 
 
 def test_message_names_the_byte_that_is_not_utf8() -> None:
-    (problem,) = found_wrong(b'{"id": "\xff"}').problems
+    (problem,) = found_wrong(b'{"id": "\xff"}').issues
     assert problem.message == "Byte 9 of the line is not UTF-8."
 
 
@@ -129,7 +129,7 @@ def test_message_names_the_byte_that_is_not_utf8() -> None:
 def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
     bad = found_wrong(data)
     assert places(bad) == [("request_format", "")]
-    assert bad.problems[0].message == "The line is not a JSON object."
+    assert bad.issues[0].message == "The line is not a JSON object."
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> 
     bad = refusal_of(data)
     if bad is None:
         return
-    assert bad.problems
-    assert {problem.code for problem in bad.problems} <= CODES
-    assert all(problem.message for problem in bad.problems)
-    with Report() as report:
-        report.add(2, bad.id, bad.problems)
-        (entry,) = map(json.loads, report.read([]))
+    assert bad.issues
+    assert {problem.code for problem in bad.issues} <= CODES
+    assert all(problem.message for problem in bad.issues)
+    with ValidationReport() as report:
+        report.add(2, bad.id, bad.issues)
+        (entry,) = map(json.loads, report.encode([]))
     assert entry["line"] == 2
     assert entry["errors"]
 
@@ -206,8 +206,8 @@ def test_check_says_what_the_operation_finds_wrong_and_keeps_the_id() -> None:
     missing = ValidationIssue(
         code="request_format", pointer="/path/batch", message="It is missing."
     )
-    with pytest.raises(BadLine) as caught:
+    with pytest.raises(InvalidLine) as caught:
         check(Refusing([missing]), b'{"id": "a"}', number=1)
-    assert caught.value.problems == [missing]
+    assert caught.value.issues == [missing]
     assert caught.value.id == "a"
     assert check(Refusing([]), b'{"id": "a"}', number=1).id == "a"

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.pipeline.line_reader import CorruptGzip, RawLine, Splitter, sniff, split, unpack
+from batchd.pipeline.line_reader import (
+    CorruptGzip,
+    LineSplitter,
+    RawLine,
+    decompress,
+    detect_gzip,
+    split_lines,
+)
 from batchd.settings import MIB
 
 LIMIT = 7
@@ -42,8 +49,8 @@ async def joined(pieces: AsyncIterable[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-async def lines_of(pieces: list[bytes], splitter: Splitter) -> list[RawLine]:
-    return [line async for some in split(stream(pieces), splitter) for line in some]
+async def lines_of(pieces: list[bytes], splitter: LineSplitter) -> list[RawLine]:
+    return [line async for some in split_lines(stream(pieces), splitter) for line in some]
 
 
 def expected_lines(data: bytes) -> Iterator[RawLine]:
@@ -65,7 +72,7 @@ def _whole(data: bytes) -> list[bytes]:
 
 @given(files, cuts)
 async def test_pieces_of_any_size_give_the_same_lines(data: bytes, at: list[int]) -> None:
-    found = await lines_of(cut(data, at), Splitter(max_line_bytes=LIMIT))
+    found = await lines_of(cut(data, at), LineSplitter(max_line_bytes=LIMIT))
     assert found == list(expected_lines(data))
 
 
@@ -76,7 +83,7 @@ async def test_reading_from_the_middle_gives_the_lines_from_there(
     whole = list(expected_lines(data))
     skipped = draw.draw(st.integers(0, len(whole)))
     start = sum(line.size for line in whole[:skipped])
-    splitter = Splitter(max_line_bytes=LIMIT, first_line=skipped + 1, start=start)
+    splitter = LineSplitter(max_line_bytes=LIMIT, first_line=skipped + 1, start=start)
     assert await lines_of([data[start:]], splitter) == whole[skipped:]
 
 
@@ -85,24 +92,24 @@ async def test_reading_from_the_middle_gives_the_lines_from_there(
     [(b"", True), (b"\r", True), (b" \t\r", True), (b"0", False), (b"\xff", False)],
 )
 def test_line_without_anything_on_it_is_blank(content: bytes, blank: bool) -> None:
-    (line,) = Splitter(max_line_bytes=LIMIT).feed(content + b"\n")
+    (line,) = LineSplitter(max_line_bytes=LIMIT).feed(content + b"\n")
     assert line.blank is blank
 
 
 def test_byte_order_mark_leaves_the_first_line_blank_and_no_other() -> None:
-    lines = Splitter(max_line_bytes=LIMIT).feed(b"\xef\xbb\xbf\r\n\xef\xbb\xbf\n")
+    lines = LineSplitter(max_line_bytes=LIMIT).feed(b"\xef\xbb\xbf\r\n\xef\xbb\xbf\n")
     assert [line.blank for line in lines] == [True, False]
 
 
 def test_line_of_the_permitted_length_is_kept_and_a_longer_one_is_not() -> None:
-    splitter = Splitter(max_line_bytes=LIMIT)
+    splitter = LineSplitter(max_line_bytes=LIMIT)
     lines = splitter.feed(b"x" * LIMIT + b"\n" + b"x" * (LIMIT + 1) + b"\nnext\n")
     assert [line.data for line in lines] == [b"x" * LIMIT, None, b"next"]
     assert [line.size for line in lines] == [LIMIT + 1, LIMIT + 2, 5]
 
 
 def test_over_long_line_takes_no_memory() -> None:
-    splitter = Splitter(max_line_bytes=MIB)
+    splitter = LineSplitter(max_line_bytes=MIB)
     tracemalloc.start()
     try:
         for _ in range(64):
@@ -125,7 +132,7 @@ async def test_gzip_of_any_members_in_any_pieces_is_unpacked(
     members: list[bytes], padding: int, at: list[int]
 ) -> None:
     packed = b"".join(map(gzip.compress, members)) + bytes(padding)
-    assert await joined(unpack(stream(cut(packed, at)))) == b"".join(members)
+    assert await joined(decompress(stream(cut(packed, at)))) == b"".join(members)
 
 
 @given(files, files, st.data())
@@ -135,7 +142,7 @@ async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.D
     packed = members[0] + members[1][:length]
     unpacked: list[bytes] = []
     with pytest.raises(CorruptGzip):
-        await collect(unpack(stream(cut(packed, draw.draw(cuts)))), unpacked)
+        await collect(decompress(stream(cut(packed, draw.draw(cuts)))), unpacked)
     # What was given out before it was found out is what is in the file.
     assert (first + last).startswith(b"".join(unpacked))
     assert b"".join(unpacked).startswith(first)
@@ -145,7 +152,7 @@ async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.D
 async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) -> None:
     packed = gzip.compress(b"{}\n") + garbage
     with pytest.raises(CorruptGzip):
-        await joined(unpack(stream(cut(packed, at))))
+        await joined(decompress(stream(cut(packed, at))))
 
 
 @pytest.mark.parametrize("place", [-8, -4, 12], ids=["checksum", "length", "data"])
@@ -153,7 +160,7 @@ async def test_damaged_gzip_is_found_out(place: int) -> None:
     packed = bytearray(gzip.compress(b"0123456789" * 20))
     packed[place] ^= 0x55
     with pytest.raises(CorruptGzip):
-        await joined(unpack(stream([bytes(packed)])))
+        await joined(decompress(stream([bytes(packed)])))
 
 
 async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
@@ -164,7 +171,7 @@ async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
     unpacked = 0
     tracemalloc.start()
     try:
-        async for piece in unpack(stream([packed])):
+        async for piece in decompress(stream([packed])):
             assert 0 < len(piece) <= MIB
             unpacked += len(piece)
         _, peak = tracemalloc.get_traced_memory()
@@ -176,6 +183,6 @@ async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
 
 @given(st.one_of(files, files.map(gzip.compress)), cuts)
 async def test_sniffing_tells_gzip_and_takes_nothing_away(data: bytes, at: list[int]) -> None:
-    packed, pieces = await sniff(stream(cut(data, at)))
+    packed, pieces = await detect_gzip(stream(cut(data, at)))
     assert packed is data.startswith(b"\x1f\x8b")
     assert await joined(pieces) == data

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchd.domain.operations import ValidationIssue
-from batchd.pipeline.validate.report import Report
+from batchd.pipeline.validate.report import ValidationReport
 
 NOT_JSON = ValidationIssue(code="not_a_valid_json", pointer="", message="The line is not JSON.")
 NO_BATCH = ValidationIssue(code="request_format", pointer="/path/batch", message="It is missing.")
@@ -22,14 +22,14 @@ def as_json(problem: ValidationIssue) -> dict[str, str]:
     return {"code": problem.code, "pointer": problem.pointer, "message": problem.message}
 
 
-def read(report: Report, repeated: list[tuple[int, str]]) -> list[Any]:
-    lines = list(report.read(repeated))
+def read(report: ValidationReport, repeated: list[tuple[int, str]]) -> list[Any]:
+    lines = list(report.encode(repeated))
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
     return [json.loads(line) for line in lines]
 
 
 def test_report_has_the_attributes_of_the_contract() -> None:
-    with Report() as report:
+    with ValidationReport() as report:
         report.add(3, "a", [NO_BATCH])
         report.add(4, None, [NOT_JSON, NO_BATCH])
         assert read(report, []) == [
@@ -39,7 +39,7 @@ def test_report_has_the_attributes_of_the_contract() -> None:
 
 
 def test_line_with_a_repeated_id_that_is_wrong_anyway_is_named_once() -> None:
-    with Report() as report:
+    with ValidationReport() as report:
         report.add(2, "a", [NO_BATCH])
         assert read(report, [(1, "a"), (2, "a"), (3, "a")]) == [
             {"line": 1, "id": "a", "outcome": "invalid", "errors": [REPEATED]},
@@ -50,20 +50,20 @@ def test_line_with_a_repeated_id_that_is_wrong_anyway_is_named_once() -> None:
 
 def test_any_character_of_an_id_survives() -> None:
     line_id = '"\n\\\u2028é\0'
-    with Report() as report:
+    with ValidationReport() as report:
         report.add(1, line_id, [NO_BATCH])
         assert [entry["id"] for entry in read(report, [(2, line_id)])] == [line_id, line_id]
 
 
 def test_nothing_wrong_is_an_empty_report() -> None:
-    with Report() as report:
+    with ValidationReport() as report:
         assert read(report, []) == []
-        assert report.lines == 0
+        assert report.invalid_lines == 0
 
 
 @given(st.sets(st.integers(1, 60)), st.sets(st.integers(1, 60)))
 def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]) -> None:
-    with Report() as report:
+    with ValidationReport() as report:
         for line in sorted(bad):
             report.add(line, None, [NOT_JSON])
         entries = read(report, [(line, "a") for line in sorted(repeated)])
@@ -75,8 +75,8 @@ def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]
 
 def test_report_of_many_bad_lines_is_whole() -> None:
     many = 30_000
-    with Report() as report:
+    with ValidationReport() as report:
         for line in range(1, many + 1):
             report.add(line, None, [NOT_JSON])
-        assert report.lines == many
+        assert report.invalid_lines == many
         assert [entry["line"] for entry in read(report, [])] == list(range(1, many + 1))

@@ -13,7 +13,7 @@ from batchd.db.connection import open_database
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.jobs import Job, Lane, Stage
 from batchd.queue import jobs
-from batchd.queue.engine import Queue, TryLater
+from batchd.queue.engine import JobConsumer, RetryLater
 from batchd.settings import Settings
 from tests.support.polling import eventually
 from tests.support.relay import relay_to
@@ -36,8 +36,8 @@ async def queued(components: Components, job: Job) -> None:
         await jobs.enqueue(connection, BATCH, [job])
 
 
-def queue_of(components: Components, handle: Handle) -> Queue:
-    return Queue(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
+def queue_of(components: Components, handle: Handle) -> JobConsumer:
+    return JobConsumer(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
 
 
 async def left(components: Components) -> list[tuple[str, str]]:
@@ -65,7 +65,7 @@ async def test_job_that_is_done_leaves_the_queue(components: Components, job: Jo
 
 
 @pytest.mark.usefixtures("queued")
-@pytest.mark.parametrize("failure", [TryLater(0.0), ValueError("a defect")], ids=type)
+@pytest.mark.parametrize("failure", [RetryLater(0.0), ValueError("a defect")], ids=type)
 async def test_job_that_failed_is_tried_again(
     components: Components, job: Job, failure: Exception
 ) -> None:
@@ -103,12 +103,12 @@ async def test_job_that_failed_while_the_database_was_away_is_tried_again_before
         succeeded.set()
 
     async def asked_in_vain() -> bool:
-        return "the database does not answer" in caplog.text
+        return "the database is not responding" in caplog.text
 
     async with relay_to(database_url) as relay:
         changes = {"database_url": SecretStr(relay.url)}
         async with open_database(settings.model_copy(update=changes)) as database:
-            queue = Queue(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
+            queue = JobConsumer(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
             running = asyncio.create_task(queue.run())
             await eventually(asked_in_vain, bool)
             await relay.mend()

@@ -10,11 +10,11 @@ from batchd.db import accounts, batches, chunks
 from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import AccountId
-from batchd.domain.jobs import EXPRESS_BYTES, Job, Lane, Stage, lane_of
+from batchd.domain.jobs import EXPRESS_MAX_BYTES, Job, Lane, Stage, lane_of
 from batchd.queue import fair_scheduling, jobs
 from tests.support.rows import a_batch
 
-LARGE = EXPRESS_BYTES + 1
+LARGE = EXPRESS_MAX_BYTES + 1
 LINES = 100
 _USER = (
     "INSERT INTO users (user_id, account, role, name, created_ts) VALUES ($1, $2, '', '', now())"
@@ -45,7 +45,7 @@ async def queue_batch(
     """Queue a batch that is being processed, in so many chunks."""
     made = a_batch(account, size=size, status=Status.PROCESSING, priority=priority)
     planned = [
-        Chunk(no=no, start=no, size=1, first_line=no + 1, lines=LINES) for no in range(count)
+        Chunk(number=no, start=no, size=1, first_line=no + 1, lines=LINES) for no in range(count)
     ]
     async with connection.transaction():
         await connection.execute(_USER, made.user, made.account)
@@ -139,8 +139,8 @@ async def test_orders_survive_that_time_is_set_back(
     await serve(connection, 4)
     before = await order(connection, o=one, t=two)
     async with connection.transaction():
-        assert await fair_scheduling.rebase(connection, at=10 * LINES) is False
-        assert await fair_scheduling.rebase(connection, at=4 * LINES) is True
+        assert await fair_scheduling.rebase(connection, threshold=10 * LINES) is False
+        assert await fair_scheduling.rebase(connection, threshold=4 * LINES) is True
     assert await order(connection, o=one, t=two) == before
     newcomer = await queue_batch(connection, 2)
     after = await order(connection, o=one, t=two, n=newcomer)
@@ -149,7 +149,7 @@ async def test_orders_survive_that_time_is_set_back(
 
 
 async def test_work_of_small_batches_has_a_lane_of_its_own() -> None:
-    small, large = a_batch(size=EXPRESS_BYTES), a_batch(size=LARGE)
+    small, large = a_batch(size=EXPRESS_MAX_BYTES), a_batch(size=LARGE)
     assert {lane_of(small, stage) for stage in Stage} == {Lane.EXPRESS}
     assert lane_of(large, Stage.CHUNK) is Lane.CHUNKS
     assert {lane_of(large, stage) for stage in Stage if stage is not Stage.CHUNK} == {Lane.STAGES}

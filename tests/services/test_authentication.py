@@ -65,7 +65,7 @@ async def user(components: Components) -> NewSecret:
 
 
 def tell(notifications: Notifications, payload: str) -> None:
-    notifications._hear[Channel.CALLERS](payload)
+    notifications._callbacks[Channel.CALLERS](payload)
 
 
 async def refused(callers: Authenticator, secret: str) -> bool:

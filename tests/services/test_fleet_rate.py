@@ -77,13 +77,13 @@ async def test_the_row_is_not_touched_for_every_call(
     databases: list[Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[int] = []
-    take = rates.take
+    reserve = rates.reserve
 
     async def counting(*arguments: object, calls: int, **more: object) -> float:
         taken.append(calls)
-        return await take(*arguments, calls=calls, **more)  # type: ignore[arg-type]
+        return await reserve(*arguments, calls=calls, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rates, "take", counting)
+    monkeypatch.setattr(rates, "reserve", counting)
     for callers in (20, 1):
         taken.clear()
         made = await calls_at(

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from batchd.domain.jobs import EXPRESS_BYTES
+from batchd.domain.jobs import EXPRESS_MAX_BYTES
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
@@ -27,7 +27,7 @@ def settings(settings: Settings) -> Settings:
 
 def large(lines: int, *, first: int) -> bytes:
     """Return a file that is not small."""
-    padding = "x" * (EXPRESS_BYTES // lines + 1)
+    padding = "x" * (EXPRESS_MAX_BYTES // lines + 1)
     return lines_of(*({"path": {"first": first, "padding": padding}} for _ in range(lines)))
 
 

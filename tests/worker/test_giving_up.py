@@ -13,7 +13,7 @@ from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.line_runner import LineRunner
-from batchd.pipeline.dispatcher import MAX_FAILURES
+from batchd.pipeline.dispatcher import MAX_DEFECTS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
@@ -42,7 +42,7 @@ def reading_fails(patch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]
 
 async def fail_to_the_last(components: Components, batch: str, stage: Stage) -> None:
     """Let the stage fail until one more failure is too many."""
-    for _ in range(MAX_FAILURES - 1):
+    for _ in range(MAX_DEFECTS - 1):
         with pytest.raises(Exception, match="a defect"):
             await step(components, batch, stage)
 
@@ -108,7 +108,7 @@ async def test_results_that_the_storage_lost_are_told_line_by_line(
     await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
     storage = components.dispatcher._context.storage
     await storage.delete([f"batches/{caller.user.user.account}/{batch}/parts/0.1"])
-    for _ in range(MAX_FAILURES - 1):
+    for _ in range(MAX_DEFECTS - 1):
         with pytest.raises(Exception, match=re.escape("parts/0.1")):
             await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "writing_results"
@@ -132,13 +132,13 @@ async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
     with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
-        for _ in range(2 * MAX_FAILURES):
+        for _ in range(2 * MAX_DEFECTS):
             with pytest.raises(ProcessingTimeout):
                 await step(components, batch, Stage.COPY)
     with caplog.at_level(logging.WARNING, logger="batchd"):
-        await components.dispatcher.sweep()
+        await components.dispatcher.supervise()
     (told,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
-    assert f"copy:{batch} failed {2 * MAX_FAILURES} times" in told
+    assert f"copy:{batch} failed {2 * MAX_DEFECTS} times" in told
     assert "The storage does not answer." in told
     await step(components, batch, *TO_PROCESSING)
     assert await caller.status(batch) == "processing"

@@ -69,11 +69,11 @@ async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_
     await step(components, batch, *TO_PROCESSING)
     gated.let(LINES)
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "note_processed", die)
+        patched.setattr(runner, "mark_processed", die)
         with pytest.raises(ConnectionAbortedError):
             await step(components, batch, Stage.CHUNK)
     assert await caller.status(batch) == "processing"
-    await components.dispatcher.sweep()
+    await components.dispatcher.supervise()
     assert await caller.status(batch) == "processed"
 
 

@@ -146,7 +146,7 @@ async def test_cancel_waits_for_a_dead_worker_no_longer_than_its_lease(
     # Should it come back to life, it is told that it has been replaced.
     async with components.database.connection() as connection:
         assert not await chunks.heartbeat(
-            connection, BatchId(UUID(batch)), dead, lease_s=1.0, tally=dead.tally
+            connection, BatchId(UUID(batch)), dead, lease_s=1.0, counts=dead.counts
         )
 
 

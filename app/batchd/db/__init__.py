@@ -1,1 +1,1 @@
-"""The database: SQL, and nothing that knows of HTTP or files."""
+"""The database: SQL statements, each with the function that runs it."""

@@ -1,4 +1,4 @@
-"""Accounts, and their weights in the fair scheduling of jobs."""
+"""Accounts and their weights in fair scheduling."""
 
 from collections.abc import Iterable
 
@@ -12,16 +12,16 @@ ON CONFLICT (account) DO UPDATE SET weight = excluded.weight
 
 
 async def set_weight(connection: Connection, account: AccountId, weight: float) -> None:
-    """Let the account have so many times the usual part, for what it queues from now on."""
+    """Set the account's share relative to the default 1, for jobs queued from now on."""
     await connection.execute(_SET_WEIGHT, account, weight)
 
 
-_ACCOUNTS = """
+_FIND_WEIGHTS = """
 SELECT account, count(*) AS users, coalesce(max(w.weight), 1) AS weight
 FROM users LEFT JOIN weights w USING (account) GROUP BY account ORDER BY min(created_ts)
 """
 
 
 async def find_weights(connection: Connection) -> Iterable[tuple[AccountId, float]]:
-    """Return the accounts that have users, and their weights; oldest first."""
-    return [(row["account"], row["weight"]) for row in await connection.fetch(_ACCOUNTS)]
+    """Return the accounts that have users and their weights, oldest first."""
+    return [(row["account"], row["weight"]) for row in await connection.fetch(_FIND_WEIGHTS)]

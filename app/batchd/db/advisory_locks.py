@@ -1,15 +1,15 @@
-"""Advisory locks: work that one process at a time does for all."""
+"""Advisory locks: for work that only one process does at a time."""
 
 from batchd.db.connection import Connection
 
-SWEEPER = 1
+SUPERVISOR = 1
 
-_NAMESPACE = 0x62617463  # "batc": keeps clear of other users of the same database
+_NAMESPACE = 0x62617463  # "batc": avoids collisions with other applications in the database
 
-_TRY_HOLD = "SELECT pg_try_advisory_xact_lock($1, $2)"
+_TRY_ACQUIRE = "SELECT pg_try_advisory_xact_lock($1, $2)"
 
 
-async def try_hold(connection: Connection, lock: int) -> bool:
-    """Hold the lock until the transaction ends; False if another session has it."""
-    held: bool = await connection.fetchval(_TRY_HOLD, _NAMESPACE, lock)
-    return held
+async def try_acquire(connection: Connection, lock: int) -> bool:
+    """Acquire the lock until the transaction ends; False if another session holds it."""
+    acquired: bool = await connection.fetchval(_TRY_ACQUIRE, _NAMESPACE, lock)
+    return acquired

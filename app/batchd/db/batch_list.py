@@ -1,4 +1,4 @@
-"""The list of an account's batches, page by page."""
+"""Pages of an account's batches, by keyset pagination."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,26 +23,26 @@ class BatchSummary:
     created_ts: datetime
 
 
-def _page(beyond: str, order: str, whose: str) -> str:
-    # A keyset: the page begins beyond the last row of the one before, found by the index, whatever
-    # has been added or removed since.
+def _page(comparison: str, order: str, user_filter: str) -> str:
+    # Keyset pagination: the page starts after the last row of the previous page, located by the
+    # index, no matter which rows have been inserted or deleted since.
     return f"""
 SELECT batch, status, created_ts FROM batches
 WHERE account = $1 AND created_ts >= $2 AND created_ts <= $3
-AND (created_ts, batch) {beyond} ($4, $5) {whose}
+AND (created_ts, batch) {comparison} ($4, $5) {user_filter}
 ORDER BY created_ts {order}, batch {order} LIMIT $6
 """
 
 
-def _page_by_status(beyond: str, order: str, whose: str) -> str:
-    # A page of each wanted status, merged: one filter over them all would read every row that is
-    # not wanted between two that are.
+def _page_by_status(comparison: str, order: str, owner_filter: str) -> str:
+    # One page per requested status, merged: a single filter on all statuses would read every row
+    # in between that does not match.
     return f"""
 SELECT page.batch, page.status, page.created_ts
-FROM unnest($7::text[]) AS wanted (status), LATERAL (
+FROM unnest($7::text[]) AS requested (status), LATERAL (
     SELECT batch, status, created_ts, account FROM batches b
-    WHERE {whose} AND b.status = wanted.status COLLATE "C"
-    AND created_ts >= $2 AND created_ts <= $3 AND (created_ts, batch) {beyond} ($4, $5)
+    WHERE {owner_filter} AND b.status = requested.status COLLATE "C"
+    AND created_ts >= $2 AND created_ts <= $3 AND (created_ts, batch) {comparison} ($4, $5)
     ORDER BY created_ts {order}, batch {order} LIMIT $6
 ) AS page
 WHERE account = $1
@@ -51,36 +51,38 @@ ORDER BY created_ts {order}, batch {order} LIMIT $6
 
 
 _ORDERS = {False: ("<", "DESC"), True: (">", "ASC")}
-# By whether the oldest come first.
-_ALL = {oldest: _page(*order, "") for oldest, order in _ORDERS.items()}
+# Keyed by oldest_first.
+_ALL = {oldest_first: _page(*order, "") for oldest_first, order in _ORDERS.items()}
 _ALL_BY_STATUS = {
-    oldest: _page_by_status(*order, "account = $1") for oldest, order in _ORDERS.items()
+    oldest_first: _page_by_status(*order, "account = $1") for oldest_first, order in _ORDERS.items()
 }
-# A user is of one account, which is asked about outside: named here, it would offer PostgreSQL an
-# index on which the batches of one user are strewn among those of all the others.
+# A user belongs to one account, which the outer query checks: a filter on it here would offer
+# PostgreSQL an index in which the batches of one user are scattered among those of all others.
 _OWN_BY_STATUS = {
-    oldest: _page_by_status(*order, "user_id = $8") for oldest, order in _ORDERS.items()
+    oldest_first: _page_by_status(*order, "user_id = $8") for oldest_first, order in _ORDERS.items()
 }
-# No index leaves out one user: the batches between are read, and no more than that.
-_OTHERS = {oldest: _page(*order, "AND user_id <> $7") for oldest, order in _ORDERS.items()}
+# No index excludes one user: the user's batches in between are read, but no others.
+_OTHERS = {
+    oldest_first: _page(*order, "AND user_id <> $7") for oldest_first, order in _ORDERS.items()
+}
 _OTHERS_BY_STATUS = {
-    oldest: _page_by_status(*order, "account = $1 AND user_id <> $8")
-    for oldest, order in _ORDERS.items()
+    oldest_first: _page_by_status(*order, "account = $1 AND user_id <> $8")
+    for oldest_first, order in _ORDERS.items()
 }
 
 
 async def find_page(
     connection: Connection,
     account: AccountId,
-    wanted: GetBatches,
+    query: GetBatches,
     owner: OwnerFilter,
 ) -> tuple[list[BatchSummary], bool]:
-    """Return at most `wanted.limit` batches that pass the filter, and whether there are more."""
-    cursor = wanted.cursor or (_BEFORE_ALL if wanted.oldest_first else _AFTER_ALL)
-    ge, le = wanted.ge or _EARLIEST, wanted.le or _LATEST
-    # The same rows, but PostgreSQL begins to read at one of the bounds, which need not be the
-    # cursor: from a looser one it would walk through the index entries of all the pages before.
-    if wanted.oldest_first:
+    """Return at most `query.limit` batches that pass the filter, and whether there are more."""
+    cursor = query.cursor or (_BEFORE_ALL if query.oldest_first else _AFTER_ALL)
+    ge, le = query.ge or _EARLIEST, query.le or _LATEST
+    # This selects the same rows, but PostgreSQL may start its index scan at either bound: from a
+    # looser one than the cursor it would read the entries of all preceding pages.
+    if query.oldest_first:
         ge = max(ge, cursor.created_ts)
     else:
         le = min(le, cursor.created_ts)
@@ -90,23 +92,23 @@ async def find_page(
         le,
         cursor.created_ts,
         cursor.batch,
-        wanted.limit + 1,
+        query.limit + 1,
     ]
-    # One index serves the batches of a user: that by status. Without a filter it is read for each.
-    statuses = wanted.statuses or (frozenset(Status) if owner.only is not None else frozenset())
+    # The only index on a user's batches is by status: without a filter, it is read per status.
+    statuses = query.statuses or (frozenset(Status) if owner.only is not None else frozenset())
     if statuses:
         arguments.append([str(status) for status in statuses])
     if owner.only is not None:
-        queries = _OWN_BY_STATUS
+        statements = _OWN_BY_STATUS
         arguments.append(owner.only)
     elif owner.exclude is not None:
-        queries = _OTHERS_BY_STATUS if statuses else _OTHERS
+        statements = _OTHERS_BY_STATUS if statuses else _OTHERS
         arguments.append(owner.exclude)
     else:
-        queries = _ALL_BY_STATUS if statuses else _ALL
-    rows = await connection.fetch(queries[wanted.oldest_first], *arguments)
+        statements = _ALL_BY_STATUS if statuses else _ALL
+    rows = await connection.fetch(statements[query.oldest_first], *arguments)
     page = [
         BatchSummary(batch=row["batch"], status=Status(row["status"]), created_ts=row["created_ts"])
-        for row in rows[: wanted.limit]
+        for row in rows[: query.limit]
     ]
-    return page, len(rows) > wanted.limit
+    return page, len(rows) > query.limit

@@ -1,4 +1,4 @@
-"""Batches: read by their account, changed by updates that are guarded by the status they leave."""
+"""Batches: read by account, changed by updates guarded by the status they leave."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -95,17 +95,17 @@ _FIND_FOR_UPDATE = f"{_FIND} FOR UPDATE"
 async def find_for_update(
     connection: Connection, account: AccountId, batch: BatchId, owner: OwnerFilter
 ) -> Batch | None:
-    """Like `find`, and lock the row until the transaction ends."""
+    """Like `find`, and lock the batch until the transaction ends."""
     row = await connection.fetchrow(_FIND_FOR_UPDATE, batch, account, owner.only, owner.exclude)
     return None if row is None else decode(row)
 
 
-_FIND_ANY = f"SELECT {COLUMNS} FROM batches WHERE batch = $1"
+_FIND_UNSCOPED = f"SELECT {COLUMNS} FROM batches WHERE batch = $1"
 
 
-async def find_any(connection: Connection, batch: BatchId) -> Batch | None:
-    """Return a batch of whatever account: for the workers, who have none."""
-    row = await connection.fetchrow(_FIND_ANY, batch)
+async def find_unscoped(connection: Connection, batch: BatchId) -> Batch | None:
+    """Return a batch of any account: for workers, which act for all accounts."""
+    row = await connection.fetchrow(_FIND_UNSCOPED, batch)
     return None if row is None else decode(row)
 
 
@@ -118,16 +118,16 @@ WHERE handler = $1 AND account = $2 AND {OWNED}
 async def find_by_handler(
     connection: Connection, account: AccountId, handler: Handler, owner: OwnerFilter
 ) -> tuple[Batch, bytes] | None:
-    """Return the batch that was created from an upload, and the hash of the request for it."""
+    """Return the batch created from an upload, and the hash of the request that created it."""
     row = await connection.fetchrow(_FIND_BY_HANDLER, handler, account, owner.only, owner.exclude)
     return None if row is None else (decode(row), row["request_hash"])
 
 
 _OPEN = ", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES))
 
-# Counts no further than it must: an account at its limit costs no more than so many index entries.
-# The statuses stand in the text. As an argument they are unknown to the plan that PostgreSQL
-# settles on after some runs: it takes them for common, and reads the whole table.
+# Stops counting at the limit, so that it reads no more index entries than that.
+# The statuses are literals: as parameters they would be unknown to the generic plan that PostgreSQL
+# switches to after some executions, which assumes common values and scans the whole table.
 _COUNT_OPEN = f"""
 SELECT count(*) FROM (
     SELECT FROM batches WHERE account = $1 AND status IN ({_OPEN}) LIMIT $2
@@ -135,71 +135,78 @@ SELECT count(*) FROM (
 """
 
 
-async def count_open(connection: Connection, account: AccountId, *, at_most: int) -> int:
-    count: int = await connection.fetchval(_COUNT_OPEN, account, at_most)
+async def count_open(connection: Connection, account: AccountId, *, limit: int) -> int:
+    """Return the number of batches that are not at an end, or `limit` if there are more."""
+    count: int = await connection.fetchval(_COUNT_OPEN, account, limit)
     return count
 
 
-# The one statement that changes a status. No row: the batch has gone on, or another worker has
-# taken over (attempt), and whatever this writer was about to say is out of date.
-_MOVE = f"""
+# The only statement that changes a status. If it returns no row, the batch has advanced or another
+# worker has claimed it (attempt), so this writer's result is obsolete.
+_TRANSITION = f"""
 UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3), attempt = attempt + $6
 WHERE batch = $1 AND status = ANY($4) AND ($5::int IS NULL OR attempt = $5)
 RETURNING {COLUMNS}
 """
 
 
-async def _move(
+async def _transition(
     connection: Connection,
     batch: BatchId,
-    to: Status,
+    target: Status,
     *,
     sources: Collection[Status],
     now: datetime,
     attempt: int | None,
-    raise_attempt: int,
+    attempt_increment: int,
 ) -> Batch | None:
     row = await connection.fetchrow(
-        _MOVE, batch, to, now, [str(source) for source in sources], attempt, raise_attempt
+        _TRANSITION,
+        batch,
+        target,
+        now,
+        [str(source) for source in sources],
+        attempt,
+        attempt_increment,
     )
     return None if row is None else decode(row)
 
 
-async def move(
+async def transition(
     connection: Connection,
     batch: BatchId,
-    to: Status,
+    target: Status,
     *,
     now: datetime,
     attempt: int | None = None,
 ) -> Batch | None:
-    """Change the status if that is legal from the present one; None if it is not (any more).
+    """Change the status; None if that is not legal from the current one (any more).
 
-    With `attempt`, only if that attempt still holds the batch.
+    With `attempt`, also None if a later attempt has claimed the batch.
     """
-    return await _move(
+    return await _transition(
         connection,
         batch,
-        to,
-        sources=sources_of(to),
+        target,
+        sources=sources_of(target),
         now=now,
         attempt=attempt,
-        raise_attempt=0,
+        attempt_increment=0,
     )
 
 
 async def claim(
-    connection: Connection, batch: BatchId, to: Status, *, now: datetime
+    connection: Connection, batch: BatchId, target: Status, *, now: datetime
 ) -> Batch | None:
-    """Begin a stage, or begin it again after its worker died: older attempts are shut out."""
-    return await _move(
+    """Start a stage, or restart it after its worker died, and fence off earlier attempts."""
+    return await _transition(
         connection,
         batch,
-        to,
-        sources=sources_of(to) | {to},
+        target,
+        sources=sources_of(target) | {target},
         now=now,
         attempt=None,
-        raise_attempt=1,
+        attempt_increment=1,
     )
 
 
@@ -209,7 +216,7 @@ _SET_INPUT = "UPDATE batches SET input_key = $2, input_problem = $3 WHERE batch 
 async def set_input(
     connection: Connection, batch: BatchId, *, key: str | None, problem: str | None = None
 ) -> None:
-    """Record where the copy is, and what is wrong with it as a whole."""
+    """Record the key of the input file, and the issue of the file as a whole, if it has one."""
     await connection.execute(_SET_INPUT, batch, key, problem)
 
 
@@ -217,7 +224,7 @@ _SET_LINES = "UPDATE batches SET lines = $2, input_size = $3 WHERE batch = $1"
 
 
 async def set_lines(connection: Connection, batch: BatchId, lines: int, *, size: int) -> None:
-    """Record what will run: so many lines, in so many bytes."""
+    """Record how many lines will run, and their size in bytes."""
     await connection.execute(_SET_LINES, batch, lines, size)
 
 
@@ -236,9 +243,9 @@ WHERE batch = $1
 
 
 async def set_results(
-    connection: Connection, batch: BatchId, *, key: str, results: ResultsFile, tally: LineCounts
+    connection: Connection, batch: BatchId, *, key: str, results: ResultsFile, counts: LineCounts
 ) -> None:
-    """Record the results file and the final tally."""
+    """Record the results file and the final line counts."""
     await connection.execute(
         _SET_RESULTS,
         batch,
@@ -246,19 +253,19 @@ async def set_results(
         results.size,
         results.lines,
         results.sha256,
-        tally.succeeded,
-        tally.failed,
-        tally.cancelled,
-        line_counts.encode_errors(tally.errors),
+        counts.succeeded,
+        counts.failed,
+        counts.cancelled,
+        line_counts.encode_errors(counts.errors),
     )
 
 
-_COUNTS = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch = $1"
+_FIND_FINAL_COUNTS = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch = $1"
 
 
 async def find_final_counts(connection: Connection, batch: BatchId) -> LineCounts:
-    """Return the tally of a batch whose results are written; zeros before."""
-    row = await connection.fetchrow(_COUNTS, batch)
+    """Return the line counts of a batch at its end; zeros before."""
+    row = await connection.fetchrow(_FIND_FINAL_COUNTS, batch)
     return LineCounts() if row is None else line_counts.decode(row)
 
 
@@ -268,7 +275,7 @@ _IS_CLAIMED = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND attempt 
 async def is_claimed(
     connection: Connection, batch: BatchId, *, status: Status, attempt: int
 ) -> bool:
-    """Return whether this attempt at the stage is still the valid one."""
+    """Return whether no later attempt has claimed the batch, which is still in this status."""
     return await connection.fetchrow(_IS_CLAIMED, batch, status, attempt) is not None
 
 
@@ -276,5 +283,5 @@ _DELETE = "DELETE FROM batches WHERE batch = $1 AND status = 'deleting'"
 
 
 async def delete(connection: Connection, batch: BatchId) -> None:
-    """Remove a batch that is being deleted, with its chunks."""
+    """Delete the row of a batch in status deleting, and its chunks."""
     await connection.execute(_DELETE, batch)

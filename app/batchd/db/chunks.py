@@ -1,4 +1,4 @@
-"""The chunks of a batch: taken under a token and a lease, and settled once."""
+"""Chunks: claimed under a lease with a fencing token, and completed once."""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -12,66 +12,67 @@ from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
 
 
-def _chunk(row: asyncpg.Record) -> Chunk:
+def _decode(row: asyncpg.Record) -> Chunk:
     return Chunk(
-        no=row["no"],
+        number=row["number"],
         start=row["start"],
         size=row["size"],
         first_line=row["first_line"],
         lines=row["lines"],
-        token=row["token"],
-        returned=row["returned"],
+        fencing_token=row["fencing_token"],
+        releases=row["releases"],
         part_key=row["part_key"],
         part_size=row["part_size"],
-        tally=line_counts.decode(row),
+        counts=line_counts.decode(row),
     )
 
 
 _COLUMNS = """
-no, start, size, first_line, lines, token, returned, part_key, part_size, succeeded, failed,
-cancelled, errors
+chunks.no AS number, chunks.start, chunks.size, chunks.first_line, chunks.lines,
+chunks.token AS fencing_token, chunks.returned AS releases, chunks.part_key, chunks.part_size,
+chunks.succeeded, chunks.failed, chunks.cancelled, chunks.errors
 """
-
-
-_QUALIFIED = ", ".join(f"chunks.{column.strip()}" for column in _COLUMNS.split(","))
 
 
 async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]) -> None:
     await connection.copy_records_to_table(
         "chunks",
         columns=["batch", "no", "start", "size", "first_line", "lines"],
-        records=[(batch, c.no, c.start, c.size, c.first_line, c.lines) for c in chunks],
+        records=[
+            (batch, chunk.number, chunk.start, chunk.size, chunk.first_line, chunk.lines)
+            for chunk in chunks
+        ],
     )
 
 
-# Whoever takes it last has it: the one before may be dead; if it is not, its writes are refused.
+# The latest claim wins: the previous worker may be dead; if it is not, its writes are refused.
 _CLAIM = f"""
-WITH before AS (
+WITH previous AS (
     SELECT leased_until FROM chunks WHERE batch = $1 AND no = $2 AND part_key IS NULL FOR UPDATE
 )
 UPDATE chunks SET token = token + 1, leased_until = now() + make_interval(secs => $3),
     succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
-FROM before
+FROM previous
 WHERE batch = $1 AND no = $2 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
-RETURNING {_QUALIFIED}, extract(epoch FROM
-    now() - before.leased_until + make_interval(secs => $3))::float8 AS silent_s
+RETURNING {_COLUMNS}, extract(epoch FROM
+    now() - previous.leased_until + make_interval(secs => $3))::float8 AS silent_s
 """
 
 
 async def claim(
-    connection: Connection, batch: BatchId, no: int, *, lease_s: float
+    connection: Connection, batch: BatchId, number: int, *, lease_s: float
 ) -> tuple[Chunk, float | None] | None:
-    """Take the chunk; None if it is done or its batch is not being processed (any more).
+    """Claim the chunk; None if it is completed or its batch is not being processed (any more).
 
-    With it comes for how many seconds the worker that had it has not been heard of; None: nobody
-    had it.
+    Return with it the seconds since the last heartbeat of the worker that held it; None if no
+    worker did.
     """
-    row = await connection.fetchrow(_CLAIM, batch, no, lease_s)
-    return None if row is None else (_chunk(row), row["silent_s"])
+    row = await connection.fetchrow(_CLAIM, batch, number, lease_s)
+    return None if row is None else (_decode(row), row["silent_s"])
 
 
-# One statement tells progress, keeps the lease, and learns whether to go on.
+# One statement records the progress, renews the lease, and checks whether to continue.
 _HEARTBEAT = """
 UPDATE chunks SET leased_until = now() + make_interval(secs => $4),
     succeeded = $5, failed = $6, cancelled = $7, errors = $8
@@ -82,27 +83,27 @@ RETURNING 1
 
 
 async def heartbeat(
-    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, tally: LineCounts
+    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, counts: LineCounts
 ) -> bool:
-    """Return whether to go on: not so when another worker has it or the batch is cancelled."""
-    going_on = await connection.fetchval(
+    """Return whether to continue: False if the claim is lost or the batch is cancelled."""
+    renewed = await connection.fetchval(
         _HEARTBEAT,
         batch,
-        chunk.no,
-        chunk.token,
+        chunk.number,
+        chunk.fencing_token,
         lease_s,
-        tally.succeeded,
-        tally.failed,
-        tally.cancelled,
-        line_counts.encode_errors(tally.errors),
+        counts.succeeded,
+        counts.failed,
+        counts.cancelled,
+        line_counts.encode_errors(counts.errors),
     )
-    return going_on is not None
+    return renewed is not None
 
 
 _COMPLETE = """
 UPDATE chunks SET part_key = $4, part_size = $5, leased_until = NULL,
     succeeded = $6, failed = $7, cancelled = $8, errors = $9
--- Once more by the same worker: the answer to the first try was lost.
+-- A retry by the same worker, whose first response was lost, succeeds as well.
 WHERE batch = $1 AND no = $2 AND token = $3 AND (part_key IS NULL OR part_key = $4)
 RETURNING 1
 """
@@ -115,22 +116,22 @@ async def complete(
     *,
     part_key: str,
     part_size: int,
-    tally: LineCounts,
+    counts: LineCounts,
 ) -> bool:
-    """Record the chunk's results; False if they are not wanted: another worker has taken it."""
-    settled = await connection.fetchval(
+    """Record the chunk's results; False if another worker has claimed the chunk."""
+    completed = await connection.fetchval(
         _COMPLETE,
         batch,
-        chunk.no,
-        chunk.token,
+        chunk.number,
+        chunk.fencing_token,
         part_key,
         part_size,
-        tally.succeeded,
-        tally.failed,
-        tally.cancelled,
-        line_counts.encode_errors(tally.errors),
+        counts.succeeded,
+        counts.failed,
+        counts.cancelled,
+        line_counts.encode_errors(counts.errors),
     )
-    return settled is not None
+    return completed is not None
 
 
 _RELEASE = """
@@ -140,16 +141,16 @@ WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
 
 
 async def release(connection: Connection, batch: BatchId, chunk: Chunk) -> None:
-    """Say that its worker is alive and has stopped: it does not count among those that died."""
-    await connection.execute(_RELEASE, batch, chunk.no, chunk.token)
+    """End the claim of a worker that has stopped; it is not counted as a death."""
+    await connection.execute(_RELEASE, batch, chunk.number, chunk.fencing_token)
 
 
 _ANY_PENDING = "SELECT EXISTS (SELECT FROM chunks WHERE batch = $1 AND part_key IS NULL)"
 
 
 async def any_pending(connection: Connection, batch: BatchId) -> bool:
-    found: bool = await connection.fetchval(_ANY_PENDING, batch)
-    return found
+    pending: bool = await connection.fetchval(_ANY_PENDING, batch)
+    return pending
 
 
 _ANY_RUNNING = """
@@ -160,43 +161,46 @@ SELECT EXISTS (
 
 
 async def any_running(connection: Connection, batch: BatchId) -> bool:
-    """Return whether a worker is believed to be at one of the chunks."""
-    found: bool = await connection.fetchval(_ANY_RUNNING, batch)
-    return found
+    """Return whether a worker holds an unexpired lease on one of the chunks."""
+    running: bool = await connection.fetchval(_ANY_RUNNING, batch)
+    return running
 
 
 _FENCE = "UPDATE chunks SET token = token + 1 WHERE batch = $1 AND part_key IS NULL"
 
 
 async def fence(connection: Connection, batch: BatchId) -> None:
-    """Refuse from now on what workers write that were taken for dead."""
+    """Fence off the workers of all chunks: their writes are refused from now on."""
     await connection.execute(_FENCE, batch)
 
 
-_ALL = f"SELECT {_COLUMNS} FROM chunks WHERE batch = $1 ORDER BY no"
+_FIND_ALL = f"SELECT {_COLUMNS} FROM chunks WHERE batch = $1 ORDER BY no"
 
 
 async def find_all(connection: Connection, batch: BatchId) -> list[Chunk]:
-    """Return the chunks in the order of the file: some hundred bytes for each thousand lines."""
-    return [_chunk(row) for row in await connection.fetch(_ALL, batch)]
+    """Return the chunks in file order: some hundred bytes per thousand lines."""
+    return [_decode(row) for row in await connection.fetch(_FIND_ALL, batch)]
 
 
-_COUNTS = """
+_SUM_COUNTS = """
 SELECT coalesce(sum(succeeded), 0)::int AS succeeded, coalesce(sum(failed), 0)::int AS failed,
     coalesce(sum(cancelled), 0)::int AS cancelled, '{}' AS errors
 FROM chunks WHERE batch = $1
 """
 
-# Most chunks have none. In the order of the file: the first sample lines are the smallest.
-_ERRORS = """
+# Most chunks have no errors. In file order, so that the first sample lines are kept.
+_FIND_ERRORS = """
 SELECT 0 AS succeeded, 0 AS failed, 0 AS cancelled, errors FROM chunks
 WHERE batch = $1 AND errors <> '{}' ORDER BY no
 """
 
 
 async def find_line_counts(connection: Connection, batch: BatchId) -> LineCounts:
-    """Add up what became of the lines so far."""
-    rows = [*await connection.fetch(_COUNTS, batch), *await connection.fetch(_ERRORS, batch)]
+    """Return the sum of the chunks' line counts so far."""
+    rows = [
+        *await connection.fetch(_SUM_COUNTS, batch),
+        *await connection.fetch(_FIND_ERRORS, batch),
+    ]
     return reduce(LineCounts.plus, map(line_counts.decode, rows), LineCounts())
 
 

@@ -1,4 +1,4 @@
-"""The connection pool, and where the driver's exceptions stop."""
+"""The connection pool, and the translation of the driver's exceptions."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 logger = logging.getLogger(__name__)
 
-_GIVE_BACK_S = 0.5
+_RELEASE_TIMEOUT_S = 0.5
 
 _UNAVAILABLE = (
     OSError,
@@ -30,7 +30,7 @@ _UNAVAILABLE = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
-    # A lock that can't be had, or a database that takes no connections for now.
+    # A lock that is not available, or a database that does not accept connections yet.
     asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -41,16 +41,17 @@ _UNAVAILABLE = (
 
 
 @contextmanager
-def _unavailable_is_timeout() -> Iterator[None]:
+def _translate_outages() -> Iterator[None]:
+    """Raise ProcessingTimeout in place of the exceptions that an outage causes."""
     try:
         yield
     except _UNAVAILABLE as error:
-        logger.warning("the database does not answer: %s", str(error) or type(error).__name__)
-        raise ProcessingTimeout("The database does not answer. Try again in a moment.") from error
+        logger.warning("the database is not responding: %s", str(error) or type(error).__name__)
+        raise ProcessingTimeout("The database is not responding. Try again in a moment.") from error
 
 
 class Database:
-    """Connections for one process. Every use raises ProcessingTimeout when PostgreSQL is away."""
+    """The connections of one process. Every use raises ProcessingTimeout during an outage."""
 
     def __init__(self, pool: Pool, *, timeout_s: float) -> None:
         self.pool = pool
@@ -58,25 +59,25 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection; each statement is a transaction of its own."""
-        with _unavailable_is_timeout():
+        """Acquire a connection; each statement is a transaction of its own."""
+        with _translate_outages():
             connection = await self.pool.acquire(timeout=self._timeout_s)
             try:
                 yield connection
             except asyncpg.InterfaceError as error:
-                # Also raised when the driver is misused: that is a defect of ours.
+                # Also raised for misuse of the driver, which is a defect and no outage.
                 if connection.is_closed():
                     raise ConnectionResetError(str(error)) from error
                 raise
             finally:
-                # Waits for the server to end a statement that was given up. One that is frozen does
-                # not: then the connection is closed, and what is raised already tells enough.
+                # Waits for the server to cancel an abandoned statement. If the server is frozen,
+                # the connection is closed, and the error of the statement is raised.
                 with suppress(TimeoutError):
-                    await self.pool.release(connection, timeout=_GIVE_BACK_S)
+                    await self.pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
-        """Lend a connection for reading: all its statements see the same moment."""
+        """Acquire a read-only connection whose statements all see the same snapshot."""
         async with (
             self.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
@@ -85,19 +86,19 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Lend a connection for one transaction, undone when the block raises."""
+        """Acquire a connection for one transaction, rolled back when the block raises."""
         async with self.connection() as connection, connection.transaction():
             yield connection
 
 
 async def _keep_session(_: object) -> None:
-    """Spare the round trip that resets a returned connection: no session state is ever set."""
+    """Skip the round trip that resets a released connection: no session state is ever set."""
 
 
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
-    """Connect. Raises ProcessingTimeout when PostgreSQL can't be reached."""
-    with _unavailable_is_timeout():
+    """Open the pool. Raises ProcessingTimeout if PostgreSQL can't be reached."""
+    with _translate_outages():
         pool = await asyncpg.create_pool(
             settings.database_url.get_secret_value(),
             min_size=1,
@@ -107,7 +108,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
             reset=_keep_session,
             server_settings={
                 "application_name": "batchd",
-                # A process that freezes in a transaction must not hold its locks as long.
+                # The locks of a process that freezes in a transaction are released.
                 "idle_in_transaction_session_timeout": str(int(settings.database_timeout_s * 1000)),
             },
         )

@@ -1,11 +1,11 @@
-"""Idempotency keys: what create_batch made when it was called under a key."""
+"""Idempotency keys: the batch that each create_batch request with a key created."""
 
 from datetime import datetime
 
 from batchd.db.connection import Connection
 from batchd.domain.ids import AccountId, BatchId
 
-# Two calls at once: the second waits here for the first to end, then finds its row.
+# Of two concurrent requests, the second waits here for the first, and then conflicts with its row.
 _CLAIM = """
 INSERT INTO idempotency_keys (account, key, request_hash, batch, created_ts)
 VALUES ($1, $2, $3, $4, $5)
@@ -22,7 +22,7 @@ async def claim(
     batch: BatchId,
     now: datetime,
 ) -> bool:
-    """Record what will be made under the key; False if something has been made already."""
+    """Record the request and its batch under the key; False if the key has been used already."""
     claimed = await connection.fetchval(_CLAIM, account, key, request_hash, batch, now)
     return claimed is not None
 

@@ -1,4 +1,4 @@
-"""Why a batch does not go on: the failures of jobs that are still to be done."""
+"""Failures of jobs that are still queued or running: why a batch does not advance."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from batchd.db.connection import Connection
 from batchd.domain.batches import Status
 from batchd.domain.jobs import Job, JobFailure
 
-_REASON_LENGTH = 500
+_MAX_REASON_LENGTH = 500
 
-_NOTE = """
+_RECORD = """
 INSERT INTO troubles AS t (job, batch, tries, defects, reason)
 SELECT $1, batch, 1, $3, $4 FROM batches WHERE batch = $2
 ON CONFLICT (job) DO UPDATE
@@ -17,38 +17,38 @@ RETURNING defects
 """
 
 
-async def note(connection: Connection, job: Job, *, reason: str, is_defect: bool) -> int:
+async def record_failure(connection: Connection, job: Job, *, reason: str, is_defect: bool) -> int:
     """Record a failure; return how many of the job's failures were defects."""
     defects: int | None = await connection.fetchval(
-        _NOTE, job.key, job.batch, int(is_defect), reason[:_REASON_LENGTH]
+        _RECORD, job.key, job.batch, int(is_defect), reason[:_MAX_REASON_LENGTH]
     )
     return defects or 0
 
 
-# A job that was done, or given up, is no longer in the queue.
-_FORGET = """
+# A completed or dead-lettered job is no longer in the queue.
+_PRUNE = """
 DELETE FROM troubles t WHERE NOT EXISTS (
     SELECT FROM pgqueuer j WHERE j.dedupe_key = t.job AND j.status IN ('queued', 'picked')
 )
 """
-_LIST = """
-SELECT t.job, t.batch, b.status, t.tries, t.reason,
-    extract(epoch FROM now() - t.since)::float8 AS seconds
+_FIND = """
+SELECT t.job AS job_key, t.batch, b.status, t.tries AS failures, t.reason,
+    extract(epoch FROM now() - t.since)::float8 AS duration_s
 FROM troubles t JOIN batches b USING (batch) ORDER BY t.since LIMIT $1
 """
 
 
-async def find(connection: Connection, *, limit: int) -> Sequence[JobFailure]:
-    """Forget what is over; return what is not, the oldest first."""
-    await connection.execute(_FORGET)
+async def prune_and_find(connection: Connection, *, limit: int) -> Sequence[JobFailure]:
+    """Delete the failures of jobs that have left the queue; return the others, oldest first."""
+    await connection.execute(_PRUNE)
     return [
         JobFailure(
-            job=row["job"],
+            job_key=row["job_key"],
             batch=row["batch"],
             status=Status(row["status"]),
-            tries=row["tries"],
-            seconds=row["seconds"],
+            failures=row["failures"],
+            duration_s=row["duration_s"],
             reason=row["reason"],
         )
-        for row in await connection.fetch(_LIST, limit)
+        for row in await connection.fetch(_FIND, limit)
     ]

@@ -1,4 +1,4 @@
-"""How a tally stands in a row: four columns, the errors as JSON."""
+"""Line counts as database columns: three numbers, and the errors as JSON."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def decode_errors(text: str) -> Mapping[int, ErrorCount]:
 
 
 def decode(row: asyncpg.Record) -> LineCounts:
-    """Read the columns succeeded, failed, cancelled and errors."""
+    """Decode the columns succeeded, failed, cancelled and errors."""
     return LineCounts(
         succeeded=row["succeeded"],
         failed=row["failed"],

@@ -1,4 +1,4 @@
-"""The schema: applied by dbmate, checked at the start of every process."""
+"""The schema: migrated by dbmate, checked when a process starts."""
 
 import asyncio
 import logging
@@ -15,21 +15,21 @@ logger = logging.getLogger(__name__)
 
 
 class MigrationFailed(Exception):
-    """dbmate refused; the message is what it printed."""
+    """dbmate failed; the message is its output."""
 
 
 class SchemaTooOld(Exception):
-    """The database lacks migrations that this version needs."""
+    """The database lacks migrations that this version requires."""
 
 
-def needed_versions() -> frozenset[str]:
+def required_versions() -> frozenset[str]:
     return frozenset(
         path.name.split("_", 1)[0] for path in shipped_folder("migrations").glob("*.sql")
     )
 
 
-def _for_dbmate(url: str) -> str:
-    """Name the sslmode that asyncpg assumes by itself and dbmate's driver does not."""
+def _with_sslmode(url: str) -> str:
+    """Add the sslmode that asyncpg uses by default, which dbmate's driver does not."""
     parts = urlsplit(url)
     if "sslmode" in parse_qs(parts.query):
         return url
@@ -39,7 +39,7 @@ def _for_dbmate(url: str) -> str:
 
 
 async def migrate(database_url: str) -> None:
-    """Bring the schema up to date; several may do so at once: one works, the others wait.
+    """Apply the pending migrations; concurrent runs wait for each other.
 
     Raises MigrationFailed.
     """
@@ -53,7 +53,7 @@ async def migrate(database_url: str) -> None:
         "--migration-lock",
         "--wait",
         "up",
-        env={"DATABASE_URL": _for_dbmate(database_url)},
+        env={"DATABASE_URL": _with_sslmode(database_url)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -68,16 +68,16 @@ async def migrate(database_url: str) -> None:
     logger.info("schema is up to date")
 
 
-_APPLIED = "SELECT version FROM schema_migrations"
+_APPLIED_VERSIONS = "SELECT version FROM schema_migrations"
 
 
 async def check_schema(connection: Connection) -> None:
-    """Raise SchemaTooOld unless every migration of this version has been applied."""
+    """Raise SchemaTooOld unless every migration that this version requires is applied."""
     try:
-        rows = await connection.fetch(_APPLIED)
+        rows = await connection.fetch(_APPLIED_VERSIONS)
     except asyncpg.UndefinedTableError:
         rows = []
-    missing = needed_versions() - {row["version"] for row in rows}
+    missing = required_versions() - {row["version"] for row in rows}
     if missing:
         raise SchemaTooOld(
             f"the database lacks migrations {', '.join(sorted(missing))}: run `batchd migrate`"

@@ -1,13 +1,13 @@
-"""Rates of the whole fleet: each row is a stretch of time, handed out slice by slice."""
+"""Fleet-wide rate limits: each row is a timeline, reserved slice by slice."""
 
 from datetime import timedelta
 
 from batchd.db.connection import Connection
 
-# Who holds a slice spreads its calls over it; slices do not overlap, so all together keep the rate.
-# Time that nobody asked for is gone, but for the last moments ($4), which make up for round trips.
-_TAKE = """
--- clock_timestamp, not now: the row may have been waited for.
+# The holder of a slice spreads its calls over it; slices do not overlap, so the fleet as a whole
+# keeps the rate. Unreserved time expires, except the last moments ($4), which cover round trips.
+_RESERVE = """
+-- clock_timestamp, not now: the statement may have waited for the row.
 INSERT INTO rates AS rate (name, per_s, used_until)
 VALUES ($1, $2, clock_timestamp() + $3::interval)
 ON CONFLICT (name, per_s) DO UPDATE SET
@@ -16,15 +16,15 @@ RETURNING extract(epoch FROM used_until - $3::interval - clock_timestamp())::flo
 """
 
 
-async def take(
+async def reserve(
     connection: Connection, name: str, *, per_s: float, calls: int, grace_s: float
 ) -> float:
-    """Take time for so many calls; return in how many seconds it begins, by the database's clock.
+    """Reserve a slice for so many calls; return the seconds until it starts.
 
-    Below 0 it has begun already, at most `grace_s` ago.
+    Negative if it has started already, at most `grace_s` ago, by the database's clock.
     """
-    size = timedelta(seconds=calls / per_s)
-    begins_s: float = await connection.fetchval(
-        _TAKE, name, per_s, size, timedelta(seconds=grace_s)
+    duration = timedelta(seconds=calls / per_s)
+    starts_in_s: float = await connection.fetchval(
+        _RESERVE, name, per_s, duration, timedelta(seconds=grace_s)
     )
-    return begins_s
+    return starts_in_s

@@ -1,4 +1,4 @@
-"""Uploads: URLs handed out, and what became of them."""
+"""Uploads: the URLs issued, and the batches created from them."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from batchd.domain.uploads import Upload
 _COLUMNS = "handler, account, user_id, created_ts, validity_ts, invalidated_ts, batch"
 
 
-def _upload(row: asyncpg.Record) -> Upload:
+def _decode(row: asyncpg.Record) -> Upload:
     return Upload(
         handler=row["handler"],
         account=row["account"],
@@ -41,7 +41,7 @@ async def insert(connection: Connection, upload: Upload) -> None:
     )
 
 
-# Locked: a batch is made of it, or it is invalidated, but never both at once.
+# Locked, so that an upload is never invalidated while a batch is being created from it.
 _FIND_FOR_UPDATE = f"""
 SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2
 AND ($3::uuid IS NULL OR user_id = $3) AND ($4::uuid IS NULL OR user_id <> $4)
@@ -52,9 +52,9 @@ FOR UPDATE
 async def find_for_update(
     connection: Connection, account: AccountId, handler: Handler, owner: OwnerFilter
 ) -> Upload | None:
-    """Return the upload, if it passes the filter, and lock it until the transaction ends."""
+    """Return the upload, if it passes the filter, locked until the transaction ends."""
     row = await connection.fetchrow(_FIND_FOR_UPDATE, account, handler, owner.only, owner.exclude)
-    return None if row is None else _upload(row)
+    return None if row is None else _decode(row)
 
 
 _SET_BATCH = "UPDATE uploads SET batch = $2 WHERE handler = $1"
@@ -71,9 +71,9 @@ async def invalidate(connection: Connection, handler: Handler, *, now: datetime)
     await connection.execute(_INVALIDATE, handler, now)
 
 
-# A URL may be used until its last second, so the file can appear until then. The copy of a batch
-# that is still being made is read from it: those wait.
-_EXPIRED = f"""
+# A file can be uploaded until the URL expires. An upload is kept while its batch is still being
+# copied from it.
+_FIND_EXPIRED = f"""
 SELECT {_COLUMNS} FROM uploads u WHERE validity_ts < $1
 AND NOT EXISTS (
     SELECT FROM batches b WHERE b.batch = u.batch AND b.status IN ('new', 'copying')
@@ -83,7 +83,7 @@ ORDER BY validity_ts LIMIT $2
 
 
 async def find_expired(connection: Connection, *, before: datetime, limit: int) -> Sequence[Upload]:
-    return [_upload(row) for row in await connection.fetch(_EXPIRED, before, limit)]
+    return [_decode(row) for row in await connection.fetch(_FIND_EXPIRED, before, limit)]
 
 
 _DELETE = "DELETE FROM uploads WHERE handler = ANY($1)"

@@ -1,4 +1,4 @@
-"""Users and their secrets. Secrets are known here by their hash only."""
+"""Users and their secrets, of which only hashes are stored."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -36,22 +36,22 @@ async def insert_secret(
     await connection.execute(_INSERT_SECRET, secret_hash, user, now, validity_ts)
 
 
-# Earlier ends stay as they are: rotating must not bring an expired secret back to life.
-_END_SECRETS = """
+# Earlier expiry times are kept: rotation must not revive an expired secret.
+_EXPIRE_SECRETS = """
 UPDATE secrets SET validity_ts = $2 WHERE user_id = $1 AND (validity_ts IS NULL OR validity_ts > $2)
 """
 
 
 async def end_secrets(connection: Connection, user: UserId, *, at: datetime) -> None:
-    """Let the user's secrets stop working at that time."""
-    await connection.execute(_END_SECRETS, user, at)
+    """Let the user's secrets expire at that time."""
+    await connection.execute(_EXPIRE_SECRETS, user, at)
 
 
-def _caller(row: asyncpg.Record) -> Caller:
+def _decode_caller(row: asyncpg.Record) -> Caller:
     return Caller(account=row["account"], user=row["user_id"], role=row["role"])
 
 
-_BY_SECRET = """
+_FIND_BY_SECRET = """
 SELECT u.account, u.user_id, u.role, s.validity_ts FROM secrets s JOIN users u USING (user_id)
 WHERE s.hash = $1 AND (s.validity_ts IS NULL OR s.validity_ts > $2) AND u.disabled_ts IS NULL
 """
@@ -60,24 +60,24 @@ WHERE s.hash = $1 AND (s.validity_ts IS NULL OR s.validity_ts > $2) AND u.disabl
 async def find_by_secret(
     connection: Connection, secret_hash: bytes, *, now: datetime
 ) -> tuple[Caller, datetime | None] | None:
-    """Return who holds the secret, and when it stops working; None if it does not work."""
-    row = await connection.fetchrow(_BY_SECRET, secret_hash, now)
-    return None if row is None else (_caller(row), row["validity_ts"])
+    """Return the owner of a valid secret and the time it expires; None if it is not valid."""
+    row = await connection.fetchrow(_FIND_BY_SECRET, secret_hash, now)
+    return None if row is None else (_decode_caller(row), row["validity_ts"])
 
 
-_CALLER = "SELECT account, user_id, role FROM users WHERE user_id = $1 AND disabled_ts IS NULL"
+_FIND_CALLER = "SELECT account, user_id, role FROM users WHERE user_id = $1 AND disabled_ts IS NULL"
 
 
 async def find_caller(connection: Connection, user: UserId) -> Caller | None:
-    """Return who this user is now; None if there is no such user or it is disabled."""
-    row = await connection.fetchrow(_CALLER, user)
-    return None if row is None else _caller(row)
+    """Return the user's current account and role; None if it is unknown or disabled."""
+    row = await connection.fetchrow(_FIND_CALLER, user)
+    return None if row is None else _decode_caller(row)
 
 
 _COLUMNS = "user_id, account, role, name, created_ts, disabled_ts"
 
 
-def _user(row: asyncpg.Record) -> User:
+def _decode_user(row: asyncpg.Record) -> User:
     return User(
         account=row["account"],
         user=row["user_id"],
@@ -93,24 +93,24 @@ _FIND = f"SELECT {_COLUMNS} FROM users WHERE user_id = $1"
 
 async def find(connection: Connection, user: UserId) -> User | None:
     row = await connection.fetchrow(_FIND, user)
-    return None if row is None else _user(row)
+    return None if row is None else _decode_user(row)
 
 
-_LIST = f"""
+_FIND_ALL = f"""
 SELECT {_COLUMNS} FROM users WHERE $1::uuid IS NULL OR account = $1 ORDER BY created_ts, user_id
 """
 
 
 async def find_all(connection: Connection, account: AccountId | None) -> Sequence[User]:
-    """Return the users of an account, or of all of them, oldest first."""
-    return [_user(row) for row in await connection.fetch(_LIST, account)]
+    """Return the users of one account, or of all accounts, oldest first."""
+    return [_decode_user(row) for row in await connection.fetch(_FIND_ALL, account)]
 
 
 _DISABLE = "UPDATE users SET disabled_ts = coalesce(disabled_ts, $2) WHERE user_id = $1 RETURNING 1"
 
 
 async def disable(connection: Connection, user: UserId, *, now: datetime) -> bool:
-    """Return whether there is such a user."""
+    """Disable the user; return whether it exists."""
     return await connection.fetchval(_DISABLE, user, now) is not None
 
 
@@ -118,6 +118,6 @@ _SET_ROLE = f"UPDATE users SET role = $2 WHERE user_id = $1 RETURNING {_COLUMNS}
 
 
 async def set_role(connection: Connection, user: UserId, role: str) -> User | None:
-    """Return the user as it is now; None if there is no such user."""
+    """Change the role; return the updated user, None if it does not exist."""
     row = await connection.fetchrow(_SET_ROLE, user, role)
-    return None if row is None else _user(row)
+    return None if row is None else _decode_user(row)

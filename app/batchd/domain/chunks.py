@@ -1,4 +1,4 @@
-"""A chunk: the part of a batch that one worker runs at a time."""
+"""A chunk: the range of a batch's lines that one worker runs at a time."""
 
 from dataclasses import dataclass, field
 
@@ -7,23 +7,24 @@ from batchd.domain.batches import LineCounts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A piece of the copy that one worker runs."""
+    """A byte range of the input file, in whole lines, and the state of running it."""
 
-    no: int
+    number: int
+    """Position within the batch, from 0."""
     start: int
-    """Bytes before it."""
+    """Byte offset in the input file."""
     size: int
     """Bytes."""
     first_line: int
     lines: int
-    """Without the blank ones."""
-    token: int = 0
-    """Raised by each taker; what an older one writes is refused."""
-    returned: int = 0
-    """Takers that gave it back; the others died of it."""
+    """Number of lines, blank ones excluded."""
+    fencing_token: int = 0
+    """Incremented by each claim; writes with an older token are refused."""
+    releases: int = 0
+    """Claims that the worker released; after the other ones the worker died."""
     part_key: str | None = None
-    """Its results; None: not done."""
+    """Storage key of the chunk's results; None until it is completed."""
     part_size: int = 0
-    """Bytes of them."""
-    tally: LineCounts = field(default_factory=LineCounts)
-    """What became of its lines so far."""
+    """Bytes of the results."""
+    counts: LineCounts = field(default_factory=LineCounts)
+    """Outcomes of its lines so far."""

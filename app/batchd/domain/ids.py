@@ -1,4 +1,4 @@
-"""The identifiers, each a type of its own so that one is never taken for another."""
+"""The identifiers, as distinct types so that one can't be passed in place of another."""
 
 from typing import NewType
 from uuid import UUID
@@ -7,4 +7,4 @@ AccountId = NewType("AccountId", UUID)
 UserId = NewType("UserId", UUID)
 BatchId = NewType("BatchId", UUID)
 Handler = NewType("Handler", UUID)
-"""Names one upload: `create_upload_url` hands it out, `create_batch` takes it."""
+"""Identifies an upload: `create_upload_url` issues it, `create_batch` uses it."""

@@ -1,4 +1,4 @@
-"""Jobs: what workers are woken up for, the lanes they wait in, and why one is tried again."""
+"""Jobs, the stages they run, the lanes they wait in, and the record of a job's failures."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,22 +9,22 @@ import msgspec
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
 
-EXPRESS_BYTES = 64 * 1024
-"""A batch with no more than this is small: it does not wait behind chunks that take minutes."""
+EXPRESS_MAX_BYTES = 64 * 1024
+"""Maximum input size of a small batch, which does not wait behind chunks that take minutes."""
 
 
 class Lane(StrEnum):
-    """A queue with workers' places of its own; the engine calls it an entrypoint."""
+    """A queue with worker slots of its own; PgQueuer calls it an entrypoint."""
 
     CHUNKS = "chunks"
     STAGES = "stages"
-    """Everything else: the copy of a large file must not hold a place in which lines could run."""
+    """All other stages: copying a large file must not occupy a slot in which lines could run."""
     EXPRESS = "express"
-    """Chunks and all else of small batches."""
+    """Every stage of small batches."""
 
 
 class Stage(StrEnum):
-    """What a job has to do with its batch."""
+    """The work that a job does on its batch."""
 
     COPY = "copy"
     VALIDATE = "validate"
@@ -32,8 +32,11 @@ class Stage(StrEnum):
     RESULTS = "results"
     CANCEL = "cancel"
     DELETE = "delete"
-    TIDY = "tidy"
-    """Once more after the end: the worker may have died before it removed what nobody needs."""
+    CLEANUP = "tidy"
+    """Deletes unneeded files again after the end: the worker may have died before it did.
+
+    The value stays as it is because queued jobs contain it.
+    """
 
 
 STAGE_OF_STATUS = {
@@ -47,7 +50,7 @@ STAGE_OF_STATUS = {
     Status.CANCELLING: Stage.CANCEL,
     Status.DELETING: Stage.DELETE,
 }
-"""The stage that takes a batch on. One that is being processed has a job for each chunk."""
+"""The stage that advances a batch. A batch that is being processed has one job per chunk."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -57,7 +60,7 @@ class Job(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Names the work: it is never queued twice at a time."""
+        """The deduplication key: a job with the same key is never queued twice at a time."""
         chunk = "" if self.chunk is None else f":{self.chunk}"
         return f"{self.stage}:{self.batch}{chunk}"
 
@@ -70,17 +73,20 @@ class Job(msgspec.Struct, frozen=True):
 
 
 def lane_of(batch: Batch, stage: Stage) -> Lane:
-    if batch.input_size <= EXPRESS_BYTES:
+    if batch.input_size <= EXPRESS_MAX_BYTES:
         return Lane.EXPRESS
     return Lane.CHUNKS if stage is Stage.CHUNK else Lane.STAGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailure:
-    job: str
+    """The failures of a job that is still queued or running."""
+
+    job_key: str
     batch: BatchId
     status: Status
-    tries: int
-    seconds: float
-    """Since the first failure."""
+    failures: int
+    duration_s: float
+    """Time since the first failure."""
     reason: str
+    """The last error."""

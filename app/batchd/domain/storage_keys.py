@@ -1,4 +1,4 @@
-"""Where things are in the storage. Clients can write to `uploads/` only, by a signed URL."""
+"""The layout of the object storage: clients can write below `uploads/` only, by a signed URL."""
 
 from batchd.domain.batches import Batch
 from batchd.domain.ids import AccountId, Handler
@@ -13,18 +13,21 @@ def batch_prefix(batch: Batch) -> str:
 
 
 def copy_key(batch: Batch) -> str:
-    """The upload as it came. Keys carry the attempt: no worker writes over its successor."""
+    """Return the key of the uploaded file's copy.
+
+    Keys contain the attempt, so that a worker never overwrites the files of its successor.
+    """
     return f"{batch_prefix(batch)}copy.{batch.attempt}"
 
 
-def unpacked_key(batch: Batch) -> str:
-    """The lines of a copy that is compressed."""
+def decompressed_key(batch: Batch) -> str:
+    """Return the key of the decompressed lines of a gzip copy."""
     return f"{batch_prefix(batch)}lines.{batch.attempt}"
 
 
-def part_key(batch: Batch, no: int, token: int) -> str:
-    """The results of one chunk."""
-    return f"{batch_prefix(batch)}parts/{no}.{token}"
+def part_key(batch: Batch, chunk_number: int, fencing_token: int) -> str:
+    """Return the key of one chunk's results."""
+    return f"{batch_prefix(batch)}parts/{chunk_number}.{fencing_token}"
 
 
 def results_key(batch: Batch) -> str:
@@ -32,12 +35,15 @@ def results_key(batch: Batch) -> str:
 
 
 def report_key(batch: Batch) -> str:
-    """The validation report."""
+    """Return the key of the validation report."""
     return f"{batch_prefix(batch)}report.{batch.attempt}.jsonl"
 
 
-def input_of(batch: Batch) -> str:
-    """The lines to check or to run. A batch that has got so far has them."""
+def require_input_key(batch: Batch) -> str:
+    """Return the key of the lines to validate or to run.
+
+    Raises LookupError if the batch has none: a defect once the batch is copied.
+    """
     if batch.input_key is None:
-        raise LookupError(f"{batch.batch} is {batch.status} without a copy")
+        raise LookupError(f"batch {batch.batch} in status {batch.status} has no input file")
     return batch.input_key

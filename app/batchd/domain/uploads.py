@@ -1,4 +1,4 @@
-"""An upload: a temporary URL that was handed out, and what became of it."""
+"""An upload: a temporary URL that was issued, and its state."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +15,8 @@ class Upload:
     validity_ts: datetime
     invalidated_ts: datetime | None
     batch: BatchId | None
-    """The batch that took the file."""
+    """The batch created from the file."""
 
     def usable(self, now: datetime) -> bool:
-        """Whether a batch can still be made of it."""
+        """Return whether a batch can still be created from the upload."""
         return self.invalidated_ts is None and self.batch is None and now < self.validity_ts

@@ -33,22 +33,20 @@ SHED = Counter("batchd_requests_shed", "Requests refused because of overload")
 LINES = Counter("batchd_lines", "Batch lines that were run, by outcome", ["outcome"])
 CHUNK_SECONDS = Histogram(
     "batchd_chunk_seconds",
-    "Time that a worker spent on a chunk",
+    "Time a worker spent on a chunk",
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300),
 )
-TAKEOVERS = Counter(
-    "batchd_chunk_takeovers", "Chunks claimed from a worker whose lease had expired"
+TAKEOVERS = Counter("batchd_chunk_takeovers", "Chunks taken over from another worker")
+REJECTED_RESULTS = Counter(
+    "batchd_chunk_refusals", "Results rejected because another worker had claimed the chunk"
 )
-REFUSED = Counter(
-    "batchd_chunk_refusals", "Results refused because another worker had claimed the chunk"
+STUCK_BATCHES = Counter(
+    "batchd_stuck", "Stuck batches recovered by the supervisor, by what was done", ["cure"]
 )
-STUCK = Counter("batchd_stuck", "Batches found without progress, by remedy", ["cure"])
-GIVEN_UP = Counter(
-    "batchd_given_up", "Work that was ended because it kept failing, by stage", ["stage"]
-)
-IN_TROUBLE = Gauge(
+DEAD_LETTERS = Counter("batchd_given_up", "Jobs dead-lettered because they kept failing", ["stage"])
+FAILING_JOBS = Gauge(
     "batchd_jobs_in_trouble",
-    "Jobs that are failing and being retried, as of the last check by the supervisor",
+    "Failing jobs that are being retried, as of the supervisor's last round",
     multiprocess_mode="mostrecent",
 )
 

@@ -1,1 +1,1 @@
-"""The life of a batch: each stage takes it from one status to the next, once, whoever runs it."""
+"""What workers do with a batch: each stage advances it to its next status exactly once."""

@@ -1,21 +1,23 @@
-"""cancel → cancelling → cancelled: what runs is stopped, what was done is kept."""
+"""cancel → cancelling → cancelled: stops what is running and keeps the results so far."""
 
 from batchd.db import batches, chunks
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
 from batchd.domain.storage_keys import upload_key
-from batchd.pipeline.context import PipelineContext, tidy
-from batchd.pipeline.results import assemble
+from batchd.pipeline.context import PipelineContext, delete_files
+from batchd.pipeline.results import assemble_results
 from batchd.queue import jobs
-from batchd.queue.engine import TryLater
+from batchd.queue.engine import RetryLater
 
-_LOOK_AGAIN_S = 0.2
+_RECHECK_DELAY_S = 0.2
 
 
-async def cancel(context: PipelineContext, batch_id: BatchId, *, salvage: bool = False) -> None:
-    """Wait until no chunk of the batch is running, then end it.
+async def cancel(
+    context: PipelineContext, batch_id: BatchId, *, allow_missing_parts: bool = False
+) -> None:
+    """Wait until no chunk of the batch is running, then end the batch.
 
-    Raises TryLater while one is: its worker notices within half a second, or loses its lease.
+    Raises RetryLater while one is: its worker notices within half a second, or loses its lease.
     """
     async with context.database.transaction() as connection:
         batch = await batches.claim(
@@ -23,23 +25,25 @@ async def cancel(context: PipelineContext, batch_id: BatchId, *, salvage: bool =
         )
         if batch is None:
             return
-        await jobs.drop_chunks(connection, batch_id)
+        await jobs.delete_queued_chunks(connection, batch_id)
         running = await chunks.any_running(connection, batch_id)
         if not running:
             await chunks.fence(connection, batch_id)
     if running:
-        raise TryLater(_LOOK_AGAIN_S)
+        raise RetryLater(_RECHECK_DELAY_S)
     if batch.lines is None:
-        await _end_unvalidated(context, batch)
+        await _end_without_results(context, batch)
     else:
-        await assemble(context, batch, end=Status.CANCELLED, salvage=salvage)
+        await assemble_results(
+            context, batch, end=Status.CANCELLED, allow_missing_parts=allow_missing_parts
+        )
 
 
-async def _end_unvalidated(context: PipelineContext, batch: Batch) -> None:
-    """Nothing was run, nor is it known what would have been: there are no results."""
-    await tidy(context, batch, keep=None)
+async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
+    """End a batch that was not validated: no line was run, and the lines are not known."""
+    await delete_files(context, batch, keep=None)
     async with context.database.transaction() as connection:
-        await batches.move(
+        await batches.transition(
             connection,
             batch.batch,
             Status.CANCELLED,

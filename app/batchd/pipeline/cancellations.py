@@ -1,4 +1,4 @@
-"""Which batches this worker is at, so that a cancel reaches them at once."""
+"""Cancellation notices: passed on at once to the tasks that work on the cancelled batch."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -9,24 +9,27 @@ from batchd.domain.ids import BatchId
 
 
 class Cancellations:
-    """Passes the hint that a batch was cancelled to whoever works on it."""
+    """The callbacks of one process, by the batch they are subscribed to."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[BatchId, set[Callable[[], None]]] = defaultdict(set)
+        self._callbacks: defaultdict[BatchId, set[Callable[[], None]]] = defaultdict(set)
 
-    def hear(self, batch: str) -> None:
-        """Take a notification's payload; an empty one may have meant any batch."""
-        named = [BatchId(UUID(batch))] if batch else list(self._waiting)
-        for hint in [hint for each in named for hint in self._waiting.get(each, ())]:
-            hint()
+    def on_notification(self, payload: str) -> None:
+        """Call back for the batch named by the payload, or for all if it is empty.
+
+        After an empty payload any notification may have been missed.
+        """
+        batches = [BatchId(UUID(payload))] if payload else list(self._callbacks)
+        for callback in [each for batch in batches for each in self._callbacks.get(batch, ())]:
+            callback()
 
     @contextmanager
-    def hinting(self, batch: BatchId, hint: Callable[[], None]) -> Iterator[None]:
-        """Call `hint` when the batch is cancelled while the block runs."""
-        self._waiting[batch].add(hint)
+    def subscribed(self, batch: BatchId, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback` whenever the batch is cancelled while the block runs."""
+        self._callbacks[batch].add(callback)
         try:
             yield
         finally:
-            self._waiting[batch].discard(hint)
-            if not self._waiting[batch]:
-                del self._waiting[batch]
+            self._callbacks[batch].discard(callback)
+            if not self._callbacks[batch]:
+                del self._callbacks[batch]

@@ -1,4 +1,4 @@
-"""What the stages work with, and how one learns that it has been replaced."""
+"""The dependencies of the stages, and a worker's claim on the stage of a batch."""
 
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from batchd.services.operation_registry import OperationRegistry
 from batchd.services.users import Users
 from batchd.settings import Settings
 
-_CHECK_EVERY_S = 0.5
+_CHECK_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,59 +33,60 @@ class PipelineContext:
 
 
 class ClaimLost(Exception):
-    """The batch has gone on without this worker: it was cancelled, or another worker has it."""
+    """The batch was cancelled, or another worker has claimed or completed the stage."""
 
 
 class StageClaim:
-    """An attempt at a stage, as long as it is the valid one."""
+    """A worker's claim on a stage, valid until the batch advances or is claimed again."""
 
     def __init__(self, context: PipelineContext, batch: Batch) -> None:
         self._context = context
         self._batch = batch
-        self._checked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     async def check(self) -> None:
-        """Raise ClaimLost if the batch has gone on. Asks the database twice a second at most."""
-        if time.monotonic() - self._checked < _CHECK_EVERY_S:
+        """Raise ClaimLost if the claim is lost. Queries the database at most twice a second."""
+        if time.monotonic() - self._checked_at < _CHECK_INTERVAL_S:
             return
         batch = self._batch
         async with self._context.database.connection() as connection:
-            held = await batches.is_claimed(
+            valid = await batches.is_claimed(
                 connection, batch.batch, status=batch.status, attempt=batch.attempt
             )
-        if not held:
-            raise ClaimLost(f"{batch.batch} is no longer {batch.status} by attempt {batch.attempt}")
-        self._checked = time.monotonic()
+        if not valid:
+            raise ClaimLost(
+                f"batch {batch.batch} is no longer in {batch.status} by attempt {batch.attempt}"
+            )
+        self._checked_at = time.monotonic()
 
 
-async def begin(context: PipelineContext, batch: BatchId, status: Status) -> Batch | None:
-    """Take the batch for a new attempt at a stage; None if it is not there to be taken."""
+async def claim(context: PipelineContext, batch_id: BatchId, status: Status) -> Batch | None:
+    """Claim a stage by changing to its status; None if the batch is in no status to do so."""
     async with context.database.transaction() as connection:
-        return await batches.claim(connection, batch, status, now=context.clock.now())
+        return await batches.claim(connection, batch_id, status, now=context.clock.now())
 
 
 @asynccontextmanager
 async def advance(
-    context: PipelineContext, batch: Batch, status: Status, *, or_remove: str
+    context: PipelineContext, batch: Batch, status: Status, *, output_key: str
 ) -> AsyncIterator[tuple[Connection, Batch]]:
-    """Move the batch on by our attempt; the block records what belongs to it, all or nothing.
+    """Change the status of a claimed batch, and run the block in the same transaction.
 
-    If the batch has gone on without us, the file that was made for it is removed instead, and
-    ClaimLost raised.
+    If the claim is lost, delete the stage's output file and raise ClaimLost.
     """
     async with context.database.transaction() as connection:
-        moved = await batches.move(
+        advanced = await batches.transition(
             connection, batch.batch, status, now=context.clock.now(), attempt=batch.attempt
         )
-        if moved is not None:
-            yield connection, moved
-    if moved is None:
-        await context.storage.delete([or_remove])
-        raise ClaimLost(f"{batch.batch} was cancelled, or made {status} by another worker")
+        if advanced is not None:
+            yield connection, advanced
+    if advanced is None:
+        await context.storage.delete([output_key])
+        raise ClaimLost(f"batch {batch.batch} was cancelled, or advanced by another worker")
 
 
-async def tidy(context: PipelineContext, batch: Batch, *, keep: str | None) -> None:
-    """Remove the batch's files but one; also what workers left that died on the way."""
+async def delete_files(context: PipelineContext, batch: Batch, *, keep: str | None) -> None:
+    """Delete the batch's files except one, including those that dead workers left behind."""
     prefix = batch_prefix(batch)
-    unwanted = [key async for key in context.storage.list_keys(prefix) if key != keep]
-    await context.storage.delete(unwanted)
+    keys = [key async for key in context.storage.list_keys(prefix) if key != keep]
+    await context.storage.delete(keys)

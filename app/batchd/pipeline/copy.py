@@ -1,4 +1,4 @@
-"""new → copying → copied: the upload is taken to where no client can write."""
+"""new → copying → copied: copies the upload to where no client can write."""
 
 import hashlib
 
@@ -9,21 +9,21 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import copy_key, upload_key
-from batchd.pipeline.context import PipelineContext, StageClaim, advance, begin, tidy
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim, delete_files
 from batchd.queue import jobs
 
 
 async def copy(context: PipelineContext, batch_id: BatchId) -> None:
-    """Copy the upload and hold the copy against the hash; what runs later is what was hashed."""
-    batch = await begin(context, batch_id, Status.COPYING)
+    """Copy the upload and compare the hash of the copy, which is what will be run."""
+    batch = await claim(context, batch_id, Status.COPYING)
     if batch is None:
         return
-    sha256, problem = await _copy(context, batch)
+    sha256, problem = await _copy_upload(context, batch)
     if problem is None and batch.hash not in {None, sha256}:
-        # Before the status says so: a batch with a mismatch has no copy.
-        await tidy(context, batch, keep=None)
+        # Before the status changes: a batch in hash_mismatch has no copy.
+        await delete_files(context, batch, keep=None)
         async with context.database.transaction() as connection:
-            await batches.move(
+            await batches.transition(
                 connection,
                 batch_id,
                 Status.HASH_MISMATCH,
@@ -31,20 +31,20 @@ async def copy(context: PipelineContext, batch_id: BatchId) -> None:
                 attempt=batch.attempt,
             )
     else:
-        await _keep(context, batch, problem)
+        await _mark_copied(context, batch, problem)
     await context.storage.delete([upload_key(batch.account, batch.handler)])
 
 
-async def give_up_copy(context: PipelineContext, batch_id: BatchId) -> None:
-    """Let the validation report tell that there is no copy."""
-    batch = await begin(context, batch_id, Status.COPYING)
+async def dead_letter_copy(context: PipelineContext, batch_id: BatchId) -> None:
+    """End the stage without a copy, which the validation report will state."""
+    batch = await claim(context, batch_id, Status.COPYING)
     if batch is not None:
-        await _keep(context, batch, General.name)
+        await _mark_copied(context, batch, General.name)
 
 
-async def _copy(context: PipelineContext, batch: Batch) -> tuple[str, str | None]:
-    """Return the SHA-256 of the copy, and what is wrong with the upload as a whole."""
-    hold = StageClaim(context, batch)
+async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str | None]:
+    """Return the SHA-256 of the copy, and the issue code of the file if it can't be run."""
+    stage_claim = StageClaim(context, batch)
     digest = hashlib.sha256()
     size = 0
     try:
@@ -53,10 +53,10 @@ async def _copy(context: PipelineContext, batch: Batch) -> tuple[str, str | None
             context.storage.write(copy_key(batch)) as writer,
         ):
             async for piece in pieces:
-                await hold.check()
+                await stage_claim.check()
                 size += len(piece)
                 if size > context.settings.max_file_bytes:
-                    # It has grown since create_batch looked at it.
+                    # The file was uploaded again after create_batch had checked its size.
                     return digest.hexdigest(), "quota_violation"
                 digest.update(piece)
                 await writer.write(piece)
@@ -65,8 +65,8 @@ async def _copy(context: PipelineContext, batch: Batch) -> tuple[str, str | None
     return digest.hexdigest(), None
 
 
-async def _keep(context: PipelineContext, batch: Batch, problem: str | None) -> None:
+async def _mark_copied(context: PipelineContext, batch: Batch, problem: str | None) -> None:
     key = copy_key(batch)
-    async with advance(context, batch, Status.COPIED, or_remove=key) as (connection, copied):
+    async with advance(context, batch, Status.COPIED, output_key=key) as (connection, copied):
         await batches.set_input(connection, batch.batch, key=key, problem=problem)
         await jobs.enqueue(connection, copied, [Job(Stage.VALIDATE, batch.batch)])

@@ -1,4 +1,4 @@
-"""What becomes of work that fails again and again: its batch goes on, and tells what is missing."""
+"""Dead letters: ends the stage of a job that keeps failing, and records what is missing."""
 
 from typing import assert_never
 
@@ -6,25 +6,25 @@ from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
 from batchd.pipeline.context import PipelineContext
-from batchd.pipeline.copy import give_up_copy
+from batchd.pipeline.copy import dead_letter_copy
 from batchd.pipeline.results import write_results
-from batchd.pipeline.validate.stage import give_up_validation
+from batchd.pipeline.validate.stage import dead_letter_validation
 
 
-async def give_up(context: PipelineContext, job: Job) -> None:
-    """End the job's stage in the way that is left. May fail as well: then it is tried again."""
+async def dead_letter(context: PipelineContext, job: Job) -> None:
+    """End the job's stage as cleanly as possible. If this fails too, it is retried."""
     match job.stage:
         case Stage.COPY:
-            await give_up_copy(context, job.batch)
+            await dead_letter_copy(context, job.batch)
         case Stage.VALIDATE:
-            await give_up_validation(context, job.batch)
+            await dead_letter_validation(context, job.batch)
         case Stage.CHUNK:
-            await run_chunk(context, job.batch, job.chunk or 0, hopeless=True)
+            await run_chunk(context, job.batch, job.chunk or 0, poisoned=True)
         case Stage.RESULTS:
-            await write_results(context, job.batch, salvage=True)
+            await write_results(context, job.batch, allow_missing_parts=True)
         case Stage.CANCEL:
-            await cancel(context, job.batch, salvage=True)
-        case Stage.DELETE | Stage.TIDY:
-            raise RuntimeError(f"{job.key}: files that can't be deleted are not forgotten")
+            await cancel(context, job.batch, allow_missing_parts=True)
+        case Stage.DELETE | Stage.CLEANUP:
+            raise RuntimeError(f"job {job.key} is retried until its files are deleted")
         case _:
             assert_never(job.stage)

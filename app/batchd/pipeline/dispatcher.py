@@ -1,4 +1,4 @@
-"""Takes batches through their life: the one door from a job to the stage it asks for."""
+"""The dispatcher: runs the stage that a job stands for, and handles the stage's failures."""
 
 import logging
 from typing import assert_never
@@ -11,20 +11,20 @@ from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
 from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.copy import copy
-from batchd.pipeline.dead_letter import give_up
-from batchd.pipeline.delete import remove, tidy_up
+from batchd.pipeline.dead_letter import dead_letter
+from batchd.pipeline.delete import delete, delete_unneeded_files
 from batchd.pipeline.results import write_results
-from batchd.pipeline.supervisor import sweep
+from batchd.pipeline.supervisor import supervise
 from batchd.pipeline.validate.stage import validate
 from batchd.queue import jobs
-from batchd.queue.engine import TryLater
+from batchd.queue.engine import RetryLater
 from batchd.services.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
 
-MAX_FAILURES = 5
-"""Failures of a job that another try would probably not help; then its batch goes on without."""
+MAX_DEFECTS = 5
+"""Failures of a job, outages excluded, after which it is dead-lettered."""
 
 
 class Dispatcher:
@@ -33,46 +33,50 @@ class Dispatcher:
         self._uploads = uploads
 
     async def handle(self, job: Job) -> None:
-        """Do what the job asks for. An exception means: try again later, nothing is lost.
+        """Run the job's stage. An exception means that the job must be retried.
 
-        What fails again and again is noted with its reason, and given up after MAX_FAILURES.
+        Failures are recorded with their reason; after MAX_DEFECTS the job is dead-lettered.
         """
         try:
-            await self._handle(job)
-        except TryLater:
+            await self._run_stage(job)
+        except RetryLater:
             raise
-        except ClaimLost as reason:
-            logger.info("%s ends early: %s", job.key, reason)
+        except ClaimLost as error:
+            logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
-            defects = await self._note(job, error)
-            if defects < MAX_FAILURES:
+            defects = await self._record_failure(job, error)
+            if defects < MAX_DEFECTS:
                 raise
-            logger.exception("%s is given up", job.key)
-            metrics.GIVEN_UP.labels(job.stage).inc()
-            await give_up(self._context, job)
+            logger.exception("job %s is dead-lettered", job.key)
+            metrics.DEAD_LETTERS.labels(job.stage).inc()
+            await dead_letter(self._context, job)
 
-    async def _note(self, job: Job, error: Exception) -> int:
-        """Record why the batch does not go on; return how often it was a defect of ours."""
+    async def _record_failure(self, job: Job, error: Exception) -> int:
+        """Record the failure; return how many failures of the job were defects, not outages."""
         is_defect = not isinstance(error, ProcessingTimeout)
         reason = f"{type(error).__name__}: {error}"
         try:
             async with self._context.database.connection() as connection:
-                return await job_failures.note(connection, job, reason=reason, is_defect=is_defect)
+                return await job_failures.record_failure(
+                    connection, job, reason=reason, is_defect=is_defect
+                )
         except ProcessingTimeout:
             return 0
 
-    async def rescue(self) -> None:
-        """Queue the chunks of dead workers anew."""
+    async def requeue_stale(self) -> None:
+        """Requeue the chunks of dead workers."""
         async with self._context.database.transaction() as connection:
-            rescued = await jobs.rescue(connection, silent_s=self._context.settings.lease_s)
-        for key in rescued:
-            logger.warning("%s has lost its worker and is queued again", key)
+            keys = await jobs.requeue_stale(
+                connection, stale_after_s=self._context.settings.lease_s
+            )
+        for key in keys:
+            logger.warning("job %s was requeued: its worker sends no heartbeats", key)
 
-    async def sweep(self) -> None:
-        """Find work that nobody is at, and put it back into the queue."""
-        await sweep(self._context, self._uploads)
+    async def supervise(self) -> None:
+        """Run one round of the supervisor."""
+        await supervise(self._context, self._uploads)
 
-    async def _handle(self, job: Job) -> None:
+    async def _run_stage(self, job: Job) -> None:
         match job.stage:
             case Stage.COPY:
                 await copy(self._context, job.batch)
@@ -85,8 +89,8 @@ class Dispatcher:
             case Stage.CANCEL:
                 await cancel(self._context, job.batch)
             case Stage.DELETE:
-                await remove(self._context, job.batch)
-            case Stage.TIDY:
-                await tidy_up(self._context, job.batch)
+                await delete(self._context, job.batch)
+            case Stage.CLEANUP:
+                await delete_unneeded_files(self._context, job.batch)
             case _:
                 assert_never(job.stage)

@@ -1,4 +1,4 @@
-"""One line of a batch file: its form, and everything that is wrong with it."""
+"""The parser of a batch file's lines, which finds every issue of a line."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from batchd.domain.operations import Operation, OperationRequest, ValidationIssu
 from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64
-_PARTS = ("path", "query", "body")
+_OBJECTS = ("path", "query", "body")
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,32 +24,32 @@ class ParsedLine(msgspec.Struct, frozen=True):
     request: OperationRequest
 
 
-class BadLine(Exception):
-    """The line is not valid; `problems` says all that is wrong, `id` is its id where it has one."""
+class InvalidLine(Exception):
+    """The line is invalid: `issues` lists everything that is, `id` is the line's id if valid."""
 
-    def __init__(self, problems: list[ValidationIssue], line_id: str | None = None) -> None:
-        super().__init__(problems)
-        self.problems = problems
+    def __init__(self, issues: list[ValidationIssue], line_id: str | None = None) -> None:
+        super().__init__(issues)
+        self.issues = issues
         self.id = line_id
 
 
-_TWICE = ValidationIssue(
+_DUPLICATE_ATTRIBUTE = ValidationIssue(
     code="request_format",
     pointer="",
-    message="A part is given twice, once with a wrong value.",
+    message="An attribute is given twice, once with an invalid value.",
 )
-"""What is left when nothing is wrong with the values that stand last."""
+"""The only remaining cause when the last value of each attribute is valid."""
 
-_decoder = msgspec.json.Decoder(_Line)
-_any_decoder = msgspec.json.Decoder()
+_line_decoder = msgspec.json.Decoder(_Line)
+_json_decoder = msgspec.json.Decoder()
 
 
 def parse(data: bytes, *, number: int) -> ParsedLine:
-    """Read a line. Raises BadLine."""
+    """Parse a line. Raises InvalidLine."""
     if number == 1:
         data = data.removeprefix(BOM)
     try:
-        line = _decoder.decode(data)
+        line = _line_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _diagnose(data) from None
     line_id = None if line.id is msgspec.UNSET else line.id
@@ -66,56 +66,58 @@ def parse(data: bytes, *, number: int) -> ParsedLine:
 
 
 def check(operation: Operation, data: bytes, *, number: int) -> ParsedLine:
-    """Read a line and hold it against the form of a direct call. Raises BadLine."""
+    """Parse a line and check it like a direct call of the operation. Raises InvalidLine."""
     line = parse(data, number=number)
-    problems = operation.check(line.request)
-    if problems:
-        raise BadLine(list(problems), line.id)
+    issues = operation.check(line.request)
+    if issues:
+        raise InvalidLine(list(issues), line.id)
     return line
 
 
-def _diagnose(data: bytes) -> BadLine:
-    """Say in full what `parse` found wrong in the first place it looked."""
+def _diagnose(data: bytes) -> InvalidLine:
+    """Return all issues of a line of which `parse` has only found the first."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        message = f"Byte {error.start + 1} of the line is not UTF-8."
-        return BadLine([ValidationIssue(code="invalid_characters", pointer="", message=message)])
+        return _invalid("invalid_characters", f"Byte {error.start + 1} of the line is not UTF-8.")
     try:
-        value = _any_decoder.decode(text)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        message = f"The line is not JSON: {error}."
-        if isinstance(error, RecursionError):
-            message = "The line is nested too deeply."
-        return BadLine([ValidationIssue(code="not_a_valid_json", pointer="", message=message)])
+        value = _json_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        return _invalid("not_a_valid_json", f"The line is not JSON: {error}.")
+    except RecursionError:
+        return _invalid("not_a_valid_json", "The line is nested too deeply.")
     if not isinstance(value, dict):
-        message = "The line is not a JSON object."
-        return BadLine([ValidationIssue(code="request_format", pointer="", message=message)])
+        return _invalid("request_format", "The line is not a JSON object.")
     line_id = value.get("id")
-    return BadLine(_problems(value) or [_TWICE], line_id if _is_id(line_id) else None)
+    return InvalidLine(
+        _find_issues(value) or [_DUPLICATE_ATTRIBUTE], line_id if _is_id(line_id) else None
+    )
+
+
+def _invalid(code: str, message: str) -> InvalidLine:
+    return InvalidLine([ValidationIssue(code=code, pointer="", message=message)])
 
 
 def _is_id(value: object) -> bool:
     return isinstance(value, str) and 1 <= len(value) <= MAX_ID_LENGTH
 
 
-def _problems(line: Mapping[str, object]) -> list[ValidationIssue]:
-    problems = []
+def _find_issues(line: Mapping[str, object]) -> list[ValidationIssue]:
+    issues = []
     for name, value in line.items():
         if name == "id":
-            message = f"An id is a string of 1 to {MAX_ID_LENGTH} characters."
-            wrong = not _is_id(value)
-        elif name in _PARTS:
-            message = f"The part '{name}' is an object."
-            wrong = not isinstance(value, dict)
+            message = f"'id' must be a string of 1 to {MAX_ID_LENGTH} characters."
+            valid = _is_id(value)
+        elif name in _OBJECTS:
+            message = f"'{name}' must be an object."
+            valid = isinstance(value, dict)
         else:
             message = (
-                f"There is no part '{name[:MAX_ID_LENGTH]}': a line has id, path, query, body."
+                f"Unknown attribute '{name[:MAX_ID_LENGTH]}': "
+                "a line may have 'id', 'path', 'query' and 'body'."
             )
-            wrong = True
-        if wrong:
+            valid = False
+        if not valid:
             pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-            problems.append(
-                ValidationIssue(code="request_format", pointer=pointer, message=message)
-            )
-    return problems
+            issues.append(ValidationIssue(code="request_format", pointer=pointer, message=message))
+    return issues

@@ -1,4 +1,4 @@
-"""The bytes of a batch file as lines: unpacked if compressed, split, of bounded size."""
+"""The lines of a batch file: decompressed, split and limited in size while streaming."""
 
 import zlib
 from collections.abc import AsyncIterator
@@ -6,71 +6,71 @@ from collections.abc import AsyncIterator
 import msgspec
 
 BOM = b"\xef\xbb\xbf"
-"""Some programs begin a UTF-8 file with it."""
+"""The byte order mark that some programs write at the start of a UTF-8 file."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_PIECE = 256 * 1024
+_MAX_PIECE_BYTES = 256 * 1024
 _GZIP_WBITS = 31
 
 
 class CorruptGzip(Exception):
-    """The file begins like gzip but does not go on like it, or ends too early."""
+    """The gzip data is damaged or truncated."""
 
 
-async def unpack(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Decompress gzip, of one member or several, in pieces of at most 256 KiB.
+async def decompress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Decompress gzip of one or several members, in pieces of at most 256 KiB.
 
-    Raises CorruptGzip; what came before it has been given out.
+    Raises CorruptGzip, after yielding the data that precedes the damage.
     """
-    inflate = zlib.decompressobj(_GZIP_WBITS)
-    begun = False
+    decompressor = zlib.decompressobj(_GZIP_WBITS)
+    inside_member = False
     async for piece in pieces:
-        # Padding with zeros after a member is usual (RFC 1952 tools accept it).
-        rest = piece if begun else piece.lstrip(b"\0")
+        # Zero padding after a member is common, and gzip(1) accepts it.
+        rest = piece if inside_member else piece.lstrip(b"\0")
         while rest:
             try:
-                plain = inflate.decompress(rest, _PIECE)
+                plain = decompressor.decompress(rest, _MAX_PIECE_BYTES)
             except zlib.error as error:
                 raise CorruptGzip(str(error)) from error
-            begun = True
+            inside_member = True
             if plain:
                 yield plain
-            if inflate.eof:
-                rest = inflate.unused_data.lstrip(b"\0")
-                inflate, begun = zlib.decompressobj(_GZIP_WBITS), False
+            if decompressor.eof:
+                rest = decompressor.unused_data.lstrip(b"\0")
+                decompressor, inside_member = zlib.decompressobj(_GZIP_WBITS), False
             else:
-                rest = inflate.unconsumed_tail
-    if begun:
-        raise CorruptGzip("the file ends in the middle")
+                rest = decompressor.unconsumed_tail
+    if inside_member:
+        raise CorruptGzip("unexpected end of file")
 
 
-async def sniff(pieces: AsyncIterator[bytes]) -> tuple[bool, AsyncIterator[bytes]]:
-    """Return whether the bytes are gzip, and the same bytes again."""
+async def detect_gzip(pieces: AsyncIterator[bytes]) -> tuple[bool, AsyncIterator[bytes]]:
+    """Return whether the data is gzip, and an iterator over the same data from its start."""
     head = b""
     async for piece in pieces:
         head += piece
         if len(head) >= len(_GZIP_MAGIC):
             break
 
-    async def again() -> AsyncIterator[bytes]:
+    async def all_pieces() -> AsyncIterator[bytes]:
         if head:
             yield head
         async for piece in pieces:
             yield piece
 
-    return head.startswith(_GZIP_MAGIC), again()
+    return head.startswith(_GZIP_MAGIC), all_pieces()
 
 
 class RawLine(msgspec.Struct, frozen=True, gc=False):
-    """A struct, not a dataclass: there are millions, and it is made in a third of the time."""
+    """A struct, not a dataclass: there are millions, and creating one takes a third of the time."""
 
     number: int
-    """From 1, blank lines counted."""
+    """From 1, blank lines included."""
     start: int
-    """Bytes before it."""
+    """Byte offset in the file."""
     size: int
-    """Bytes, with its line break."""
+    """Bytes, line break included."""
     data: bytes | None
-    """Without its line break; None if it is too long to be kept."""
+    """Content without the line break; None if it exceeds the limit."""
 
     @property
     def blank(self) -> bool:
@@ -80,51 +80,54 @@ class RawLine(msgspec.Struct, frozen=True, gc=False):
         return not content.strip()
 
 
-class Splitter:
-    """Cuts bytes into lines at LF, holding no more than one line of the permitted length."""
+class LineSplitter:
+    """Splits data into lines at LF, buffering at most one line of the maximum length."""
 
     def __init__(self, *, max_line_bytes: int, first_line: int = 1, start: int = 0) -> None:
-        self._max = max_line_bytes
+        self._max_line_bytes = max_line_bytes
         self._number = first_line
         self._start = start
-        self._held: list[bytes] = []
-        self._held_size = 0
+        self._buffer: list[bytes] = []
+        self._buffered_bytes = 0
+        """Length of the incomplete line, also when it is too long to be buffered."""
 
     def feed(self, piece: bytes) -> list[RawLine]:
         """Return the lines that end in this piece."""
-        *ended, rest = piece.split(b"\n")
-        lines = [self._end(tail, line_break=1) for tail in ended]
-        self._hold(rest)
+        *line_ends, rest = piece.split(b"\n")
+        lines = [self._complete_line(line_end, line_break=1) for line_end in line_ends]
+        self._append_to_buffer(rest)
         return lines
 
-    def end(self) -> list[RawLine]:
-        """Return the last line if no line break ended it."""
-        return [self._end(b"", line_break=0)] if self._held_size else []
+    def finish(self) -> list[RawLine]:
+        """Return the last line, unless a line break ended it."""
+        return [self._complete_line(b"", line_break=0)] if self._buffered_bytes else []
 
-    def _hold(self, data: bytes) -> None:
+    def _append_to_buffer(self, data: bytes) -> None:
         if not data:
             return
-        self._held_size += len(data)
-        if self._held_size <= self._max:
-            self._held.append(data)
+        self._buffered_bytes += len(data)
+        if self._buffered_bytes <= self._max_line_bytes:
+            self._buffer.append(data)
         else:
-            self._held.clear()
+            self._buffer.clear()
 
-    def _end(self, tail: bytes, *, line_break: int) -> RawLine:
-        length = self._held_size + len(tail)
+    def _complete_line(self, line_end: bytes, *, line_break: int) -> RawLine:
+        length = self._buffered_bytes + len(line_end)
         data = None
-        if length <= self._max:
-            data = b"".join((*self._held, tail)) if self._held else tail
+        if length <= self._max_line_bytes:
+            data = b"".join((*self._buffer, line_end)) if self._buffer else line_end
         line = RawLine(self._number, self._start, length + line_break, data)
         self._number += 1
         self._start += line.size
-        self._held.clear()
-        self._held_size = 0
+        self._buffer.clear()
+        self._buffered_bytes = 0
         return line
 
 
-async def split(pieces: AsyncIterator[bytes], splitter: Splitter) -> AsyncIterator[list[RawLine]]:
-    """Give the lines of each piece together."""
+async def split_lines(
+    pieces: AsyncIterator[bytes], splitter: LineSplitter
+) -> AsyncIterator[list[RawLine]]:
+    """Yield the lines that end in each piece."""
     async for piece in pieces:
         yield splitter.feed(piece)
-    yield splitter.end()
+    yield splitter.finish()

@@ -1,4 +1,4 @@
-"""One line of the results file, and how many of a chunk's came out how."""
+"""The lines of the results file, and the count of their outcomes."""
 
 import logging
 
@@ -12,58 +12,59 @@ from batchd.observability import logs
 logger = logging.getLogger(__name__)
 
 CANCELLED = None
-"""Stands for the answer of a line that was not run."""
+"""Takes the place of the result of a line that was not run."""
 
 
-def encode(number: int, line_id: str | None, answer: OperationResult | None) -> bytes:
+def encode(number: int, line_id: str | None, result: OperationResult | None) -> bytes:
     """Return the line of the results file, with its line break."""
-    named = b"" if line_id is None else b'"id":%b,' % msgspec.json.encode(line_id)
-    if answer is CANCELLED:
-        return b'{"line":%d,%b"outcome":"cancelled"}\n' % (number, named)
-    outcome = b"succeeded" if answer.succeeded else b"failed"
+    id_attribute = b"" if line_id is None else b'"id":%b,' % msgspec.json.encode(line_id)
+    if result is CANCELLED:
+        return b'{"line":%d,%b"outcome":"cancelled"}\n' % (number, id_attribute)
+    outcome = b"succeeded" if result.succeeded else b"failed"
     return b'{"line":%d,%b"outcome":"%b","status":%d,"body":%b}\n' % (
         number,
-        named,
+        id_attribute,
         outcome,
-        answer.status,
-        answer.body,
+        result.status,
+        result.body,
     )
 
 
-def failure(error: Exception, *, line: str) -> OperationResult:
-    """Return what a direct call that failed like this would have answered; a defect is logged."""
+def failed_result(error: Exception, *, line_key: str) -> OperationResult:
+    """Return and log the error as the result of a line, the same as a direct call would return."""
     trace = logs.current_trace()
     if isinstance(error, BatchdError):
-        logger.info("line %s failed: %s", line, error.name, extra={"trace": trace})
+        logger.info("line %s failed: %s", line_key, error.name, extra={"trace": trace})
     else:
-        logger.error("line %s failed", line, extra={"trace": trace}, exc_info=error)
+        logger.error("line %s failed", line_key, extra={"trace": trace}, exc_info=error)
         error = General("The line could not be run because of a defect of the service.")
     return error_result(error, trace)
 
 
-class Counter:
-    """Counts what becomes of the lines of one chunk, which do not end in their order."""
+class OutcomeCounter:
+    """Counts the outcomes of one chunk's lines, which complete in any order."""
 
     def __init__(self) -> None:
         self._succeeded = 0
         self._cancelled = 0
-        self._failed: dict[int, list[int]] = {}
+        self._failed_lines: dict[int, list[int]] = {}
+        """Line numbers by status code."""
 
-    def add(self, number: int, answer: OperationResult | None) -> None:
-        if answer is CANCELLED:
+    def add(self, number: int, result: OperationResult | None) -> None:
+        if result is CANCELLED:
             self._cancelled += 1
-        elif answer.succeeded:
+        elif result.succeeded:
             self._succeeded += 1
         else:
-            self._failed.setdefault(answer.status, []).append(number)
+            self._failed_lines.setdefault(result.status, []).append(number)
 
-    def tally(self) -> LineCounts:
+    def counts(self) -> LineCounts:
         return LineCounts(
             succeeded=self._succeeded,
-            failed=sum(map(len, self._failed.values())),
+            failed=sum(map(len, self._failed_lines.values())),
             cancelled=self._cancelled,
             errors={
                 status: ErrorCount(count=len(lines), lines=tuple(sorted(lines)[:MAX_SAMPLE_LINES]))
-                for status, lines in sorted(self._failed.items())
+                for status, lines in sorted(self._failed_lines.items())
             },
         )

@@ -1,4 +1,4 @@
-"""processed → writing_results → completed: the results of the chunks become one file."""
+"""processed → writing_results → completed: assembles the results of the chunks into one file."""
 
 import hashlib
 
@@ -20,65 +20,73 @@ from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
-from batchd.pipeline.context import PipelineContext, StageClaim, advance, begin, tidy
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim, delete_files
 from batchd.queue import jobs
 
 
 async def write_results(
-    context: PipelineContext, batch_id: BatchId, *, salvage: bool = False
+    context: PipelineContext, batch_id: BatchId, *, allow_missing_parts: bool = False
 ) -> None:
     """Write the results file of a batch whose lines have all been run."""
-    batch = await begin(context, batch_id, Status.WRITING_RESULTS)
+    batch = await claim(context, batch_id, Status.WRITING_RESULTS)
     if batch is not None:
-        await assemble(context, batch, end=Status.COMPLETED, salvage=salvage)
+        await assemble_results(
+            context, batch, end=Status.COMPLETED, allow_missing_parts=allow_missing_parts
+        )
 
 
-async def assemble(
-    context: PipelineContext, batch: Batch, *, end: Status, salvage: bool = False
+async def assemble_results(
+    context: PipelineContext, batch: Batch, *, end: Status, allow_missing_parts: bool = False
 ) -> None:
-    """Write one line for each line that was validated, in their order, and end the batch.
+    """Write one line for each validated line, in file order, and end the batch.
 
-    Lines that were not run are written as cancelled. Raises ValueError when lines are missing,
-    ObjectMissing when a chunk's results are gone; with `salvage` those are written as failed.
+    Lines that were not run are written as cancelled. Raises ValueError if lines are missing, and
+    ObjectMissing if a part is missing, unless `allow_missing_parts`: then its lines are failed.
     """
     async with context.database.connection() as connection:
-        planned = await chunks.find_all(connection, batch.batch)
+        batch_chunks = await chunks.find_all(connection, batch.batch)
     key = results_key(batch)
     async with context.storage.write(key) as writer:
-        file = _ResultsFile(context, batch, writer, salvage=salvage)
-        for chunk in planned:
+        file = _ResultsWriter(context, batch, writer, allow_missing_parts=allow_missing_parts)
+        for chunk in batch_chunks:
             await file.add(chunk)
-        if not file.lines == batch.lines == file.tally.done:
+        if not file.lines == batch.lines == file.counts.done:
             raise ValueError(
-                f"{file.lines} results and {file.tally.done} counted for {batch.lines} lines"
+                f"batch {batch.batch} has {batch.lines} lines, but {file.lines} results "
+                f"and {file.counts.done} counted outcomes"
             )
-    async with advance(context, batch, end, or_remove=key) as (connection, ended):
+    async with advance(context, batch, end, output_key=key) as (connection, ended):
         await batches.set_results(
-            connection, batch.batch, key=key, results=file.facts(), tally=file.tally
+            connection, batch.batch, key=key, results=file.results(), counts=file.counts
         )
         await batches.set_input(connection, batch.batch, key=None)
         await chunks.delete(connection, batch.batch)
-        await jobs.enqueue(connection, ended, [Job(Stage.TIDY, batch.batch)])
-    await tidy(context, batch, keep=key)
+        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
+    await delete_files(context, batch, keep=key)
 
 
-class _ResultsFile:
-    """The file as it grows, chunk by chunk."""
+class _ResultsWriter:
+    """Writes the results file chunk by chunk, and its size, digest and line counts."""
 
     def __init__(
-        self, context: PipelineContext, batch: Batch, writer: ObjectWriter, *, salvage: bool
+        self,
+        context: PipelineContext,
+        batch: Batch,
+        writer: ObjectWriter,
+        *,
+        allow_missing_parts: bool,
     ) -> None:
         self._context = context
         self._batch = batch
         self._writer = writer
-        self._salvage = salvage
-        self._hold = StageClaim(context, batch)
+        self._allow_missing_parts = allow_missing_parts
+        self._stage_claim = StageClaim(context, batch)
         self._digest = hashlib.sha256()
         self._size = 0
         self.lines = 0
-        self.tally = LineCounts()
+        self.counts = LineCounts()
 
-    def facts(self) -> ResultsFile:
+    def results(self) -> ResultsFile:
         return ResultsFile(size=self._size, lines=self.lines, sha256=self._digest.hexdigest())
 
     async def add(self, chunk: Chunk) -> None:
@@ -87,52 +95,53 @@ class _ResultsFile:
             return
         try:
             await self._add_part(chunk.part_key, chunk.part_size)
-            self.tally = self.tally.plus(chunk.tally)
+            self.counts = self.counts.plus(chunk.counts)
         except ObjectMissing:
-            if not self._salvage:
+            if not self._allow_missing_parts:
                 raise
-            await self._add_lost(chunk)
+            await self._add_missing(chunk)
 
     async def _add_part(self, key: str, size: int) -> None:
         async with self._context.storage.read(key) as pieces:
-            # What is large goes from object to object inside the storage, and is read here only
-            # for its digest.
+            # A large part is copied inside the storage, and read here only for the digest.
             copied = await self._writer.append(key, size)
             async for piece in pieces:
-                await self._take(piece, written=copied)
+                await self._append(piece, already_written=copied)
 
     async def _add_cancelled(self, chunk: Chunk) -> None:
-        async for found in read_lines(self._context, self._batch, chunk):
-            await self._take(
+        async for lines in read_lines(self._context, self._batch, chunk):
+            await self._append(
                 b"".join(
                     result_lines.encode(line.number, parse_valid(line).id, result_lines.CANCELLED)
-                    for line in found
+                    for line in lines
                 )
             )
-        self.tally = self.tally.plus(LineCounts(cancelled=chunk.lines))
+        self.counts = self.counts.plus(LineCounts(cancelled=chunk.lines))
 
-    async def _add_lost(self, chunk: Chunk) -> None:
-        """Write the lines as failed: better than a batch that never ends."""
+    async def _add_missing(self, chunk: Chunk) -> None:
+        """Write the lines of a missing part as failed, so that the batch can end."""
         logs.clear_trace()
         error = General("The line was run, but its result was lost in the storage.")
-        answer = result_lines.failure(error, line=f"{self._batch.batch}:{chunk.first_line}")
+        result = result_lines.failed_result(
+            error, line_key=f"{self._batch.batch}:{chunk.first_line}"
+        )
         numbers: list[int] = []
-        async for found in read_lines(self._context, self._batch, chunk):
-            numbers += [line.number for line in found]
-            await self._take(
+        async for lines in read_lines(self._context, self._batch, chunk):
+            numbers += [line.number for line in lines]
+            await self._append(
                 b"".join(
-                    result_lines.encode(line.number, parse_valid(line).id, answer) for line in found
+                    result_lines.encode(line.number, parse_valid(line).id, result) for line in lines
                 )
             )
-        samples = ErrorCount(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
-        self.tally = self.tally.plus(
-            LineCounts(failed=len(numbers), errors={error.status: samples})
+        errors = ErrorCount(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
+        self.counts = self.counts.plus(
+            LineCounts(failed=len(numbers), errors={error.status: errors})
         )
 
-    async def _take(self, piece: bytes, *, written: bool = False) -> None:
-        await self._hold.check()
+    async def _append(self, piece: bytes, *, already_written: bool = False) -> None:
+        await self._stage_claim.check()
         self._digest.update(piece)
         self._size += len(piece)
         self.lines += piece.count(b"\n")
-        if not written:
+        if not already_written:
             await self._writer.write(piece)

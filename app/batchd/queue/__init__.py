@@ -1,1 +1,1 @@
-"""The job queue: PgQueuer and its table stop here."""
+"""Everything that knows PgQueuer or its tables."""

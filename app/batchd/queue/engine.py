@@ -1,4 +1,4 @@
-"""The worker's end of the queue: takes jobs under a lease and runs them; PgQueuer stops here."""
+"""The worker's side of the queue: claims jobs under a lease and runs them by PgQueuer."""
 
 import asyncio
 import logging
@@ -20,61 +20,61 @@ logger = logging.getLogger(__name__)
 
 _RESTART_DELAY_S = 1.0
 _MAX_BACKOFF_S = 30.0
-# The engine does not notify of jobs that go back to the queue: these are found by looking.
-_POLL_S = 0.5
+# PgQueuer sends no notification for jobs that return to the queue: polling finds them.
+_POLL_INTERVAL_S = 0.5
 
 
-class TryLater(Exception):
-    """Raised by a handler: nothing is wrong, but the job can't go on before `delay_s`."""
+class RetryLater(Exception):
+    """Raised by a handler that can't continue before `delay_s`, although nothing failed."""
 
     def __init__(self, delay_s: float) -> None:
-        super().__init__(f"again in {delay_s} s")
+        super().__init__(f"retry in {delay_s} s")
         self.delay_s = delay_s
 
 
 @dataclass
 class _Executor(AbstractEntrypointExecutor):
-    """Runs one job so that no way of ending loses it: it is done, or it goes back to the queue.
+    """Runs one job so that it is never lost: it is completed, or it returns to the queue.
 
-    The engine would delete a job whose handler raises, and one that is cancelled.
+    PgQueuer would delete a job whose handler raises, and one that is cancelled.
     """
 
     database: Database
-    run: Callable[[Job], Awaitable[None]]
+    handle: Callable[[Job], Awaitable[None]]
     running: set[asyncio.Task[None]]
     stopping: asyncio.Event
 
     async def execute(self, job: models.Job, context: models.Context) -> None:  # noqa: ARG002
-        if self.stopping.is_set():  # taken in the very moment of the stop
-            raise RetryRequested(timedelta(0), "the worker stops")
-        wanted = Job.decode(job.payload or b"")
-        task = asyncio.ensure_future(self.run(wanted))
+        if self.stopping.is_set():  # dequeued while the worker was being stopped
+            raise RetryRequested(timedelta(0), "the worker is stopping")
+        decoded = Job.decode(job.payload or b"")
+        task = asyncio.ensure_future(self.handle(decoded))
         self.running.add(task)
         try:
             await asyncio.wait([task])
             task.result()
-        except TryLater as later:
-            await self._database_answers()
+        except RetryLater as later:
+            await self._wait_for_database()
             raise RetryRequested(timedelta(seconds=later.delay_s), str(later)) from later
         except asyncio.CancelledError:
-            if not task.cancelled():  # it is the engine that was cancelled, not the handler
+            if not task.cancelled():  # PgQueuer was cancelled, not the handler
                 task.cancel()
                 raise
-            raise RetryRequested(timedelta(0), "the worker stops") from None
+            raise RetryRequested(timedelta(0), "the worker is stopping") from None
         except Exception as error:
             delay_s = min(2.0 ** min(job.attempts, 10), _MAX_BACKOFF_S)
             logger.warning(
-                "%s failed and is tried again in %s s", wanted.key, delay_s, exc_info=error
+                "job %s failed and is retried in %s s", decoded.key, delay_s, exc_info=error
             )
-            await self._database_answers()
+            await self._wait_for_database()
             raise RetryRequested(timedelta(seconds=delay_s), type(error).__name__) from error
         finally:
             self.running.discard(task)
 
-    async def _database_answers(self) -> None:
-        """Keep a job until it can be given back.
+    async def _wait_for_database(self) -> None:
+        """Keep the job until it can be returned to the queue.
 
-        Otherwise it would be nobody's until its lease runs out: the engine tries only once.
+        PgQueuer tries that only once; if it failed, the job would be stuck until its lease expires.
         """
         while not self.stopping.is_set():
             try:
@@ -86,12 +86,12 @@ class _Executor(AbstractEntrypointExecutor):
                 return
 
 
-async def _nothing(_: models.Job) -> None:
-    """Fill the place of a function that `_Executor` does not use."""
+async def _unused(_: models.Job) -> None:
+    """Satisfy PgQueuer, which requires a function that `_Executor` does not call."""
 
 
-class Queue:
-    """Takes jobs of one lane, a bounded number at a time, until it is stopped."""
+class JobConsumer:
+    """Runs the jobs of one lane, a limited number concurrently, until it is stopped."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Queue:
         self._manager: QueueManager | None = None
 
     def stop(self) -> None:
-        """Take no more jobs; those that run go back to the queue at once, for another worker."""
+        """Claim no more jobs, and return the running ones to the queue at once."""
         self._stopping.set()
         if self._manager is not None:
             self._manager.shutdown.set()
@@ -120,20 +120,20 @@ class Queue:
             task.cancel()
 
     async def run(self) -> None:
-        """Work until `stop`. An outage of the database is waited out."""
+        """Run jobs until `stop` is called, through outages of the database."""
         while not self._stopping.is_set():
             try:
                 await self._run_manager()
-            except Exception as error:  # noqa: BLE001  # whatever it was, the fleet must go on
-                logger.warning("the queue stopped and is started again: %r", error)
+            except Exception as error:  # noqa: BLE001  # a worker survives any error of the engine
+                logger.warning("the job consumer failed and is restarted: %r", error)
                 await self._pause(_RESTART_DELAY_S)
 
     async def _run_manager(self) -> None:
-        # A pool, not one connection: with one, an outage ends in every running job being run twice.
-        # QueueManager, not PgQueuer: that one loses jobs when its scheduler fails.
+        # A pool, not one connection: with one, every running job is run twice after an outage.
+        # QueueManager, not PgQueuer: the latter loses jobs when its scheduler fails.
         self._manager = QueueManager(Queries.from_asyncpg_pool(self._database.pool))
         parameters = EntrypointExecutorParameters(
-            func=_nothing, concurrency_limit=0, on_failure="hold"
+            func=_unused, concurrency_limit=0, on_failure="hold"
         )
         self._manager.register_executor(
             self._lane.value,
@@ -142,12 +142,12 @@ class Queue:
         if self._stopping.is_set():
             return
         await self._manager.run(
-            dequeue_timeout=timedelta(seconds=_POLL_S),
+            dequeue_timeout=timedelta(seconds=_POLL_INTERVAL_S),
             batch_size=self._slots // 2,
             max_concurrent_tasks=self._slots,
             heartbeat_timeout=timedelta(seconds=self._lease_s),
-            # We look every half second anyway. Its check of the listener begins before the
-            # listener does, and a busy start made every manager drain and start again.
+            # Polling covers a lost listener. PgQueuer's health check of the listener starts before
+            # the listener does, so a busy start made every manager drain and restart.
             shutdown_on_listener_failure=False,
         )
 

@@ -1,12 +1,12 @@
-"""Work that is to be done, but for which no job is waiting or running."""
+"""Orphaned work: batches and chunks that have to advance, but have no queued or running job."""
 
 from batchd.db.connection import Connection
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import STAGE_OF_STATUS, Job, Stage
 
-# The lists of end statuses are the condition of the index batches_live, word for word: without it
-# PostgreSQL would read the whole table for the few rows that are not at an end.
-_LOST_STAGES = """
+# The lists of end statuses repeat the condition of the partial index batches_live literally:
+# otherwise PostgreSQL would scan the whole table for the few batches that are not at an end.
+_ORPHANED_STAGES = """
 SELECT b.batch, s.stage FROM batches b
 JOIN unnest($1::text[], $2::text[]) AS s (status, stage) ON b.status = s.status COLLATE "C"
 WHERE b.status NOT IN ('hash_mismatch', 'validation_failed', 'completed', 'cancelled')
@@ -16,8 +16,8 @@ AND NOT EXISTS (
 )
 """
 
-_LOST_CHUNKS = """
-SELECT c.batch, c.no FROM batches b JOIN chunks c USING (batch)
+_ORPHANED_CHUNKS = """
+SELECT c.batch, c.no AS number FROM batches b JOIN chunks c USING (batch)
 WHERE b.status NOT IN ('hash_mismatch', 'validation_failed', 'completed', 'cancelled')
 AND b.status = 'processing' AND c.part_key IS NULL
 AND NOT EXISTS (
@@ -27,26 +27,29 @@ AND NOT EXISTS (
 """
 
 
-async def find_lost(connection: Connection) -> list[Job]:
-    """Return the work that is to be done but for which no job is waiting or running."""
+async def find_orphaned_jobs(connection: Connection) -> list[Job]:
+    """Return the jobs that should be queued or running, but are not."""
     stages = await connection.fetch(
-        _LOST_STAGES,
+        _ORPHANED_STAGES,
         [status.value for status in STAGE_OF_STATUS],
         [stage.value for stage in STAGE_OF_STATUS.values()],
     )
-    chunks = await connection.fetch(_LOST_CHUNKS)
+    chunks = await connection.fetch(_ORPHANED_CHUNKS)
     return [
         *(Job(Stage(row["stage"]), row["batch"]) for row in stages),
-        *(Job(Stage.CHUNK, row["batch"], row["no"]) for row in chunks),
+        *(Job(Stage.CHUNK, row["batch"], row["number"]) for row in chunks),
     ]
 
 
-_PROCESSED_UNNOTICED = """
+_UNMARKED_PROCESSED = """
 SELECT batch FROM batches b WHERE status = 'processing'
 AND NOT EXISTS (SELECT FROM chunks c WHERE c.batch = b.batch AND c.part_key IS NULL)
 """
 
 
-async def find_processed(connection: Connection) -> list[BatchId]:
-    """Return batches whose chunks are all done, but whose last worker died before it said so."""
-    return [row["batch"] for row in await connection.fetch(_PROCESSED_UNNOTICED)]
+async def find_unmarked_processed(connection: Connection) -> list[BatchId]:
+    """Return batches in processing whose chunks are all completed.
+
+    Their last worker died before it could change their status.
+    """
+    return [row["batch"] for row in await connection.fetch(_UNMARKED_PROCESSED)]

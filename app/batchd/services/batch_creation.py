@@ -174,7 +174,7 @@ class BatchCreation:
                 f"The file has {size} bytes; the limit is {self._max_file_bytes}. Split it."
             )
         if self._max_open_batches <= await table.count_open(
-            connection, caller.account, at_most=self._max_open_batches
+            connection, caller.account, limit=self._max_open_batches
         ):
             raise QuotaViolation(
                 f"The account has {self._max_open_batches} open batches, which is the limit. "

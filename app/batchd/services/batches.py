@@ -174,7 +174,7 @@ class Batches:
         self, connection: Connection, batch: Batch, status: Status, stage: Stage
     ) -> BatchView:
         """Move a locked batch to a status, and have a worker go on from there."""
-        moved = await table.move(connection, batch.batch, status, now=self._clock.now())
+        moved = await table.transition(connection, batch.batch, status, now=self._clock.now())
         assert moved is not None, "the row is locked and the change was checked"  # noqa: S101
         await jobs.enqueue(connection, moved, [Job(stage, batch.batch)])
         return BatchView(batch=moved)

@@ -65,7 +65,7 @@ class FleetRateLimiter:
         while True:
             try:
                 async with self._database.connection() as connection:
-                    return await rates.take(
+                    return await rates.reserve(
                         connection, name, per_s=per_s, calls=calls, grace_s=_GRACE_S
                     )
             except ProcessingTimeout:

@@ -1,1 +1,1 @@
-"""One chunk of a batch: leased, read, run and stored."""
+"""Running one chunk of a batch: leased, read, run and stored."""

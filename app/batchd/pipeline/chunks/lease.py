@@ -1,4 +1,4 @@
-"""A worker's hold on a chunk: its pulse renews the lease, tells progress, and learns of the end."""
+"""A worker's lease on a chunk: heartbeats renew it, record the progress, and detect its loss."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -10,51 +10,51 @@ from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout
 from batchd.pipeline.context import PipelineContext
 
-_PULSE_S = 0.5
+_HEARTBEAT_INTERVAL_S = 0.5
 
 
 class ChunkLease:
     def __init__(
-        self, context: PipelineContext, batch: Batch, chunk: Chunk, tally: Callable[[], LineCounts]
+        self, context: PipelineContext, batch: Batch, chunk: Chunk, counts: Callable[[], LineCounts]
     ) -> None:
         self._context = context
         self._batch = batch
         self._chunk = chunk
-        self._tally = tally
-        self._hint = asyncio.Event()
+        self._counts = counts
+        self._heartbeat_now = asyncio.Event()
         self.lost = asyncio.Event()
-        """Set when the chunk is not ours any more: the batch is cancelled, or another has it."""
+        """Set when the batch is cancelled or another worker has claimed the chunk."""
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Keep the chunk while the block runs."""
-        beating = asyncio.create_task(self._beat())
+    async def maintained(self) -> AsyncIterator[None]:
+        """Send heartbeats while the block runs."""
+        heartbeats = asyncio.create_task(self._send_heartbeats())
         try:
-            with self._context.cancellations.hinting(self._batch.batch, self._hint.set):
+            with self._context.cancellations.subscribed(self._batch.batch, self._heartbeat_now.set):
                 yield
         finally:
-            beating.cancel()
+            heartbeats.cancel()
             with suppress(asyncio.CancelledError):
-                await beating
+                await heartbeats
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while not self.lost.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PULSE_S):
-                    await self._hint.wait()
-            self._hint.clear()
-            # A database that is away does not stop us: if it stays away until the lease has run
-            # out, what we write may be refused, no more.
+                async with asyncio.timeout(_HEARTBEAT_INTERVAL_S):
+                    await self._heartbeat_now.wait()
+            self._heartbeat_now.clear()
+            # An outage of the database does not stop the chunk: at worst it lasts until the lease
+            # has expired, and the results are refused.
             with suppress(ProcessingTimeout):
-                if not await self._pulse():
+                if not await self._heartbeat():
                     self.lost.set()
 
-    async def _pulse(self) -> bool:
+    async def _heartbeat(self) -> bool:
         async with self._context.database.connection() as connection:
             return await chunks.heartbeat(
                 connection,
                 self._batch.batch,
                 self._chunk,
                 lease_s=self._context.settings.lease_s,
-                tally=self._tally(),
+                counts=self._counts(),
             )

@@ -1,4 +1,4 @@
-"""The lines of one chunk, and what becomes of them."""
+"""The line runner: runs the lines of one chunk concurrently and collects their results."""
 
 import asyncio
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.line_parser import ParsedLine
 from batchd.pipeline.line_reader import RawLine
 
-_GRACE_S = 0.5
-_LOOK_UP_S = 0.5
-_BREATH = 100
-"""Lines after which others get a turn, should the operation never wait."""
-_BLOCK = 500
-"""Lines of results given out together."""
+_GRACE_PERIOD_S = 0.5
+_CALLER_REFRESH_INTERVAL_S = 0.5
+_LINES_PER_YIELD = 100
+"""Lines after which control returns to the event loop, in case the operation never awaits."""
+_LINES_PER_BLOCK = 500
+"""Result lines that are joined into one block of bytes."""
 _RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -31,63 +31,65 @@ class LineRunner:
         self._context = context
         self._batch = batch
         self._chunk = chunk
-        self._key_of_batch = f"{batch.batch}:"
+        self._key_prefix = f"{batch.batch}:"
         self._lines: list[RawLine] = []
         self._results: list[bytes | None] = []
         self._stopping = False
         self._caller: Caller | Unauthorized | None = None
-        self.counter = result_lines.Counter()
+        self.counter = result_lines.OutcomeCounter()
 
     async def load(self) -> None:
-        """Read the lines; they have been found valid."""
+        """Read the lines, which have been validated. Raises ValueError if their number differs."""
         chunk = self._chunk
-        async for found in read_lines(self._context, self._batch, chunk):
-            self._lines += found
+        async for lines in read_lines(self._context, self._batch, chunk):
+            self._lines += lines
         if len(self._lines) != chunk.lines:
             raise ValueError(
-                f"chunk {chunk.no} of {self._batch.batch} has {len(self._lines)} lines, "
-                f"not the {chunk.lines} that were validated"
+                f"chunk {chunk.number} of batch {self._batch.batch} has {len(self._lines)} lines, "
+                f"but {chunk.lines} were validated"
             )
         self._results = [None] * len(self._lines)
 
-    def give_up(self, error: BatchdError) -> None:
-        """Let every line fail."""
-        for place, line in enumerate(self._lines):
+    def fail_all(self, error: BatchdError) -> None:
+        """Fail every line without running it."""
+        for line_index, line in enumerate(self._lines):
             logs.clear_trace()
             self._record(
-                place, parse_valid(line), result_lines.failure(error, line=self._key(line))
+                line_index,
+                parse_valid(line),
+                result_lines.failed_result(error, line_key=self._key(line)),
             )
 
     async def run(self, lost: asyncio.Event) -> None:
-        """Run the lines, some at a time, until all are done or the chunk is lost."""
-        await self._look_up_caller()
-        waiting = iter(enumerate(self._lines))
+        """Run the lines concurrently until all are done or the lease is lost."""
+        await self._refresh_caller()
+        remaining = iter(enumerate(self._lines))
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
-        runners = asyncio.gather(*(self._run_lines(waiting) for _ in range(concurrency)))
-        looking = asyncio.create_task(self._keep_looking_up_caller())
-        stop = asyncio.create_task(lost.wait())
+        runners = asyncio.gather(*(self._run_lines(remaining) for _ in range(concurrency)))
+        refresher = asyncio.create_task(self._keep_refreshing_caller())
+        lease_lost = asyncio.create_task(lost.wait())
         try:
-            either: list[asyncio.Future[Any]] = [runners, stop]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            futures: list[asyncio.Future[Any]] = [runners, lease_lost]
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not runners.done():
                 self._stopping = True
-                await asyncio.wait([runners], timeout=_GRACE_S)
+                await asyncio.wait([runners], timeout=_GRACE_PERIOD_S)
         finally:
-            looking.cancel()
-            stop.cancel()
+            refresher.cancel()
+            lease_lost.cancel()
             runners.cancel()
-            # What was stopped is cancelled; what failed is a defect of ours, and is raised.
+            # Raises only defects: the failure of a line is its result.
             with suppress(asyncio.CancelledError):
                 await runners
 
     def results(self) -> Iterator[bytes]:
-        """Give the chunk's part of the results file; what has not been run is cancelled."""
-        for start in range(0, len(self._lines), _BLOCK):
+        """Yield the result lines in blocks; lines that were not run are counted as cancelled."""
+        for start in range(0, len(self._lines), _LINES_PER_BLOCK):
             yield b"".join(
                 self._cancelled(line) if result is None else result
                 for line, result in zip(
-                    self._lines[start : start + _BLOCK],
-                    self._results[start : start + _BLOCK],
+                    self._lines[start : start + _LINES_PER_BLOCK],
+                    self._results[start : start + _LINES_PER_BLOCK],
                     strict=True,
                 )
             )
@@ -96,40 +98,40 @@ class LineRunner:
         self.counter.add(line.number, result_lines.CANCELLED)
         return result_lines.encode(line.number, parse_valid(line).id, result_lines.CANCELLED)
 
-    async def _keep_looking_up_caller(self) -> None:
-        """See who the creator is now: a role that was taken away counts from here on."""
+    async def _keep_refreshing_caller(self) -> None:
+        """Apply changes of the creator's role to the lines that have not started yet."""
         while True:
-            await asyncio.sleep(_LOOK_UP_S)
+            await asyncio.sleep(_CALLER_REFRESH_INTERVAL_S)
             with suppress(ProcessingTimeout):
-                await self._look_up_caller()
+                await self._refresh_caller()
 
-    async def _look_up_caller(self) -> None:
+    async def _refresh_caller(self) -> None:
         try:
             self._caller = await self._context.users.current(self._batch.user)
         except Unauthorized as error:
             self._caller = error
 
-    async def _run_lines(self, waiting: Iterator[tuple[int, RawLine]]) -> None:
-        for place, line in waiting:
+    async def _run_lines(self, remaining: Iterator[tuple[int, RawLine]]) -> None:
+        for line_index, line in remaining:
             if self._stopping:
                 return
-            if place and place % _BREATH == 0:
+            if line_index and line_index % _LINES_PER_YIELD == 0:
                 await asyncio.sleep(0)
             parsed = parse_valid(line)
-            self._record(place, parsed, await self._run_line(line, parsed))
+            self._record(line_index, parsed, await self._run_line(line, parsed))
 
     async def _run_line(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
-        """Run it as its creator, again if batchd itself was not able to."""
+        """Run the line as the batch's creator, and retry it after an outage."""
         logs.clear_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._call(line, parsed)
             except ProcessingTimeout:
                 await asyncio.sleep(delay_s)
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is the line's outcome
-                return result_lines.failure(error, line=self._key(line))
-        silence = ProcessingTimeout("The database or the storage did not answer for a long time.")
-        return result_lines.failure(silence, line=self._key(line))
+            except Exception as error:  # noqa: BLE001  # any error is the line's result
+                return result_lines.failed_result(error, line_key=self._key(line))
+        outage = ProcessingTimeout("The database or the storage was unavailable for too long.")
+        return result_lines.failed_result(outage, line_key=self._key(line))
 
     async def _call(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
         name = self._batch.operation
@@ -143,9 +145,9 @@ class LineRunner:
         return await operation.run(call)
 
     def _key(self, line: RawLine) -> str:
-        return f"{self._key_of_batch}{line.number}"
+        return f"{self._key_prefix}{line.number}"
 
-    def _record(self, place: int, parsed: ParsedLine, answer: OperationResult) -> None:
-        number = self._lines[place].number
-        self._results[place] = result_lines.encode(number, parsed.id, answer)
-        self.counter.add(number, answer)
+    def _record(self, line_index: int, parsed: ParsedLine, result: OperationResult) -> None:
+        number = self._lines[line_index].number
+        self._results[line_index] = result_lines.encode(number, parsed.id, result)
+        self.counter.add(number, result)

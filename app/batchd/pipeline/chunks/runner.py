@@ -1,4 +1,4 @@
-"""processing: one chunk of lines is run, and its results are stored once."""
+"""processing: runs the lines of one chunk and stores their results once."""
 
 import asyncio
 import logging
@@ -22,118 +22,131 @@ from batchd.queue import jobs
 logger = logging.getLogger(__name__)
 
 MAX_CLAIMS = 16
-"""A chunk that so many workers died of probably ends them: its lines fail."""
+"""Claims not released, after which a chunk is poisoned: it probably kills its workers."""
 
-_RETRY_S = 1.0
+_RETRY_DELAY_S = 1.0
 
 
 async def run_chunk(
-    context: PipelineContext, batch_id: BatchId, no: int, *, hopeless: bool = False
+    context: PipelineContext, batch_id: BatchId, number: int, *, poisoned: bool = False
 ) -> None:
-    """Run the lines of a chunk and store their results, unless another worker takes it over.
+    """Run the lines of a chunk and store their results, unless another worker claims it.
 
-    If it is hopeless, or too many workers have died of it, its lines fail without being run.
+    The lines of a poisoned chunk fail without being run.
     """
     async with context.database.transaction() as connection:
-        taken = await chunks.claim(connection, batch_id, no, lease_s=context.settings.lease_s)
-        batch = await batches.find_any(connection, batch_id)
-    if taken is None or batch is None:
-        # Done already, perhaps by a worker that did not come to say so.
-        await note_processed(context, batch_id)
+        claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
+        batch = await batches.find_unscoped(connection, batch_id)
+    if claimed is None or batch is None:
+        # Completed already, perhaps by a worker that died before it changed the batch's status.
+        await mark_processed(context, batch_id)
         return
-    began = time.monotonic()
-    chunk, silent_s = taken
+    started_at = time.monotonic()
+    chunk, silent_s = claimed
     if silent_s is not None:
         metrics.TAKEOVERS.inc()
-        logger.warning("chunk %d of %s is taken over after %.1f s", no, batch_id, silent_s)
+        logger.warning(
+            "chunk %d of batch %s was taken over, %.1f s after its worker's last heartbeat",
+            number,
+            batch_id,
+            silent_s,
+        )
     try:
-        hopeless = hopeless or chunk.token - chunk.returned > MAX_CLAIMS
-        settled = await _run(context, batch, chunk, hopeless=hopeless)
+        poisoned = poisoned or chunk.fencing_token - chunk.releases > MAX_CLAIMS
+        completed = await _run(context, batch, chunk, poisoned=poisoned)
     except (asyncio.CancelledError, ProcessingTimeout):
-        await _give_back(context, batch, chunk)
+        await _release(context, batch, chunk)
         raise
-    metrics.CHUNK_SECONDS.observe(time.monotonic() - began)
-    if settled:
-        await note_processed(context, batch_id)
+    metrics.CHUNK_SECONDS.observe(time.monotonic() - started_at)
+    if completed:
+        await mark_processed(context, batch_id)
 
 
-async def _run(context: PipelineContext, batch: Batch, chunk: Chunk, *, hopeless: bool) -> bool:
-    run = LineRunner(context, batch, chunk)
-    hold = ChunkLease(context, batch, chunk, run.counter.tally)
-    async with hold.held():
-        await run.load()
-        if hopeless:
-            logger.error("chunk %d of %s is given up", chunk.no, batch.batch)
-            run.give_up(General("The line could not be run: every worker that tried has failed."))
+async def _run(context: PipelineContext, batch: Batch, chunk: Chunk, *, poisoned: bool) -> bool:
+    """Return whether the results were stored."""
+    runner = LineRunner(context, batch, chunk)
+    lease = ChunkLease(context, batch, chunk, runner.counter.counts)
+    async with lease.maintained():
+        await runner.load()
+        if poisoned:
+            logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
+            runner.fail_all(
+                General("The line could not be run: every worker that tried has failed.")
+            )
         else:
-            await run.run(hold.lost)
-        return await _settle(context, batch, chunk, run, hold)
+            await runner.run(lease.lost)
+        return await _complete(context, batch, chunk, runner, lease)
 
 
-async def _settle(
-    context: PipelineContext, batch: Batch, chunk: Chunk, run: LineRunner, hold: ChunkLease
+async def _complete(
+    context: PipelineContext, batch: Batch, chunk: Chunk, runner: LineRunner, lease: ChunkLease
 ) -> bool:
-    """Store the results; they are worth waiting for a storage or a database that is away."""
-    blocks = list(run.results())
-    tally = run.counter.tally()
+    """Store the results, and retry through outages as long as the lease is held."""
+    blocks = list(runner.results())
+    counts = runner.counter.counts()
     while True:
         try:
-            settled = await _store(context, batch, chunk, blocks, tally)
+            completed = await _store(context, batch, chunk, blocks, counts)
         except ProcessingTimeout:
-            if hold.lost.is_set():
+            if lease.lost.is_set():
                 raise
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(_RETRY_DELAY_S)
             continue
         break
-    if settled:
-        _count(tally)
+    if completed:
+        _observe(counts)
     else:
-        metrics.REFUSED.inc()
-    return settled
+        metrics.REJECTED_RESULTS.inc()
+    return completed
 
 
 async def _store(
-    context: PipelineContext, batch: Batch, chunk: Chunk, blocks: Sequence[bytes], tally: LineCounts
+    context: PipelineContext,
+    batch: Batch,
+    chunk: Chunk,
+    blocks: Sequence[bytes],
+    counts: LineCounts,
 ) -> bool:
-    """Return whether the results are wanted; if not, they are removed again."""
-    key = part_key(batch, chunk.no, chunk.token)
+    """Store the results; if they are refused, delete them again and return False."""
+    key = part_key(batch, chunk.number, chunk.fencing_token)
     async with context.storage.write(key) as writer:
         for block in blocks:
             await writer.write(block)
     async with context.database.transaction() as connection:
-        settled = await chunks.complete(
+        completed = await chunks.complete(
             connection,
             batch.batch,
             chunk,
             part_key=key,
             part_size=sum(map(len, blocks)),
-            tally=tally,
+            counts=counts,
         )
-    if not settled:
+    if not completed:
         await context.storage.delete([key])
-    return settled
+    return completed
 
 
-def _count(tally: LineCounts) -> None:
+def _observe(counts: LineCounts) -> None:
     for outcome in ("succeeded", "failed", "cancelled"):
-        metrics.LINES.labels(outcome).inc(getattr(tally, outcome))
+        metrics.LINES.labels(outcome).inc(getattr(counts, outcome))
 
 
-async def _give_back(context: PipelineContext, batch: Batch, chunk: Chunk) -> None:
+async def _release(context: PipelineContext, batch: Batch, chunk: Chunk) -> None:
     with suppress(ProcessingTimeout):
         async with context.database.connection() as connection:
             await chunks.release(connection, batch.batch, chunk)
 
 
-async def note_processed(context: PipelineContext, batch_id: BatchId) -> bool:
-    """If no chunk is left to do, have the results written; return whether that was news.
+async def mark_processed(context: PipelineContext, batch_id: BatchId) -> bool:
+    """If all chunks are completed, change the status and queue the results stage.
 
-    Asked after the chunk's own commit: of two last chunks at least one sees them both done.
+    Return whether the status was changed. Call it after the chunk has been committed: of two chunks
+    completed concurrently, at least one then sees both.
     """
     async with context.database.transaction() as connection:
         if await chunks.any_pending(connection, batch_id):
             return False
-        processed = await batches.move(
+        processed = await batches.transition(
             connection, batch_id, Status.PROCESSED, now=context.clock.now()
         )
         if processed is not None:

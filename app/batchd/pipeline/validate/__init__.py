@@ -1,1 +1,1 @@
-"""Checking every line of a batch file before any line runs."""
+"""Validation of every line of a batch file before any line runs."""

@@ -1,4 +1,4 @@
-"""Finds ids that a batch file uses twice, in memory that does not grow with the file."""
+"""The finder of duplicate ids in a batch file, in memory that does not grow with the file."""
 
 import heapq
 from collections.abc import Iterator
@@ -9,54 +9,54 @@ from batchd.pipeline.validate.temporary_files import TemporaryFiles
 
 _BUCKETS = 64
 _MEMORY_PER_BUCKET = 16 * 1024
-_WRITTEN_TOGETHER = 50
-"""Records; one at a time, a temporary file takes longer than all else that an id needs."""
+_RECORDS_PER_WRITE = 50
+"""Writing records one by one to a temporary file takes most of the time that an id needs."""
 
 
-class Ids(TemporaryFiles):
-    """Remembers ids in temporary files, by hash: equal ones meet in the same file.
+class DuplicateIdFinder(TemporaryFiles):
+    """Partitions ids by hash into temporary files, so that equal ids are in the same file.
 
-    Only one of the 64 files is looked through at a time, so ten million ids of 64 characters need
-    about 30 MB.
+    Only one of the 64 files is searched at a time, so ten million ids of 64 characters need about
+    30 MB of memory.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._buckets = [self._new_file(memory=_MEMORY_PER_BUCKET) for _ in range(_BUCKETS)]
-        self._pending: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
-        """What is about to be written to the buckets."""
+        self._unwritten: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
 
     def add(self, line: int, line_id: str) -> None:
-        """Remember the id of a line; lines come in the order of the file."""
+        """Add the id of a line; lines come in file order."""
         data = line_id.encode()
-        # Hexadecimal: an id may hold any character, a line break too.
+        # Hexadecimal, because an id may contain any character, even a line break.
         record = b"%d %s\n" % (line, data.hex().encode())
         bucket = crc32(data) % _BUCKETS
-        pending = self._pending[bucket]
-        pending.append(record)
-        if len(pending) == _WRITTEN_TOGETHER:
-            self._write(bucket)
+        unwritten = self._unwritten[bucket]
+        unwritten.append(record)
+        if len(unwritten) == _RECORDS_PER_WRITE:
+            self._flush(bucket)
 
-    def repeated(self) -> Iterator[tuple[int, str]]:
-        """Give the lines whose id an earlier line has, in the order of the file."""
+    def duplicates(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines whose id an earlier line has, with the id, in file order."""
         for bucket in range(_BUCKETS):
-            self._write(bucket)
-        runs = [self._repeated_in(bucket) for bucket in self._buckets]
-        for line, data in heapq.merge(*map(_read, runs)):
+            self._flush(bucket)
+        duplicates_by_bucket = [self._find_duplicates(bucket) for bucket in self._buckets]
+        for line, data in heapq.merge(*map(_read, duplicates_by_bucket)):
             yield line, bytes.fromhex(data.decode()).decode()
 
-    def _write(self, bucket: int) -> None:
-        self._buckets[bucket].write(b"".join(self._pending[bucket]))
-        self._pending[bucket].clear()
+    def _flush(self, bucket: int) -> None:
+        self._buckets[bucket].write(b"".join(self._unwritten[bucket]))
+        self._unwritten[bucket].clear()
 
-    def _repeated_in(self, bucket: IO[bytes]) -> IO[bytes]:
-        run = self._new_file(memory=_MEMORY_PER_BUCKET)
+    def _find_duplicates(self, bucket: IO[bytes]) -> IO[bytes]:
+        """Return a file with the records whose id an earlier record has."""
+        duplicates = self._new_file(memory=_MEMORY_PER_BUCKET)
         seen: set[bytes] = set()
         for line, data in _read(bucket):
             if data in seen:
-                run.write(b"%d %s\n" % (line, data))
+                duplicates.write(b"%d %s\n" % (line, data))
             seen.add(data)
-        return run
+        return duplicates
 
 
 def _read(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:

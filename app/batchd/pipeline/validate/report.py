@@ -1,4 +1,4 @@
-"""The validation report: every bad line, in the order of the file."""
+"""The validation report: one entry per invalid line, in file order."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,10 +10,10 @@ import msgspec
 from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.validate.temporary_files import TemporaryFiles
 
-_MEMORY = 1024**2
+_MAX_MEMORY = 1024**2
 
 
-class BadLineEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the report."""
 
     line: int
@@ -22,42 +22,43 @@ class BadLineEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: tuple[ValidationIssue, ...] = ()
 
 
-class Report(TemporaryFiles):
-    """Collects entries in a temporary file."""
+class ValidationReport(TemporaryFiles):
+    """Collects the entries in a temporary file."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._file = self._new_file(memory=_MEMORY)
-        self.lines = 0
+        self._file = self._new_file(memory=_MAX_MEMORY)
+        self.invalid_lines = 0
+        """Those added, without the lines whose only issue is a duplicate id."""
 
-    def add(self, line: int, line_id: str | None, problems: Sequence[ValidationIssue]) -> None:
-        """Add a bad line; lines come in the order of the file."""
-        self._file.write(_encode(line, line_id, tuple(problems)))
-        self.lines += 1
+    def add(self, line: int, line_id: str | None, issues: Sequence[ValidationIssue]) -> None:
+        """Add an invalid line; lines come in file order."""
+        self._file.write(_encode(line, line_id, tuple(issues)))
+        self.invalid_lines += 1
 
-    def read(self, repeated_ids: Iterable[tuple[int, str]]) -> Iterator[bytes]:
-        """Give the report's lines, with those whose id is used twice."""
+    def encode(self, duplicate_ids: Iterable[tuple[int, str]]) -> Iterator[bytes]:
+        """Yield the lines of the report, including the lines with duplicate ids."""
         self._file.seek(0)
-        entries = (msgspec.json.decode(record, type=BadLineEntry) for record in self._file)
-        repeated = (
-            BadLineEntry(line=line, id=line_id, errors=(_repeated(line_id),))
-            for line, line_id in repeated_ids
+        entries = (msgspec.json.decode(record, type=ReportEntry) for record in self._file)
+        duplicates = (
+            ReportEntry(line=line, id=line_id, errors=(_duplicate_id(line_id),))
+            for line, line_id in duplicate_ids
         )
         by_line = attrgetter("line")
-        for line, group in groupby(heapq.merge(entries, repeated, key=by_line), key=by_line):
-            same_line = list(group)
-            line_id = next((entry.id for entry in same_line if entry.id is not None), None)
+        for line, group in groupby(heapq.merge(entries, duplicates, key=by_line), key=by_line):
+            line_entries = list(group)
+            line_id = next((entry.id for entry in line_entries if entry.id is not None), None)
             yield _encode(
-                line, line_id, tuple(problem for entry in same_line for problem in entry.errors)
+                line, line_id, tuple(issue for entry in line_entries for issue in entry.errors)
             )
 
 
-def _encode(line: int, line_id: str | None, problems: tuple[ValidationIssue, ...]) -> bytes:
-    entry = BadLineEntry(line=line, id=line_id, outcome="invalid", errors=problems)
+def _encode(line: int, line_id: str | None, issues: tuple[ValidationIssue, ...]) -> bytes:
+    entry = ReportEntry(line=line, id=line_id, outcome="invalid", errors=issues)
     return msgspec.json.encode(entry) + b"\n"
 
 
-def _repeated(line_id: str) -> ValidationIssue:
+def _duplicate_id(line_id: str) -> ValidationIssue:
     return ValidationIssue(
         code="request_format",
         pointer="/id",

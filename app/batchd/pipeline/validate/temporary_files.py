@@ -1,4 +1,4 @@
-"""Files for what grows with a batch file: in memory while small, gone at the end."""
+"""Temporary files for data that grows with a batch file: in memory while small."""
 
 from contextlib import ExitStack
 from tempfile import SpooledTemporaryFile
@@ -7,7 +7,7 @@ from typing import IO, Self
 
 
 class TemporaryFiles:
-    """Something that keeps what it knows in temporary files, for as long as it is entered."""
+    """A context manager that owns temporary files and deletes them on exit."""
 
     def __init__(self) -> None:
         self._files = ExitStack()
@@ -17,12 +17,12 @@ class TemporaryFiles:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        exc_type: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self._files.close()
 
     def _new_file(self, *, memory: int) -> IO[bytes]:
-        """Return a file that is held in memory up to so many bytes."""
+        """Return a file that is kept in memory up to so many bytes."""
         return self._files.enter_context(SpooledTemporaryFile(max_size=memory))

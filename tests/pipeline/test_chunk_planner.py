@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchd.domain.chunks import Chunk
-from batchd.pipeline.line_reader import RawLine, Splitter
-from batchd.pipeline.validate.chunk_plan import Plan
+from batchd.pipeline.line_reader import LineSplitter, RawLine
+from batchd.pipeline.validate.chunk_planner import ChunkPlanner
 
 files = st.lists(st.sampled_from([b"\n", b" \n", b"a\n", b"bb\n", b"\r\n", b"c" * 9 + b"\n"])).map(
     b"".join
@@ -16,15 +16,15 @@ files = st.lists(st.sampled_from([b"\n", b" \n", b"a\n", b"bb\n", b"\r\n", b"c" 
 
 def lines_in(data: bytes, *, first_line: int = 1, start: int = 0) -> list[RawLine]:
     """Return the lines that will run."""
-    splitter = Splitter(max_line_bytes=100, first_line=first_line, start=start)
-    return [line for line in (*splitter.feed(data), *splitter.end()) if not line.blank]
+    splitter = LineSplitter(max_line_bytes=100, first_line=first_line, start=start)
+    return [line for line in (*splitter.feed(data), *splitter.finish()) if not line.blank]
 
 
 def plan_for(lines: list[RawLine], *, max_lines: int, max_bytes: int) -> tuple[list[Chunk], int]:
-    plan = Plan(max_lines=max_lines, max_bytes=max_bytes)
+    plan = ChunkPlanner(max_lines=max_lines, max_bytes=max_bytes)
     for line in lines:
         plan.add(line)
-    return plan.chunks(), plan.lines
+    return plan.finish(), plan.lines
 
 
 @given(files, st.sampled_from([b"", b"last"]), st.integers(1, 5), st.integers(1, 25))
@@ -35,7 +35,7 @@ def test_chunks_read_by_themselves_give_every_line_once_in_order(
     lines = lines_in(data)
     chunks, total = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
     assert total == len(lines)
-    assert [chunk.no for chunk in chunks] == list(range(len(chunks)))
+    assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
     read = []
     for chunk in chunks:
         own = lines_in(

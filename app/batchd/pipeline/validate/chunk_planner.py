@@ -1,11 +1,11 @@
-"""Cuts the lines of a batch into chunks."""
+"""The planner that divides the lines of a batch into chunks."""
 
 from batchd.domain.chunks import Chunk
 from batchd.pipeline.line_reader import RawLine
 
 
-class Plan:
-    """Chunks of whole lines, as many as fit both limits, in the order of the file."""
+class ChunkPlanner:
+    """Groups lines in file order into chunks, each as large as both limits allow."""
 
     def __init__(self, *, max_lines: int, max_bytes: int) -> None:
         self._max_lines = max_lines
@@ -13,38 +13,38 @@ class Plan:
         self._chunks: list[Chunk] = []
         self._first: RawLine | None = None
         self._last: RawLine | None = None
-        self._lines = 0
+        self._lines_in_chunk = 0
         self.lines = 0
-        """In all chunks."""
+        """Lines in all chunks."""
 
     def add(self, line: RawLine) -> None:
-        """Add a line that will run. Lines that will not may lie between them."""
+        """Add a line that will run; blank lines, which are not added, may lie in between."""
         if self._first is not None and (
-            self._lines >= self._max_lines
+            self._lines_in_chunk >= self._max_lines
             or line.start + line.size - self._first.start > self._max_bytes
         ):
-            self._close()
+            self._close_chunk()
         self._first = self._first or line
         self._last = line
-        self._lines += 1
+        self._lines_in_chunk += 1
         self.lines += 1
 
-    def chunks(self) -> list[Chunk]:
-        """Return them all; call it once, at the end."""
-        self._close()
+    def finish(self) -> list[Chunk]:
+        """Return all chunks; call it once, after the last line."""
+        self._close_chunk()
         return self._chunks
 
-    def _close(self) -> None:
+    def _close_chunk(self) -> None:
         if self._first is None or self._last is None:
             return
         self._chunks.append(
             Chunk(
-                no=len(self._chunks),
+                number=len(self._chunks),
                 start=self._first.start,
                 size=self._last.start + self._last.size - self._first.start,
                 first_line=self._first.number,
-                lines=self._lines,
+                lines=self._lines_in_chunk,
             )
         )
         self._first = self._last = None
-        self._lines = 0
+        self._lines_in_chunk = 0

@@ -1,0 +1,142 @@
+"""The validator of a batch file: one pass that checks its lines and plans its chunks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+from batchd.domain.batches import Batch
+from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
+from batchd.domain.ports import ObjectWriter
+from batchd.domain.storage_keys import decompressed_key, require_input_key
+from batchd.pipeline.context import PipelineContext, StageClaim
+from batchd.pipeline.line_parser import InvalidLine, check
+from batchd.pipeline.line_reader import (
+    CorruptGzip,
+    LineSplitter,
+    RawLine,
+    decompress,
+    detect_gzip,
+    split_lines,
+)
+from batchd.pipeline.validate.chunk_planner import ChunkPlanner
+from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
+from batchd.pipeline.validate.issues import (
+    corrupt_gzip,
+    file_issue,
+    line_too_long,
+    too_many_lines,
+    unknown_operation,
+)
+from batchd.pipeline.validate.report import ValidationReport
+
+_LINES_PER_YIELD = 100
+"""Lines after which control returns to the event loop: one piece can contain ten thousands."""
+
+
+class _AbortValidation(Exception):
+    """No further line is checked after this issue."""
+
+    def __init__(self, line: int, issue: ValidationIssue) -> None:
+        super().__init__(issue.message)
+        self.line = line
+        self.issue = issue
+
+
+class FileValidator:
+    """Fills the report, the planner and the finder of duplicate ids."""
+
+    def __init__(
+        self,
+        context: PipelineContext,
+        batch: Batch,
+        duplicate_ids: DuplicateIdFinder,
+        report: ValidationReport,
+    ) -> None:
+        self._context = context
+        self._batch = batch
+        self._settings = context.settings
+        self._duplicate_ids = duplicate_ids
+        self._report = report
+        self._stage_claim = StageClaim(context, batch)
+        self._line_number = 0
+        self._operation = context.operations.find(batch.operation)
+        self.planner = ChunkPlanner(
+            max_lines=_chunk_lines(self._operation) or self._settings.chunk_lines,
+            max_bytes=self._settings.chunk_bytes,
+        )
+        self.size = 0
+        """Bytes, after decompression."""
+        self.decompressed = False
+
+    async def run(self) -> None:
+        """Validate the file."""
+        try:
+            if self._operation is None:
+                raise _AbortValidation(1, unknown_operation(self._batch.operation))
+            if self._batch.input_problem is not None:
+                raise _AbortValidation(1, file_issue(self._batch.input_problem))
+            await self._check_lines(self._operation)
+        except _AbortValidation as abort:
+            self._report.add(abort.line, None, [abort.issue])
+        except CorruptGzip as error:
+            self._report.add(self._line_number + 1, None, [corrupt_gzip(error)])
+
+    async def _check_lines(self, operation: Operation) -> None:
+        storage = self._context.storage
+        async with AsyncExitStack() as stack:
+            pieces = await stack.enter_async_context(storage.read(require_input_key(self._batch)))
+            self.decompressed, pieces = await detect_gzip(pieces)
+            if self.decompressed:
+                # Chunks are byte ranges, and a range of compressed data can't be read by itself.
+                key = decompressed_key(self._batch)
+                writer = await stack.enter_async_context(storage.write(key))
+                pieces = _write_through(decompress(pieces), writer)
+            splitter = LineSplitter(max_line_bytes=self._settings.max_line_bytes)
+            async for lines in split_lines(self._limit_size(pieces), splitter):
+                await self._stage_claim.check()
+                for line in lines:
+                    if line.number % _LINES_PER_YIELD == 0:
+                        await asyncio.sleep(0)
+                    self._line_number = line.number
+                    self._limit_lines(line)
+                    if not line.blank:
+                        self._check_line(line, operation)
+
+    async def _limit_size(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            self.size += len(piece)
+            if self.size > self._settings.max_file_bytes:
+                raise _AbortValidation(self._line_number + 1, file_issue("quota_violation"))
+            yield piece
+
+    def _limit_lines(self, line: RawLine) -> None:
+        """Abort at the first line over the limit, which applies to blank lines separately."""
+        limit = self._settings.max_lines
+        blank_lines = line.number - 1 - self.planner.lines
+        if (blank_lines if line.blank else self.planner.lines) >= limit:
+            raise _AbortValidation(line.number, too_many_lines(limit))
+
+    def _check_line(self, line: RawLine, operation: Operation) -> None:
+        self.planner.add(line)
+        line_id = None
+        try:
+            if line.data is None:
+                raise InvalidLine([line_too_long(self._settings.max_line_bytes)])
+            line_id = check(operation, line.data, number=line.number).id
+        except InvalidLine as invalid:
+            line_id = invalid.id
+            self._report.add(line.number, invalid.id, invalid.issues)
+        if line_id is not None:
+            self._duplicate_ids.add(line.number, line_id)
+
+
+def _chunk_lines(operation: Operation | None) -> int | None:
+    return operation.chunk_lines if isinstance(operation, HasChunkSize) else None
+
+
+async def _write_through(
+    pieces: AsyncIterator[bytes], writer: ObjectWriter
+) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        await writer.write(piece)
+        yield piece
