@@ -1,5 +1,5 @@
-"""One API process by itself: how soon it answers, what it needs after many requests, and how it
-takes three times the load that saturates it.
+"""One API process by itself: its start time, its memory after many requests, and its throughput
+under three times the load that saturates it.
 """
 
 import argparse
@@ -34,43 +34,43 @@ async def main(options: argparse.Namespace) -> None:
         pairs = await get_batch.fill(stack, options.rows)
         await measure_start(stack, pairs, options)
         api = await stack.start("api")
-        await get_batch.pinned(api)
+        await get_batch.pin_to_server_core(api)
         await stack.until_ready()
-        requests = get_batch.written(stack, "plain", pairs)
-        side = get_batch.Side("batchd", stack.port, requests)
-        await measure_memory(side, api.pid, options)
-        await measure_overload(side, options)
+        requests = get_batch.write_requests(stack, "plain", pairs)
+        candidate = get_batch.Candidate("batchd", stack.port, requests)
+        await measure_memory(candidate, api.pid, options)
+        await measure_overload(candidate, options)
         await measure_pages(stack, options)
-        await measure_second_process(stack, side, api.pid, options)
+        await measure_second_process(stack, candidate, api.pid, options)
 
 
 async def measure_start(
     stack: Stack, pairs: Sequence[tuple[str, str]], options: argparse.Namespace
 ) -> None:
-    """From the command to the first answer, the first look at a batch, the first download URL."""
-    await start_once(stack, *pairs[0])  # writes the bytecode, as an installation does
+    """Time from the command to the first response, the first batch and the first download URL."""
+    await start_once(stack, *pairs[0])  # warm up: writes the bytecode, which an installation has
     starts = [await start_once(stack, *pair) for pair in pairs[: options.rounds]]
-    alive, look, download = map(median, zip(*starts, strict=True))
+    alive_s, batch_s, download_s = map(median, zip(*starts, strict=True))
     print(
-        f"start until it answers        {alive:.2f} s, get_batch {look:.2f} s, download=true "
-        f"{download:.2f} s, medians of {len(starts)}"
+        f"start until it responds       {alive_s:.2f} s, get_batch {batch_s:.2f} s, download=true "
+        f"{download_s:.2f} s, medians of {len(starts)}"
     )
 
 
 async def start_once(stack: Stack, batch: str, secret: str) -> tuple[float, float, float]:
-    began = time.monotonic()
+    start = time.monotonic()
     api = await stack.start("api")
     async with aiohttp.ClientSession(stack.api_url, headers={"Authorization": secret}) as session:
-        alive = await until_answered(session, "/healthz") - began
-        look = await until_answered(session, f"/batches/{batch}") - began
-        download = await until_answered(session, f"/batches/{batch}?download=true") - began
+        alive_s = await first_response(session, "/healthz") - start
+        batch_s = await first_response(session, f"/batches/{batch}") - start
+        download_s = await first_response(session, f"/batches/{batch}?download=true") - start
     api.terminate()
     await api.wait()
-    return alive, look, download
+    return alive_s, batch_s, download_s
 
 
-async def until_answered(session: aiohttp.ClientSession, path: str) -> float:
-    """Ask until there is an answer; return when it came."""
+async def first_response(session: aiohttp.ClientSession, path: str) -> float:
+    """Retry until there is a response; return the time at which it arrived."""
     while True:
         try:
             async with session.get(path) as response:
@@ -81,36 +81,38 @@ async def until_answered(session: aiohttp.ClientSession, path: str) -> float:
             await asyncio.sleep(0.005)
 
 
-async def measure_memory(side: get_batch.Side, pid: int, options: argparse.Namespace) -> None:
+async def measure_memory(
+    candidate: get_batch.Candidate, pid: int, options: argparse.Namespace
+) -> None:
     done = 0.0
     first = 0
     while done < options.requests:
-        result = await get_batch.load(side, 64, 2 if not first else 20)
+        result = await get_batch.load(candidate, 64, 2 if not first else 20)
         done += result.rate * (2 if not first else 20)
         first = first or rss_kib(pid)
     last = rss_kib(pid)
     print(
-        f"memory                        {first / 1024:.0f} MiB at first, {last / 1024:.0f} MiB "
+        f"memory                        {first / 1024:.0f} MiB initially, {last / 1024:.0f} MiB "
         f"after {done:,.0f} requests: {last / first:.3f}"
     )
 
 
-async def measure_overload(side: get_batch.Side, options: argparse.Namespace) -> None:
-    """Three times the connections that saturate it, beside the peak, in turns."""
+async def measure_overload(candidate: get_batch.Candidate, options: argparse.Namespace) -> None:
+    """Alternate between the saturating number of connections and three times that number."""
     rates: dict[int, list[float]] = {SATURATING: [], 3 * SATURATING: []}
     for _ in range(options.rounds):
         for connections, measured in rates.items():
-            result = await get_batch.load(side, connections, 4, tolerant=True)
+            result = await get_batch.load(candidate, connections, 4, tolerant=True)
             measured.append(result.rate)
-    peak, beyond = (median(measured) for measured in rates.values())
+    peak, overloaded = (median(measured) for measured in rates.values())
     print(
         f"goodput                       {peak:,.0f}/s at {SATURATING} connections, "
-        f"{beyond:,.0f}/s at {3 * SATURATING}: {beyond / peak:.2f}"
+        f"{overloaded:,.0f}/s at {3 * SATURATING}: {overloaded / peak:.2f}"
     )
 
 
 async def measure_pages(stack: Stack, options: argparse.Namespace) -> None:
-    """The first and the 90th page of a thousand batches of an account that has 100,000."""
+    """Measure the first and the 90th page of 1,000 batches in an account that has 100,000."""
     user = await stack.user()
     connection = await asyncpg.connect(stack.env["BATCHD_DATABASE_URL"])
     try:
@@ -126,12 +128,12 @@ async def measure_pages(stack: Stack, options: argparse.Namespace) -> None:
                 cursor = f"&cursor={(await response.json())['cursor']}"
         times: dict[str, list[float]] = {"": [], cursor: []}
         for _ in range(20 * options.rounds):
-            for page, taken in times.items():
-                began = time.monotonic()
+            for page, durations in times.items():
+                start = time.monotonic()
                 async with session.get(f"/batches?limit=1000{page}") as response:
                     assert len((await response.json())["batches"]) == 1000
-                taken.append(time.monotonic() - began)
-    first, late = (median(taken) * 1000 for taken in times.values())
+                durations.append(time.monotonic() - start)
+    first, late = (median(durations) * 1000 for durations in times.values())
     print(
         f"get_batches, 1,000 of 100,000 first page {first:.1f} ms, 90th {late:.1f} ms: "
         f"{late / first:.2f}"
@@ -139,18 +141,18 @@ async def measure_pages(stack: Stack, options: argparse.Namespace) -> None:
 
 
 async def measure_second_process(
-    stack: Stack, side: get_batch.Side, pid: int, options: argparse.Namespace
+    stack: Stack, candidate: get_batch.Candidate, pid: int, options: argparse.Namespace
 ) -> None:
-    """Two API processes on both cores, which wrk and PostgreSQL need as well."""
+    """Measure two API processes on both cores, which wrk and PostgreSQL share."""
     both = {get_batch.SERVER_CORE, get_batch.LOAD_CORE}
     os.sched_setaffinity(pid, both)
-    one = [(await get_batch.load(side, 64, 4)).rate for _ in range(options.rounds)]
+    single = [(await get_batch.load(candidate, 64, 4)).rate for _ in range(options.rounds)]
     await stack.start("api")
     await asyncio.sleep(3)
-    two = [(await get_batch.load(side, 128, 4)).rate for _ in range(options.rounds)]
+    double = [(await get_batch.load(candidate, 128, 4)).rate for _ in range(options.rounds)]
     print(
-        f"two processes beside one      {median(one):,.0f}/s, {median(two):,.0f}/s: "
-        f"{median(two) / median(one):.2f}, with the load on the same two cores"
+        f"one process, two processes    {median(single):,.0f}/s, {median(double):,.0f}/s: "
+        f"{median(double) / median(single):.2f}, with the load on the same two cores"
     )
 
 

@@ -1,7 +1,7 @@
 """Chaos: workers are killed and PostgreSQL is restarted while batches run; nothing is lost.
 
-Prints: batches completed, lines missing and doubled in the results, calls that the upstream saw
-again, and how long after a worker's death its chunks were taken over.
+Prints the batches completed, the lines missing or duplicated in the results, the calls that the
+upstream received again, and how long after a worker's death its chunks were taken over.
 """
 
 import argparse
@@ -27,11 +27,10 @@ _SILENCE = re.compile(r"taken over after ([0-9.]+) s")
 
 
 @dataclass
-class Killing:
+class Disruptions:
     deaths: list[float] = field(default_factory=list)
-    """When (Unix time) a worker was killed."""
-    away_s: float = 0.0
-    """How long PostgreSQL did not answer."""
+    """Unix times at which a worker was killed."""
+    database_down_s: float = 0.0
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -44,36 +43,36 @@ async def main(options: argparse.Namespace) -> None:
             workers = [await stack.start("worker") for _ in range(WORKERS)]
             await stack.until_ready()
             users = [await stack.user() for _ in range(ACCOUNTS)]
-            began = time.monotonic()
-            killing = asyncio.create_task(kill_workers(stack, workers, options))
-            found = await asyncio.gather(
+            start = time.monotonic()
+            chaos = asyncio.create_task(kill_workers(stack, workers, options))
+            outcomes = await asyncio.gather(
                 *(
                     run_batch(stack, users[n % ACCOUNTS], options.lines)
                     for n in range(options.batches)
                 )
             )
-            took_s = time.monotonic() - began
-            killed = await killing
-            report(found, options.lines)
+            duration_s = time.monotonic() - start
+            disruptions = await chaos
+            report(outcomes, options.lines)
             counts = await upstream.counts()
             total = options.batches * options.lines
-            print(f"calls of the upstream         {counts['calls']} for {total} lines")
-            print(f"  made again                  {counts['calls'] - counts['keys']}")
-            print(f"workers killed                {len(killed.deaths)}")
-            print(f"PostgreSQL was away           {killed.away_s:.1f} s")
-            silences, waits = take_overs(stack.logs("worker"), killed.deaths)
-            print(f"chunks taken over             {len(waits)}")
-            print(f"  after the death, at most    {longest(waits)} s")
-            print(f"  after the last pulse        {longest(silences)} s")
-            print(f"time                          {took_s:.0f} s")
+            print(f"calls to the upstream         {counts['calls']} for {total} lines")
+            print(f"  repeated                    {counts['calls'] - counts['keys']}")
+            print(f"workers killed                {len(disruptions.deaths)}")
+            print(f"PostgreSQL unavailable        {disruptions.database_down_s:.1f} s")
+            silences, delays = takeovers(stack.logs("worker"), disruptions.deaths)
+            print(f"chunks taken over             {len(delays)}")
+            print(f"  after the death, longest    {longest(delays)} s")
+            print(f"  after the last heartbeat    {longest(silences)} s")
+            print(f"time                          {duration_s:.0f} s")
 
 
 async def run_batch(stack: Stack, user: User, count: int) -> tuple[str, Counter[int]]:
-    """Return the end status, and how often each line stands in the results."""
-    async with customer(stack.api_url, user.secret) as caller:
-        batch = await caller.create(lines(count), NAME)
-        status, _ = await caller.end(batch, poll_s=1.0)
-        results = [json.loads(line) for line in (await caller.download(batch)).splitlines()]
+    """Return the end status, and how many results each line has."""
+    async with customer(stack.api_url, user.secret) as client:
+        batch = await client.create(lines(count), NAME)
+        status, _ = await client.end(batch, poll_s=1.0)
+        results = [json.loads(line) for line in (await client.download(batch)).splitlines()]
     numbers = [result["line"] for result in results]
     assert numbers == sorted(numbers), "the results are not in the order of the file"
     failed = [result for result in results if result["outcome"] != "succeeded"]
@@ -83,63 +82,63 @@ async def run_batch(stack: Stack, user: User, count: int) -> tuple[str, Counter[
 
 async def kill_workers(
     stack: Stack, workers: list[Process], options: argparse.Namespace
-) -> Killing:
-    """Kill a random worker every few seconds, and start another; restart PostgreSQL once."""
-    killed = Killing()
+) -> Disruptions:
+    """Replace a random worker by a new one every few seconds; restart PostgreSQL once."""
+    disruptions = Disruptions()
     rng = random.Random(options.seed)
     rounds = int(options.seconds / options.every_s)
     for number in range(rounds):
         await asyncio.sleep(options.every_s)
         if number == rounds // 2:
-            began = time.monotonic()
-            await stack.restart_database(away_s=1.0)
-            killed.away_s = time.monotonic() - began
-        for place, worker in enumerate(workers):
+            start = time.monotonic()
+            await stack.restart_database(down_s=1.0)
+            disruptions.database_down_s = time.monotonic() - start
+        for index, worker in enumerate(workers):
             if worker.returncode is not None:
-                # It was starting while PostgreSQL was away, and refused to.
-                workers[place] = await stack.start("worker")
+                # It failed to start while PostgreSQL was unavailable.
+                workers[index] = await stack.start("worker")
         victim = rng.randrange(len(workers))
         workers[victim].kill()
-        killed.deaths.append(time.time())
+        disruptions.deaths.append(time.time())
         await workers[victim].wait()
         workers[victim] = await stack.start("worker")
-    return killed
+    return disruptions
 
 
-def take_overs(log: list[str], deaths: list[float]) -> tuple[list[float], list[float]]:
-    """Return how long after the last pulse, and after the death, each chunk was taken over.
+def takeovers(log: list[str], deaths: list[float]) -> tuple[list[float], list[float]]:
+    """Return for each takeover the delays since the last heartbeat and since the worker's death.
 
-    The log tells when its worker was last heard of: who died is the first killed after that, for a
-    worker that lives is heard twice a second, except while PostgreSQL is away.
+    The log contains the time since the last heartbeat. The dead worker is the first that was killed
+    after it, as a live worker sends one twice a second except while PostgreSQL is unavailable.
     """
-    silences, waits = [], []
+    silences, delays = [], []
     for line in log:
         for silence in _SILENCE.findall(line):
-            taken = datetime.fromisoformat(json.loads(line)["ts"]).timestamp()
-            heard = taken - float(silence)
-            silences.append(taken - heard)
-            waits.append(taken - next(death for death in deaths if death > heard - 0.1))
-    return silences, waits
+            takeover = datetime.fromisoformat(json.loads(line)["ts"]).timestamp()
+            heartbeat = takeover - float(silence)
+            silences.append(takeover - heartbeat)
+            delays.append(takeover - next(death for death in deaths if death > heartbeat - 0.1))
+    return silences, delays
 
 
 def longest(seconds: list[float]) -> str:
     return ", ".join(f"{s:.1f}" for s in sorted(seconds, reverse=True)[:5])
 
 
-def report(found: list[tuple[str, Counter[int]]], count: int) -> None:
-    statuses = Counter(status for status, _ in found)
-    missing = sum(count - len(numbers) for _, numbers in found)
-    doubled = sum(times - 1 for _, numbers in found for times in numbers.values())
+def report(outcomes: list[tuple[str, Counter[int]]], count: int) -> None:
+    statuses = Counter(status for status, _ in outcomes)
+    missing = sum(count - len(numbers) for _, numbers in outcomes)
+    duplicates = sum(times - 1 for _, numbers in outcomes for times in numbers.values())
     print(f"batches                       {dict(statuses)}")
     print(f"lines missing in results      {missing}")
-    print(f"lines twice in results        {doubled}")
+    print(f"duplicate lines in results    {duplicates}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--lines", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=120, help="how long workers are killed")
+    parser.add_argument("--seconds", type=float, default=120, help="duration of the disruptions")
     parser.add_argument("--every-s", type=float, default=5)
     parser.add_argument("--seed", type=int, default=1)
     asyncio.run(main(parser.parse_args()))

@@ -1,7 +1,8 @@
-"""Fairness: fifty accounts share one worker, and a small batch is made beside a giant one.
+"""Fairness: fifty accounts share one worker, and small batches run beside a giant one.
 
-Prints Jain's index of the lines done for each account while all have work waiting (1: all alike),
-and how long a batch of ten lines takes while ten million lines of another account wait.
+Prints Jain's index of the lines processed for each account while all have work waiting (1 means
+equal shares), and the duration of a batch of ten lines while millions of lines of another account
+wait.
 """
 
 import argparse
@@ -37,45 +38,45 @@ async def main(options: argparse.Namespace) -> None:
 
 
 async def measure_shares(stack: Stack, options: argparse.Namespace) -> None:
-    """Let accounts with very different loads wait together, and see who gets what."""
-    loaders = []
+    """Measure the share of each account while accounts with different loads compete."""
+    uploads = []
     for number in range(options.accounts):
         user = await stack.user()
         size = options.lines * (1 + number % 5)
-        loaders.append(load(stack, user.secret, size))
-    await asyncio.gather(*loaders)
+        uploads.append(create_batch(stack, user.secret, size))
+    await asyncio.gather(*uploads)
     worker = await stack.start("worker")
     connection = await asyncpg.connect(stack.env["BATCHD_DATABASE_URL"])
     try:
         before: dict[str, int] = {}
-        best: Sequence[int] = ()
+        processed: Sequence[int] = ()
         while await connection.fetchval(_OPEN):
             await asyncio.sleep(0.5)
-            now = await done(connection)
-            if len(now) == options.accounts:
-                before = before or now
-                best = [now[account] - before[account] for account in now]
+            current = await processed_lines(connection)
+            if len(current) == options.accounts:
+                before = before or current
+                processed = [current[account] - before[account] for account in current]
             elif before:
                 break
     finally:
         await connection.close()
-    assert sum(best), "too few lines: some were done before all had been validated"
+    assert sum(processed), "too few lines: some accounts finished before all were validated"
     print(f"accounts                              {options.accounts}, with 1 to 5 times the load")
-    print(f"lines done while all had work waiting {sum(best)}")
-    print(f"Jain's index                          {jain(best):.3f}")
+    print(f"lines run while all had work waiting  {sum(processed)}")
+    print(f"Jain's index                          {jain(processed):.3f}")
     worker.terminate()
     await worker.wait()
 
 
-async def done(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
-    """Return the lines done of each account that has some waiting."""
+async def processed_lines(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """Return the number of processed lines of each account that has lines waiting."""
     rows = await connection.fetch(_DONE)
     return {str(row["account"]): row["done"] for row in rows if row["waiting"]}
 
 
-async def load(stack: Stack, secret: str, size: int) -> None:
-    async with customer(stack.api_url, secret) as caller:
-        await caller.create(lines(size), "no_op")
+async def create_batch(stack: Stack, secret: str, size: int) -> None:
+    async with customer(stack.api_url, secret) as client:
+        await client.create(lines(size), "no_op")
 
 
 def jain(values: Sequence[int]) -> float:
@@ -83,7 +84,7 @@ def jain(values: Sequence[int]) -> float:
 
 
 async def measure_small_batches(stack: Stack, options: argparse.Namespace) -> None:
-    """Make batches of ten lines while another account's giant one is validated and run."""
+    """Run batches of ten lines while another account's giant batch is validated and processed."""
     giant, small = await stack.user(), await stack.user()
     await stack.start("worker")
     async with (
@@ -95,21 +96,22 @@ async def measure_small_batches(stack: Stack, options: argparse.Namespace) -> No
             times: dict[str, list[float]] = {}
             for _ in range(options.small):
                 status = (await owner.call("GET", f"/batches/{batch}"))["status"]
-                times.setdefault(status, []).append(await time_of(other, operation))
+                times.setdefault(status, []).append(await batch_duration(other, operation))
             await owner.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
             await owner.end(batch)
-            for status, taken in times.items():
+            for status, durations in times.items():
                 print(
                     f"10 lines of {operation} while {options.giant:,} are {status}: "
-                    f"median {median(taken):.2f} s, longest {max(taken):.2f} s, {len(taken)} times"
+                    f"median {median(durations):.2f} s, longest {max(durations):.2f} s, "
+                    f"{len(durations)} times"
                 )
 
 
-async def time_of(caller: Customer, operation: str) -> float:
-    began = time.monotonic()
-    status, _ = await caller.end(await caller.create(lines(10), operation), poll_s=0.01)
+async def batch_duration(client: Customer, operation: str) -> float:
+    start = time.monotonic()
+    status, _ = await client.end(await client.create(lines(10), operation), poll_s=0.01)
     assert status == "completed", status
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
 if __name__ == "__main__":

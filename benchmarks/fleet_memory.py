@@ -1,6 +1,6 @@
 """Memory: the peak of one worker that runs batches of 10,000, 1,000,000 and 10,000,000 no-op lines.
 
-Each size has a worker of its own, warmed up on a small batch; the peak is the kernel's own count.
+Each size is run by a new worker, warmed up with a small batch; the peak is measured by the kernel.
 """
 
 import argparse
@@ -30,35 +30,35 @@ async def main(options: argparse.Namespace) -> None:
             with TemporaryDirectory(dir=options.folder) as folder:
                 file = Path(folder) / "lines.jsonl"
                 size = write(file, count)
-                took_s, peak = await measure(stack, user.secret, file)
+                duration_s, peak = await measure(stack, user.secret, file)
             first = first or peak
             print(
-                f"| {count:,} | {size / 1e6:,.1f} | {took_s:,.1f} | {count / took_s:,.0f} | "
-                f"{peak:.0f} | {peak / first:.2f} |",
+                f"| {count:,} | {size / 1e6:,.1f} | {duration_s:,.1f} | "
+                f"{count / duration_s:,.0f} | {peak:.0f} | {peak / first:.2f} |",
                 flush=True,
             )
 
 
 async def measure(stack: Stack, secret: str, file: Path) -> tuple[float, float]:
-    """Return the seconds from the upload to the end, and the worker's peak in MiB."""
+    """Return the seconds from the upload to the end, and the worker's peak memory in MiB."""
     worker = await stack.start("worker")
-    async with customer(stack.api_url, secret) as caller:
-        await caller.end(await caller.create(block(0, BLOCK), "no_op"))
-        began = time.monotonic()
+    async with customer(stack.api_url, secret) as client:
+        await client.end(await client.create(block(0, BLOCK), "no_op"))
+        start_time = time.monotonic()
         with file.open("rb") as data:
-            batch = await caller.create(data, "no_op")  # type: ignore[arg-type]  # sent as it is read
-        status, _ = await caller.end(batch, poll_s=0.1)
-        took_s = time.monotonic() - began
+            batch = await client.create(data, "no_op")  # type: ignore[arg-type]  # sent as a stream
+        status, _ = await client.end(batch, poll_s=0.1)
+        duration_s = time.monotonic() - start_time
         assert status == "completed", status
-        await caller.call("DELETE", f"/batches/{batch}")
+        await client.call("DELETE", f"/batches/{batch}")
     peak = peak_mib(worker.pid)
     worker.terminate()
     await worker.wait()
-    return took_s, peak
+    return duration_s, peak
 
 
 def write(file: Path, count: int) -> int:
-    """Write a batch file of so many lines; return its bytes."""
+    """Write a batch file of that many lines; return its size in bytes."""
     with file.open("wb") as target:
         target.writelines(blocks(count))
     return file.stat().st_size

@@ -1,7 +1,7 @@
-"""What live progress costs: lines a second with it, without it, and while somebody watches.
+"""The cost of live progress: lines/s with it, without it, and while a client polls for it.
 
-The pulse of a chunk tells progress and keeps the lease by one statement: without it there is
-neither. Somebody who watches asks for progress and errors twenty times a second.
+The heartbeat of a chunk reports progress and extends the lease with one statement: without it there
+is neither. The client requests progress and errors twenty times a second.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from support.customer import Customer, customer
 from support.http_operation import NAME, run_upstream
 from support.stack import Stack, User, run_stack
 
-WITHOUT = (str(Path(__file__).parent / "support" / "without_pulse.py"),)
-WATCH_S = 0.05
+WITHOUT_HEARTBEAT = (str(Path(__file__).parent / "support" / "without_heartbeat.py"),)
+POLL_INTERVAL_S = 0.05
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -33,27 +33,27 @@ async def main(options: argparse.Namespace) -> None:
             await stack.until_ready()
             user = await stack.user()
             for operation, count in (("no_op", options.lines), (NAME, options.calls)):
-                measured: dict[str, list[float]] = {"without": [], "with": [], "watched": []}
+                measured: dict[str, list[float]] = {"without": [], "with": [], "polled": []}
                 for _ in range(options.rounds):
                     run = partial(by_one_worker, stack, user.secret, operation, count)
-                    measured["without"].append(await run(program=WITHOUT))
+                    measured["without"].append(await run(program=WITHOUT_HEARTBEAT))
                     measured["with"].append(await run())
-                    async with watching(stack, user):
-                        measured["watched"].append(await run())
+                    async with polling(stack, user):
+                        measured["polled"].append(await run())
                 print(table.rates(f"{operation}, progress", measured, "lines/s"), flush=True)
 
 
 @asynccontextmanager
-async def watching(stack: Stack, user: User) -> AsyncIterator[None]:
-    async def watch(caller: Customer) -> None:
+async def polling(stack: Stack, user: User) -> AsyncIterator[None]:
+    async def poll(client: Customer) -> None:
         while True:
-            found = await caller.call("GET", "/batches?limit=1")
-            for batch in found["batches"]:
-                await caller.call("GET", f"/batches/{batch}?expand=progress,errors")
-            await asyncio.sleep(WATCH_S)
+            listed = await client.call("GET", "/batches?limit=1")
+            for batch in listed["batches"]:
+                await client.call("GET", f"/batches/{batch}?expand=progress,errors")
+            await asyncio.sleep(POLL_INTERVAL_S)
 
-    async with customer(stack.api_url, user.secret) as caller:
-        task = asyncio.create_task(watch(caller))
+    async with customer(stack.api_url, user.secret) as client:
+        task = asyncio.create_task(poll(client))
         try:
             yield
         finally:

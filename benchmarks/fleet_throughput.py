@@ -1,7 +1,7 @@
-"""Throughput: lines a second, of batchd and of what people would build instead.
+"""Throughput in lines/s: batchd compared with what would be built instead of it.
 
-Every side is one process that works (batchd has its API besides), all start from a file and end
-with a results file in the order of its lines. The sides of a table take turns, round by round.
+Each candidate is one worker process (batchd also has its API); all start from a file and end with a
+results file in the order of its lines. The candidates of a table alternate, round by round.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from support.stack import Stack, run_stack
 from batchd.devstack.ports import reserve_port
 
 SUPPORT = Path(__file__).with_name("support")
-Side = Callable[[], Awaitable[float]]
+Candidate = Callable[[], Awaitable[float]]
 """Returns lines a second."""
 
 
@@ -40,21 +40,21 @@ async def main(options: argparse.Namespace) -> None:
             await stack.until_ready()
             user = await stack.user()
 
-            def batchd(operation: str, count: int, **settings: object) -> Side:
+            def batchd(operation: str, count: int, **settings: object) -> Candidate:
                 return lambda: by_one_worker(stack, user.secret, operation, count, **settings)
 
             async with run_redis(folder) as redis_url:
-                sides = {
+                candidates = {
                     "batchd, chunks of 5,000 lines": batchd(
                         "no_op", options.lines, chunk_lines=5_000
                     ),
-                    "batchd as it comes": batchd("no_op", options.lines),
+                    "batchd, default settings": batchd("no_op", options.lines),
                     "PgQueuer, a job a line": lambda: pgqueuer(folder, stack, options.lines // 10),
                     "Celery on Redis, a task a line": lambda: celery(
                         folder, redis_url, options.lines // 20
                     ),
                 }
-                await compare("no-op, file to results file", sides, options.rounds)
+                await compare("no-op, file to results file", candidates, options.rounds)
             await compare(
                 "HTTP calls, 64 at a time",
                 {
@@ -75,16 +75,16 @@ async def main(options: argparse.Namespace) -> None:
             await curve(stack, user.secret, options)
 
 
-async def compare(title: str, sides: Mapping[str, Side], rounds: int) -> None:
-    measured: dict[str, list[float]] = {name: [] for name in sides}
+async def compare(title: str, candidates: Mapping[str, Candidate], rounds: int) -> None:
+    measured: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, side in sides.items():
-            measured[name].append(await side())
+        for name, candidate in candidates.items():
+            measured[name].append(await candidate())
     print(table.rates(title, measured, "lines/s"), flush=True)
 
 
 async def curve(stack: Stack, secret: str, options: argparse.Namespace) -> None:
-    """One, two and four workers; on two cores, which PostgreSQL and S3 need as well."""
+    """Measure one, two and four workers on two cores, which PostgreSQL and S3 share."""
     measured: dict[str, list[float]] = {}
     for number in (1, 2, 4):
         async with workers(stack, number):
@@ -110,38 +110,38 @@ async def workers(stack: Stack, number: int, **settings: Any) -> AsyncIterator[N
 async def by_one_worker(
     stack: Stack, secret: str, operation: str, count: int, **settings: Any
 ) -> float:
-    """Run a batch on a worker of its own; `settings` are those of `Stack.start`."""
+    """Run a batch on one new worker; `settings` are those of `Stack.start`."""
     async with workers(stack, 1, **settings):
-        await run_batch(stack, secret, operation, count // 20)  # until it is there, and warm
+        await run_batch(stack, secret, operation, count // 20)  # warm-up
         return await run_batch(stack, secret, operation, count)
 
 
 async def run_batch(stack: Stack, secret: str, operation: str, count: int) -> float:
-    """From the moment that the file is there to the moment that the results are."""
-    async with customer(stack.api_url, secret) as caller:
-        began = time.monotonic()
-        batch = await caller.create(lines(count), operation)
-        status, _ = await caller.end(batch, poll_s=0.01)
-        took_s = time.monotonic() - began
+    """Return the lines/s from the upload of the file to the completion of the results."""
+    async with customer(stack.api_url, secret) as client:
+        start = time.monotonic()
+        batch = await client.create(lines(count), operation)
+        status, _ = await client.end(batch, poll_s=0.01)
+        duration_s = time.monotonic() - start
         assert status == "completed", status
-    return count / took_s
+    return count / duration_s
 
 
 async def validation(stack: Stack, secret: str, count: int) -> float:
-    async with workers(stack, 1), customer(stack.api_url, secret) as caller:
-        await caller.end(await caller.create(lines(count // 20), "no_op"))
-        batch = await caller.create(lines(count), "no_op")
-        _, seen = await caller.end(batch, poll_s=0.005)
-    return count / (seen["processing"] - seen["validating"])
+    async with workers(stack, 1), customer(stack.api_url, secret) as client:
+        await client.end(await client.create(lines(count // 20), "no_op"))
+        batch = await client.create(lines(count), "no_op")
+        _, reached = await client.end(batch, poll_s=0.005)
+    return count / (reached["processing"] - reached["validating"])
 
 
 async def parse(count: int, decode: Callable[[bytes], object]) -> float:
     data = lines(count)
-    began = time.monotonic()
+    start = time.monotonic()
     for line in data.split(b"\n"):
         if line:
             decode(line)
-    return count / (time.monotonic() - began)
+    return count / (time.monotonic() - start)
 
 
 async def bare(folder: Path, url: str, count: int) -> float:
@@ -171,7 +171,7 @@ async def celery(folder: Path, redis_url: str, count: int) -> float:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        await peer("celery_peer.py", folder, 10, env=env)  # until it is there
+        await peer("celery_peer.py", folder, 10, env=env)  # warm-up
         return await peer("celery_peer.py", folder, count, env=env)
     finally:
         worker.terminate()

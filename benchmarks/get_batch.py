@@ -1,7 +1,7 @@
-"""get_batch: requests a second beside a bare server, a server with one query, and the usual stack.
+"""get_batch: requests/s compared with a bare server, a server with one query, and the usual stack.
 
 The server has one core; wrk and PostgreSQL have the other. Random batches among a million rows in a
-hundred accounts, three hundred callers. All sides take turns, round by round.
+hundred accounts, three hundred callers. The candidates alternate, round by round.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Candidate:
     name: str
     port: int
     requests: Path
@@ -64,56 +64,56 @@ async def main(options: argparse.Namespace) -> None:
         for process in postgres_and_s3(stack):
             os.sched_setaffinity(process, {LOAD_CORE})
         pairs = await fill(stack, options.rows)
-        await pinned(await stack.start("api"))
+        await pin_to_server_core(await stack.start("api"))
         await stack.until_ready()
-        answer = ask(stack.api_url, *pairs[0])
-        sides = [
-            Side(
+        body = get_body(stack.api_url, *pairs[0])
+        candidates = [
+            Candidate(
                 "bare aiohttp",
-                await peer(stack, "status_bare.py", answer=answer),
-                written(stack, "plain", pairs),
+                await peer(stack, "status_bare.py", body=body),
+                write_requests(stack, "plain", pairs),
             ),
-            Side(
+            Candidate(
                 "aiohttp + fetchrow",
                 await peer(stack, "status_fetchrow.py"),
-                written(stack, "plain", pairs),
+                write_requests(stack, "plain", pairs),
             ),
-            Side(
+            Candidate(
                 "FastAPI, SQLAlchemy, Casbin, boto3",
                 await peer(stack, "status_usual.py"),
-                written(stack, "plain", pairs),
+                write_requests(stack, "plain", pairs),
             ),
-            Side("batchd", stack.port, written(stack, "plain", pairs)),
-            Side(
+            Candidate("batchd", stack.port, write_requests(stack, "plain", pairs)),
+            Candidate(
                 "batchd, download=true",
                 stack.port,
-                written(stack, "download", pairs, query="?download=true"),
+                write_requests(stack, "download", pairs, query="?download=true"),
             ),
-            Side(
+            Candidate(
                 "batchd, 304",
                 stack.port,
-                written(stack, "etag", pairs[:2000], etags=True, url=stack.api_url),
+                write_requests(stack, "etag", pairs[:2000], etags=True, url=stack.api_url),
             ),
         ]
         for connections in options.connections:
-            await compare(sides, connections, options)
+            await compare(candidates, connections, options)
 
 
-def ask(url: str, batch: str, secret: str) -> str:
+def get_body(url: str, batch: str, secret: str) -> str:
     request = urllib.request.Request(f"{url}/batches/{batch}", headers={"Authorization": secret})
     with urllib.request.urlopen(request) as response:
         body: str = response.read().decode()
     return body
 
 
-def etag(url: str, batch: str, secret: str) -> str:
+def get_etag(url: str, batch: str, secret: str) -> str:
     request = urllib.request.Request(f"{url}/batches/{batch}", headers={"Authorization": secret})
     with urllib.request.urlopen(request) as response:
         value: str = response.headers["ETag"]
     return value
 
 
-def written(
+def write_requests(
     stack: Stack,
     name: str,
     pairs: Sequence[tuple[str, str]],
@@ -122,28 +122,28 @@ def written(
     etags: bool = False,
     url: str = "",
 ) -> Path:
-    """Write the requests that wrk makes."""
+    """Write the file of the requests that wrk sends."""
     path = stack.folder / f"{name}.requests"
     if not path.exists():
         with path.open("w") as file:
             for batch, secret in pairs:
-                tag = etag(url, batch, secret) if etags else ""
+                tag = get_etag(url, batch, secret) if etags else ""
                 file.write(f"/batches/{batch}{query}\t{secret}\t{tag}\n")
     return path
 
 
 def postgres_and_s3(stack: Stack) -> Iterable[int]:
-    """Return the processes below this one that are not servers of HTTP sides."""
+    """Return the child processes, before any candidate is started."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     return map(int, children)
 
 
-async def pinned(process: Process) -> None:
+async def pin_to_server_core(process: Process) -> None:
     os.sched_setaffinity(process.pid, {SERVER_CORE})
 
 
 async def fill(stack: Stack, rows: int) -> list[tuple[str, str]]:
-    """Make accounts, callers and batches; return pairs of a batch and a secret of its account."""
+    """Create accounts, callers and batches; return pairs of a batch and a secret of its account."""
     users: dict[str, list[User]] = {}
     for _ in range(ACCOUNTS):
         first = await stack.user()
@@ -153,14 +153,14 @@ async def fill(stack: Stack, rows: int) -> list[tuple[str, str]]:
     try:
         await connection.execute(_ROWS, rows, timeout=600)
         await connection.execute("VACUUM ANALYZE batches", timeout=600)
-        found = await connection.fetch(_SAMPLE, min(100, 300 * PAIRS / rows), PAIRS)
+        sample = await connection.fetch(_SAMPLE, min(100, 300 * PAIRS / rows), PAIRS)
     finally:
         await connection.close()
-    choose = random.Random(1)
-    return [(str(row["batch"]), choose.choice(users[str(row["account"])]).secret) for row in found]
+    rng = random.Random(1)
+    return [(str(row["batch"]), rng.choice(users[str(row["account"])]).secret) for row in sample]
 
 
-async def peer(stack: Stack, program: str, *, answer: str = "") -> int:
+async def peer(stack: Stack, program: str, *, body: str = "") -> int:
     with reserve_port(0) as port:
         pass
     command = [sys.executable, str(SUPPORT / program)]
@@ -169,17 +169,17 @@ async def peer(stack: Stack, program: str, *, answer: str = "") -> int:
             *(sys.executable, "-m", "uvicorn", "status_usual:app", "--app-dir", str(SUPPORT)),
             *("--port", str(port), "--no-access-log", "--log-level", "warning"),
         ]
-    env = {**stack.env, "PEER_PORT": str(port), "PEER_ANSWER": answer}
+    env = {**stack.env, "PEER_PORT": str(port), "PEER_BODY": body}
     process = await asyncio.create_subprocess_exec(*command, env=env)
     stack.processes.append(process)
-    await pinned(process)
+    await pin_to_server_core(process)
     async with asyncio.timeout(20):
-        while not await listens(port):
+        while not await is_listening(port):
             await asyncio.sleep(0.1)
     return port
 
 
-async def listens(port: int) -> bool:
+async def is_listening(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -188,39 +188,49 @@ async def listens(port: int) -> bool:
     return True
 
 
-async def compare(sides: Sequence[Side], connections: int, options: argparse.Namespace) -> None:
-    measured: dict[str, list[Result]] = {side.name: [] for side in sides}
-    for side in sides:  # warm up
-        await load(side, connections, 2)
+async def compare(
+    candidates: Sequence[Candidate], connections: int, options: argparse.Namespace
+) -> None:
+    measured: dict[str, list[Result]] = {candidate.name: [] for candidate in candidates}
+    for candidate in candidates:  # warm up
+        await load(candidate, connections, 2)
     for _ in range(options.rounds):
-        for side in sides:
-            measured[side.name].append(await load(side, connections, options.seconds))
+        for candidate in candidates:
+            measured[candidate.name].append(await load(candidate, connections, options.seconds))
     print(f"{connections} connections\n")
     rates = {name: [result.rate for result in results] for name, results in measured.items()}
-    print(table.rates("side", rates, "requests/s"))
+    print(table.rates("candidate", rates, "requests/s"))
     print(latencies(measured), flush=True)
 
 
 def latencies(measured: Mapping[str, Sequence[Result]]) -> str:
-    rows = ["| side | p50 ms | p99 ms |", "| --- | ---: | ---: |"]
+    rows = ["| candidate | p50 ms | p99 ms |", "| --- | ---: | ---: |"]
     for name, results in measured.items():
         p50, p99 = median(r.p50_ms for r in results), median(r.p99_ms for r in results)
         rows.append(f"| {name} | {p50:.1f} | {p99:.1f} |")
     return "\n".join(rows) + "\n"
 
 
-async def load(side: Side, connections: int, seconds: int, *, tolerant: bool = False) -> Result:
-    """Return what wrk saw; what was refused does not count, and is an error unless `tolerant`."""
+async def load(
+    candidate: Candidate, connections: int, seconds: int, *, tolerant: bool = False
+) -> Result:
+    """Return wrk's measurements without refused requests, which are an error unless `tolerant`."""
     process = await asyncio.create_subprocess_exec(
         *("taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
-        *("--timeout", "20s", "-s", str(SUPPORT / "status.lua"), f"http://127.0.0.1:{side.port}"),
-        env={**os.environ, "STATUS_REQUESTS": str(side.requests)},
+        *(
+            "--timeout",
+            "20s",
+            "-s",
+            str(SUPPORT / "status.lua"),
+            f"http://127.0.0.1:{candidate.port}",
+        ),
+        env={**os.environ, "STATUS_REQUESTS": str(candidate.requests)},
         stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await process.communicate()
     words = next(line for line in output.decode().splitlines() if line.startswith("RESULT")).split()
     duration, requests, failed, p50, p99 = map(float, words[1:])
-    assert tolerant or not failed, f"{side.name}: {failed:.0f} failed\n{output.decode()}"
+    assert tolerant or not failed, f"{candidate.name}: {failed:.0f} failed\n{output.decode()}"
     return Result((requests - failed) / duration, p50, p99)
 
 

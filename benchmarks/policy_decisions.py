@@ -1,8 +1,8 @@
-"""What a permission costs: remembered, decided for the first time, and by Casbin's own `enforce`.
+"""The cost of a permission: cached, decided for the first time, and by Casbin's own `enforce`.
 
-The three take turns in each round, so that what the machine does meanwhile hits them all. Prints
+The three alternate in each round, so that other load on the machine affects all of them. Prints
 Markdown: medians with the smallest and the largest round, and ratios. The second table is the
-longest time for which the event loop stood still while 30,000 rules were put in force.
+longest time for which the event loop was blocked while 30,000 rules took effect.
 """
 
 import argparse
@@ -31,12 +31,12 @@ SIZES = (30, 300, 3_000, 30_000, 100_000)
 OPERATIONS = ("get_batch", "get_batches", "delete_batch")
 ACCOUNT = AccountId(UUID(int=1))
 ROUNDS = 7
-MAX_CACHED, FIRST, ENFORCED = 20_000, 50, 3
+CACHED_COUNT, FIRST_COUNT, ENFORCE_COUNT = 20_000, 50, 3
 RELOADS = 9
 
 
 def write_policy(folder: Path, rules: int, *, generation: str = "") -> None:
-    """Make a policy of so many rules, three a role."""
+    """Write a policy of that many rules, three per role."""
     (folder / "model.conf").write_text(MODEL, encoding="utf-8")
     lines = (
         f"p, {role(number, generation)}, *, {operation}, allow, any\n"
@@ -63,131 +63,133 @@ def context_of(folder: Path) -> AuthorizerContext:
     )
 
 
-async def remembered(authorizer: Authorizer) -> float:
-    """Return the microseconds that the gate takes for a decision it knows."""
-    gate = PermissionChecker(authorizer)
-    who = caller(role(1))
-    await gate.require(who, "get_batch")
-    began = time.perf_counter()
-    for _ in range(MAX_CACHED):
-        await gate.require(who, "get_batch")
-    return (time.perf_counter() - began) / MAX_CACHED * 1e6
+async def time_cached(authorizer: Authorizer) -> float:
+    """Return the microseconds of a cached decision."""
+    checker = PermissionChecker(authorizer)
+    user_in_role = caller(role(1))
+    await checker.require(user_in_role, "get_batch")
+    start = time.perf_counter()
+    for _ in range(CACHED_COUNT):
+        await checker.require(user_in_role, "get_batch")
+    return (time.perf_counter() - start) / CACHED_COUNT * 1e6
 
 
-async def first(authorizer: Authorizer, rules: int) -> float:
-    """Return the microseconds for one it does not know: of its own batches, and of others'."""
-    gate = PermissionChecker(authorizer)
+async def time_first(authorizer: Authorizer, rules: int) -> float:
+    """Return the microseconds of a first decision, for the caller's own batches and for others'."""
+    checker = PermissionChecker(authorizer)
     times = []
-    for number in range(FIRST):
-        # The roles are spread over the policy; where there are few, each is asked by a new gate.
-        who = caller(role(number * 7 % (rules // len(OPERATIONS))))
-        gate = gate if gate.remembered(who, "get_batch") is None else PermissionChecker(authorizer)
-        began = time.perf_counter()
-        await gate.require(who, "get_batch")
-        times.append(time.perf_counter() - began)
+    for number in range(FIRST_COUNT):
+        # The roles are spread over the policy; a repeated role gets a checker without cache.
+        user_in_role = caller(role(number * 7 % (rules // len(OPERATIONS))))
+        checker = (
+            checker
+            if checker.remembered(user_in_role, "get_batch") is None
+            else PermissionChecker(authorizer)
+        )
+        start = time.perf_counter()
+        await checker.require(user_in_role, "get_batch")
+        times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e6
 
 
-def enforced(enforcer: casbin.Enforcer) -> float:
-    """Return the microseconds that Casbin takes with all its rules, as it is used mostly."""
-    began = time.perf_counter()
-    for number in range(ENFORCED):
+def time_enforce(enforcer: casbin.Enforcer) -> float:
+    """Return the microseconds of Casbin's `enforce` with all rules, its usual application."""
+    start = time.perf_counter()
+    for number in range(ENFORCE_COUNT):
         enforcer.enforce(role(number), str(ACCOUNT), "get_batch", "own")
-    return (time.perf_counter() - began) / ENFORCED * 1e6
+    return (time.perf_counter() - start) / ENFORCE_COUNT * 1e6
 
 
 async def measure(rules: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"remembered": [], "first": [], "enforce": []}
+    times: dict[str, list[float]] = {"cached": [], "first": [], "enforce": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_policy(folder, rules)
         enforcer = casbin.Enforcer(str(folder / "model.conf"), str(folder / "roles.csv"))
         async with casbin_authorizer(context_of(folder)) as authorizer:
             for _ in range(ROUNDS):
-                found["remembered"].append(await remembered(authorizer))
-                found["first"].append(await first(authorizer, rules))
-                found["enforce"].append(enforced(enforcer))
-    return found
+                times["cached"].append(await time_cached(authorizer))
+                times["first"].append(await time_first(authorizer, rules))
+                times["enforce"].append(time_enforce(enforcer))
+    return times
 
 
 @contextmanager
-def watching_the_loop() -> Iterator[list[float]]:
-    """Collect how long each turn of the event loop took: one that has work all the time."""
-    turns: list[float] = []
+def measure_loop() -> Iterator[list[float]]:
+    """Collect the duration of each iteration of the event loop."""
+    iterations: list[float] = []
 
-    async def turn() -> None:
+    async def iterate() -> None:
         last = time.perf_counter()
         while True:
             await asyncio.sleep(0)
             now = time.perf_counter()
-            turns.append(now - last)
+            iterations.append(now - last)
             last = now
 
-    task = asyncio.get_running_loop().create_task(turn())
+    task = asyncio.get_running_loop().create_task(iterate())
     try:
-        yield turns
+        yield iterations
     finally:
         task.cancel()
 
 
-async def stalls(rules: int) -> list[tuple[float, float, float]]:
-    """Return for each reload: its time, the longest turn in it, and in as long a time without."""
-    found = []
+async def measure_reloads(rules: int) -> list[tuple[float, float, float]]:
+    """Return for each reload its duration, and the longest loop iteration with and without it."""
+    reloads = []
     with tempfile.TemporaryDirectory() as name:
-        folder, beside = Path(name) / "policies", Path(name) / "beside"
+        folder, new_folder = Path(name) / "policies", Path(name) / "new"
         folder.mkdir()
-        beside.mkdir()
+        new_folder.mkdir()
         write_policy(folder, rules)
         async with casbin_authorizer(context_of(folder)) as authorizer:
             gc.collect()
             gc.freeze()  # as the API does
             for number in range(RELOADS):
-                write_policy(beside, rules, generation=f"_{number}")
+                write_policy(new_folder, rules, generation=f"_{number}")
                 before = authorizer.revision
-                with watching_the_loop() as turns:
-                    began = time.perf_counter()
-                    (beside / "roles.csv").replace(folder / "roles.csv")
-                    while authorizer.revision == before:  # it gives no event
+                with measure_loop() as iterations:
+                    start = time.perf_counter()
+                    (new_folder / "roles.csv").replace(folder / "roles.csv")
+                    while authorizer.revision == before:  # there is no event to wait for
                         await asyncio.sleep(0.001)
-                    took = time.perf_counter() - began
-                    reloading = max(turns)
-                    turns.clear()
-                    await asyncio.sleep(took)
-                    found.append((took, reloading, max(turns)))
-    return found
+                    duration = time.perf_counter() - start
+                    reloading = max(iterations)
+                    iterations.clear()
+                    await asyncio.sleep(duration)
+                    reloads.append((duration, reloading, max(iterations)))
+    return reloads
 
 
-def shown(values: list[float], unit: float = 1.0) -> str:
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle / unit:,.2f} ({low / unit:,.2f} to {high / unit:,.2f})"
+def format_values(values: list[float], unit: float = 1.0) -> str:
+    median, low, high = statistics.median(values), min(values), max(values)
+    return f"{median / unit:,.2f} ({low / unit:,.2f} to {high / unit:,.2f})"
 
 
 async def main() -> None:
     print(f"Microseconds: median of {ROUNDS} rounds (smallest to largest).\n")
-    print(
-        "| rules | cached | uncached | `Enforcer.enforce` | enforce / uncached | enforce / cached |"
-    )
+    print("| rules | cached | first | `Enforcer.enforce` | enforce / first | enforce / cached |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for rules in SIZES:
-        found = await measure(rules)
-        middle = {name: statistics.median(values) for name, values in found.items()}
+        times = await measure(rules)
+        medians = {name: statistics.median(values) for name, values in times.items()}
         print(
-            f"| {rules:,} | {shown(found['remembered'])} | {shown(found['first'])} "
-            f"| {shown(found['enforce'])} | {middle['enforce'] / middle['first']:,.1f} "
-            f"| {middle['enforce'] / middle['remembered']:,.0f} |",
+            f"| {rules:,} | {format_values(times['cached'])} | {format_values(times['first'])} "
+            f"| {format_values(times['enforce'])} | {medians['enforce'] / medians['first']:,.1f} "
+            f"| {medians['enforce'] / medians['cached']:,.0f} |",
             flush=True,
         )
     rules = 30_000
-    reloads = await stalls(rules)
+    reloads = await measure_reloads(rules)
     print(f"\nMilliseconds, {RELOADS} reloads of {rules:,} rules: median (smallest to largest).\n")
     print("| | |\n| --- | ---: |")
     names = (
-        "from the change until it takes effect",
+        "from the change until it is in effect",
         "longest iteration of the event loop meanwhile",
-        "the same over an equally long time without a reload",
+        "longest iteration in the same time without a reload",
     )
     for name, values in zip(names, zip(*reloads, strict=True), strict=True):
-        print(f"| {name} | {shown(list(values), 0.001)} |")
+        print(f"| {name} | {format_values(list(values), 0.001)} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A small HTTP API, to be put in batches by operations.toml: invoices and exchange rates.
+"""A small HTTP API of invoices and exchange rates, which operations.toml calls from batches.
 
-`python upstream.py --port 8090` serves it. It keeps what it made in memory, and honours
-Idempotency-Key: the same key again gets the first answer again, and nothing is made twice.
+`python upstream.py --port 8090` serves it. It stores invoices in memory and honours
+Idempotency-Key: a repeated key returns the first response and creates nothing.
 
-So that failures can be seen, an invoice may be asked for with `?fail=N` (the first N calls under a
-key are answered 503 with Retry-After), `?status=409` (that answer) or `?slow_s=1.5` (so long).
+To simulate failures, add `?fail=N` (the first N calls with a key return 503 with Retry-After),
+`?status=409` (returns that status) or `?slow_s=1.5` (delays the response) to an invoice request.
 """
 
 import argparse
@@ -22,7 +22,7 @@ class Invoices:
     calls: int = 0
     by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
-    """Calls under a key that were answered 503."""
+    """Calls per key that returned 503."""
 
 
 INVOICES = web.AppKey("invoices", Invoices)
@@ -33,10 +33,10 @@ async def create_invoice(request: web.Request) -> web.Response:
     invoices.calls += 1
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        raise web.HTTPBadRequest(text="an Idempotency-Key is needed")
+        raise web.HTTPBadRequest(text="the Idempotency-Key header is required")
     await asyncio.sleep(float(query.get("slow_s", 0)))
     if "status" in query:
-        return web.json_response({"error": "as asked for"}, status=int(query["status"]))
+        return web.json_response({"error": "requested status"}, status=int(query["status"]))
     failed = invoices.failures.get(key, 0)
     if failed < int(query.get("fail", 0)):
         invoices.failures[key] = failed + 1
@@ -70,10 +70,10 @@ def make_app() -> web.Application:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A small HTTP API to be put in batches.")
+    parser = argparse.ArgumentParser(description="A small HTTP API to call from batches.")
     parser.add_argument("--port", type=int, default=8090)
     port = parser.parse_args().port
-    # The port may be held for us by who starts us.
+    # reuse_port: the parent process may have reserved the port.
     web.run_app(make_app(), host="127.0.0.1", port=port, reuse_port=True)
 
 

@@ -1,8 +1,7 @@
-"""The same no-op lines in Celery: one task a line, on Redis; a results file in the order of lines.
+"""The same no-op lines in Celery on Redis, one task per line, with a results file in line order.
 
-`python celery_peer.py FILE RESULTS` makes the tasks, waits for them, writes the file and prints how
-long it took; the worker
-is Celery's own command on this module.
+`python celery_peer.py FILE RESULTS` creates the tasks, waits for them, writes the file and prints
+the duration; the worker is Celery's own command with this module.
 """
 
 import json
@@ -32,8 +31,8 @@ def no_op(line: dict[str, object]) -> dict[str, object]:
 
 def main(source: Path, target: Path) -> None:
     lines = [json.loads(line) for line in source.read_bytes().splitlines()]
-    made = group(no_op.s(line) for line in lines).apply_async()
-    results = made.get(timeout=600)
+    tasks = group(no_op.s(line) for line in lines).apply_async()
+    results = tasks.get(timeout=600)
     with target.open("w") as file:
         for number, (line, result) in enumerate(zip(lines, results, strict=True), start=1):
             record = {"line": number, "id": line["id"], "outcome": "succeeded", **result}
@@ -41,6 +40,6 @@ def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
+    start_time = time.monotonic()
     main(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(time.monotonic() - began)
+    print(time.monotonic() - start_time)

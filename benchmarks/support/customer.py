@@ -1,4 +1,4 @@
-"""A customer of the API: uploads files, makes batches, and reads what becomes of them."""
+"""A client of the API: uploads files, creates batches, and reads their state and results."""
 
 import asyncio
 import time
@@ -11,8 +11,8 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-ENDS = {"completed", "cancelled", "validation_failed", "hash_mismatch"}
-_PATIENT = aiohttp.ClientTimeout(total=600)
+END_STATUSES = {"completed", "cancelled", "validation_failed", "hash_mismatch"}
+_TIMEOUT = aiohttp.ClientTimeout(total=600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +21,18 @@ class Customer:
     files: aiohttp.ClientSession
 
     async def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Call until the API answers: it may be restarted meanwhile, and the calls repeat well."""
+        """Call until the API responds: it may restart meanwhile, and the calls are idempotent."""
         while True:
             try:
                 async with self.api.request(method, path, **options) as response:
-                    answer: dict[str, Any] = msgspec.json.decode(await response.read())
+                    result: dict[str, Any] = msgspec.json.decode(await response.read())
             except aiohttp.ClientError:
                 await asyncio.sleep(0.2)
                 continue
             if response.status < 400:
-                return answer
+                return result
             if response.status != 503:
-                raise RuntimeError(f"{method} {path}: {response.status} {answer}")
+                raise RuntimeError(f"{method} {path}: {response.status} {result}")
             await asyncio.sleep(0.2)
 
     async def create(self, data: bytes, operation: str, **more: object) -> str:
@@ -44,19 +44,19 @@ class Customer:
         return batch
 
     async def end(self, batch: str, *, poll_s: float = 0.05) -> tuple[str, Mapping[str, float]]:
-        """Return the end status, and when (monotonic) each status was first seen."""
-        seen: dict[str, float] = {}
+        """Return the end status, and the monotonic time at which each status was first observed."""
+        observed: dict[str, float] = {}
         while True:
             status = (await self.call("GET", f"/batches/{batch}"))["status"]
-            seen.setdefault(status, time.monotonic())
-            if status in ENDS:
-                return status, seen
+            observed.setdefault(status, time.monotonic())
+            if status in END_STATUSES:
+                return status, observed
             await asyncio.sleep(poll_s)
 
     async def download(self, batch: str) -> bytes:
-        answer = await self.call("GET", f"/batches/{batch}?download=true")
-        url = URL(answer["download"]["url"], encoded=True)
-        async with self.files.get(url, timeout=_PATIENT) as response:
+        state = await self.call("GET", f"/batches/{batch}?download=true")
+        url = URL(state["download"]["url"], encoded=True)
+        async with self.files.get(url, timeout=_TIMEOUT) as response:
             response.raise_for_status()
             return await response.read()
 
@@ -65,7 +65,7 @@ class Customer:
 async def customer(api_url: str, secret: str) -> AsyncIterator[Customer]:
     headers = {"Authorization": secret}
     async with (
-        aiohttp.ClientSession(api_url, headers=headers, timeout=_PATIENT) as api,
-        aiohttp.ClientSession(timeout=_PATIENT) as files,
+        aiohttp.ClientSession(api_url, headers=headers, timeout=_TIMEOUT) as api,
+        aiohttp.ClientSession(timeout=_TIMEOUT) as files,
     ):
         yield Customer(api, files)

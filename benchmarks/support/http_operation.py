@@ -1,4 +1,4 @@
-"""An HTTP operation to be run in batches, and the upstream that it calls."""
+"""An HTTP operation for batches, and the upstream that it calls."""
 
 import asyncio
 import sys
@@ -31,13 +31,13 @@ properties = {{ amount = {{ type = "number" }} }}
 class Upstream:
     url: str
     file: Path
-    """The operations that call it."""
+    """The operations file whose operations call it."""
 
     async def counts(self) -> dict[str, Any]:
-        """Return how many calls came, under how many keys."""
+        """Return the number of calls and of distinct idempotency keys."""
         async with aiohttp.ClientSession() as session, session.get(self.url) as response:
-            counted: dict[str, Any] = await response.json()
-            return counted
+            counts: dict[str, Any] = await response.json()
+            return counts
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def run_upstream(folder: Path, *, concurrency: int = 64) -> AsyncIterator[
 
 
 def lines(count: int) -> bytes:
-    """Return a batch file of so many calls."""
+    """Return a batch file of that many calls."""
     return b"".join(
         b'{"id":"%d","path":{"customer":"c-%d"},"body":{"amount":12.5}}\n' % (n, n % 100)
         for n in range(1, count + 1)

@@ -1,7 +1,7 @@
-"""The same no-op lines in plain PgQueuer: one job a line; a results file in the order of lines.
+"""The same no-op lines in plain PgQueuer, one job per line, with a results file in line order.
 
-`python pgqueuer_peer.py FILE RESULTS`, with PEER_DATABASE_URL: an empty database of its own. Bulk
-enqueue and the settings that were fastest for it here; results are kept in memory for the file.
+`python pgqueuer_peer.py FILE RESULTS`, with the URL of an empty database in PEER_DATABASE_URL. Jobs
+are enqueued in bulk, with the settings that were fastest here; results are collected in memory.
 """
 
 import os
@@ -27,11 +27,11 @@ async def main(source: Path, target: Path) -> None:
         queries = Queries.from_asyncpg_pool(pool)
         await queries.install()
         for start in range(0, len(lines), SLICE):
-            some = range(start, min(start + SLICE, len(lines)))
+            indexes = range(start, min(start + SLICE, len(lines)))
             await queries.enqueue(
-                ["no_op"] * len(some),
-                [msgspec.json.encode([number, msgspec.Raw(lines[number])]) for number in some],
-                [0] * len(some),
+                ["no_op"] * len(indexes),
+                [msgspec.json.encode([number, msgspec.Raw(lines[number])]) for number in indexes],
+                [0] * len(indexes),
             )
         await pool.execute("ANALYZE pgqueuer")
         manager = QueueManager(queries)
@@ -53,6 +53,6 @@ async def main(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    began = time.monotonic()
+    start_time = time.monotonic()
     uvloop.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
-    print(time.monotonic() - began)
+    print(time.monotonic() - start_time)

@@ -1,4 +1,4 @@
-"""The stack that the benchmarks run on: embedded PostgreSQL and S3, API and worker processes."""
+"""The stack for the benchmarks: embedded PostgreSQL and S3, API and worker processes."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ class Stack:
     ) -> Process:
         """Start `batchd api` or `batchd worker`; its log goes to `<kind>-<n>.log` in the folder.
 
-        `program` is what Python runs in place of batchd's own command.
+        `program` replaces batchd's own command.
         """
         log = self.folder / f"{kind}-{len(self.processes)}.log"
         with log.open("wb") as output:
@@ -64,14 +64,14 @@ class Stack:
         return process
 
     async def user(self, account: str | None = None) -> User:
-        """Make an admin, of a new account if none is given."""
+        """Create an admin, in a new account if none is given."""
         async with open_users(read_settings(**self._database_settings())) as users:
-            made = await users.create(
+            created = await users.create(
                 account=None if account is None else AccountId(UUID(account)),
                 role="admin",
                 name="",
             )
-        return User(str(made.user.account), made.secret)
+        return User(str(created.user.account), created.secret)
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(60), aiohttp.ClientSession(self.api_url) as session:
@@ -84,9 +84,9 @@ class Stack:
                     pass
                 await asyncio.sleep(0.05)
 
-    async def restart_database(self, *, away_s: float = 0.0) -> None:
+    async def restart_database(self, *, down_s: float = 0.0) -> None:
         await self.database.aclose()
-        await asyncio.sleep(away_s)
+        await asyncio.sleep(down_s)
         await self._start_database()
 
     async def _start_database(self) -> str:
@@ -99,14 +99,14 @@ class Stack:
         return {"database_url": self.env["BATCHD_DATABASE_URL"], "s3_bucket": "unused"}
 
     def logs(self, kind: str) -> list[str]:
-        """Return the lines of all processes of this kind, also of those that were killed."""
+        """Return the log lines of all processes of this kind, killed ones included."""
         paths = self.folder.glob(f"{kind}-*.log")
         return [line for path in paths for line in path.read_text().splitlines()]
 
 
 @asynccontextmanager
 async def run_stack(**settings: object) -> AsyncIterator[Stack]:
-    """Run PostgreSQL and S3 with these settings; processes are started by the benchmark."""
+    """Run PostgreSQL and S3; the benchmark starts processes, which get these settings."""
     with TemporaryDirectory(prefix="batchd-bench-") as name:
         folder = Path(name)
         async with AsyncExitStack() as exits:
@@ -130,7 +130,7 @@ async def run_stack(**settings: object) -> AsyncIterator[Stack]:
                 **settings,
             }
             stack.env = {**os.environ, **to_environment(fields)}
-            # An installation has its bytecode. Without it, half of a start is compiling.
+            # An installation has bytecode. Without it, compilation takes half of the start.
             stack.env.pop("PYTHONDONTWRITEBYTECODE", None)
             exits.push_async_callback(_stop, stack)
             yield stack

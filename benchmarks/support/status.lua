@@ -1,4 +1,4 @@
--- Requests of get_batch for wrk: each line of the file STATUS_REQUESTS is `path<TAB>secret<TAB>etag`.
+-- get_batch requests for wrk: each line of the file STATUS_REQUESTS is `path<TAB>secret<TAB>etag`.
 local requests = {}
 local next = 0
 

@@ -1,15 +1,15 @@
-"""Bare aiohttp: a constant JSON of the size that get_batch answers with."""
+"""Bare aiohttp: a constant JSON body of the size of a get_batch response."""
 
 import os
 
 import uvloop
 from aiohttp import web
 
-ANSWER = os.environ["PEER_ANSWER"].encode()
+BODY = os.environ["PEER_BODY"].encode()
 
 
 async def get_batch(_: web.Request) -> web.Response:
-    return web.Response(body=ANSWER, content_type="application/json")
+    return web.Response(body=BODY, content_type="application/json")
 
 
 def main() -> None:

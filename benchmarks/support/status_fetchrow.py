@@ -1,4 +1,4 @@
-"""aiohttp and asyncpg: one `fetchrow` a request, no checks at all."""
+"""aiohttp and asyncpg: one `fetchrow` per request, without any checks."""
 
 import json
 import os
@@ -17,22 +17,22 @@ async def get_batch(request: web.Request) -> web.Response:
     row = await request.app[POOL].fetchrow(SQL, UUID(request.match_info["batch"]))
     if row is None:
         raise web.HTTPNotFound
-    answer = {
+    content = {
         "batch": str(row["batch"]),
         "created_ts": round(row["created_ts"].timestamp(), 3),
         "status": row["status"],
         "updated_ts": round(row["updated_ts"].timestamp(), 3),
     }
     if row["hash"] is not None:
-        answer["hash"] = row["hash"]
-    body = json.dumps(answer, separators=(",", ":"))
+        content["hash"] = row["hash"]
+    body = json.dumps(content, separators=(",", ":"))
     return web.Response(text=body, content_type="application/json")
 
 
 async def pool(app: web.Application) -> AsyncIterator[None]:
     url = os.environ["BATCHD_DATABASE_URL"]
-    async with asyncpg.create_pool(url, min_size=10, max_size=10) as opened:
-        app[POOL] = opened
+    async with asyncpg.create_pool(url, min_size=10, max_size=10) as new_pool:
+        app[POOL] = new_pool
         yield
 
 

@@ -1,6 +1,6 @@
-"""The usual stack, doing the same job: FastAPI, SQLAlchemy, Casbin's Enforcer, boto3 in threads.
+"""The usual stack for the same task: FastAPI, SQLAlchemy, Casbin's Enforcer, boto3 in threads.
 
-Secret, permission, tenant, fresh row, presigned URL; uvicorn, one process.
+Secret, permission, tenant, current row, presigned URL; one uvicorn process.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ class Download(BaseModel):
     url: str
 
 
-class Answer(BaseModel):
+class BatchState(BaseModel):
     batch: UUID
     created_ts: float
     status: str
@@ -90,8 +90,8 @@ class Answer(BaseModel):
 
 
 async def session() -> Any:
-    async with sessions() as opened:
-        yield opened
+    async with sessions() as new_session:
+        yield new_session
 
 
 Session = Annotated[AsyncSession, Depends(session)]
@@ -99,10 +99,10 @@ Session = Annotated[AsyncSession, Depends(session)]
 
 async def caller(session: Session, authorization: Annotated[str, Header()]) -> User:
     digest = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).digest()
-    found = await session.execute(
+    result = await session.execute(
         select(User, Secret.validity_ts).join(Secret).where(Secret.hash == digest)
     )
-    row = found.one_or_none()
+    row = result.one_or_none()
     if row is None or row[0].disabled_ts or (row[1] and row[1] < datetime.now(UTC)):
         raise HTTPException(401)
     user: User = row[0]
@@ -132,13 +132,13 @@ async def get_batch(
 ) -> Response:
     if not enforcer.enforce(user.role, str(user.account), "get_batch"):
         raise HTTPException(403)
-    found = await session.execute(
+    result = await session.execute(
         select(Batch).where(Batch.batch == batch, Batch.account == user.account)
     )
-    row = found.scalar_one_or_none()
+    row = result.scalar_one_or_none()
     if row is None:
         raise HTTPException(404)
-    answer = Answer(
+    state = BatchState(
         batch=row.batch,
         created_ts=round(row.created_ts.timestamp(), 3),
         status=row.status,
@@ -146,6 +146,6 @@ async def get_batch(
         hash=row.hash,
         download=await run_in_threadpool(presign, row) if download and row.download_key else None,
     )
-    body = json.dumps(answer.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+    body = json.dumps(state.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
     headers = {"X-Request-Id": uuid4().hex}
     return Response(body, media_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""Somebody's API: answers every POST with a small JSON, and counts the calls under each key."""
+"""An upstream API: returns a small JSON to every POST, and counts the calls per idempotency key."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 
 CALLS: Counter[str] = Counter()
-ANSWER = json.dumps({"invoice": "2026-000001", "total": 12.5, "currency": "EUR"}).encode()
+BODY = json.dumps({"invoice": "2026-000001", "total": 12.5, "currency": "EUR"}).encode()
 
 
 async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -19,7 +19,7 @@ async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return web.json_response(report)
     await request.read()
     CALLS[request.headers.get("Idempotency-Key", "")] += 1
-    return web.Response(body=ANSWER, content_type="application/json")
+    return web.Response(body=BODY, content_type="application/json")
 
 
 async def serve(port: int) -> None:
