@@ -24,7 +24,6 @@ from batchd.domain.permission import Authorizer, AuthorizerContext
 from batchd.domain.users import Caller
 from batchd.plugins.casbin import casbin_authorizer
 from batchd.services.authorization import PermissionChecker
-from batchd.settings import read_settings
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_text(encoding="utf-8")
 SIZES = (30, 300, 3_000, 30_000, 100_000)
@@ -55,11 +54,10 @@ def caller(name: str) -> Caller:
 
 
 def context_of(folder: Path) -> AuthorizerContext:
-    settings = read_settings(
-        database_url="postgresql://unused", s3_bucket="unused", policies=folder
-    )
     return AuthorizerContext(
-        settings=settings, operations=frozenset(OPERATIONS), more_operations=False
+        environment={"BATCHD_POLICIES": str(folder)},
+        operations=frozenset(OPERATIONS),
+        more_operations=False,
     )
 
 

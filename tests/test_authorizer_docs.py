@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -47,12 +47,17 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"authorizer": "lists"})
+
+
+@pytest.fixture
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     (tmp_path / "roles.toml").write_text(
         'admin = ["create_upload_url", "create_batch", "get_batch", "get_user_role"]\n'
         'clerk = ["create_upload_url", "create_batch", "own:get_batch", "own:get_batches"]\n'
     )
-    return settings.model_copy(update={"authorizer": "lists", "policies": tmp_path})
+    return {**plugin_environment, "BATCHD_POLICIES": str(tmp_path)}
 
 
 def test_it_is_short() -> None:
@@ -75,9 +80,11 @@ async def test_it_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:
     )
 
 
-async def test_it_refuses_to_start_without_its_policy(settings: Settings, tmp_path: Path) -> None:
+async def test_it_refuses_to_start_without_its_policy(
+    settings: Settings, plugin_environment: Mapping[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "roles.toml").unlink()
 
     with pytest.raises(StartupError, match=r"roles\.toml"):
-        async with open_components(settings):
+        async with open_components(settings, environment=plugin_environment):
             pytest.fail("it started")

@@ -13,18 +13,20 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from batchd.configuration import read_settings
 from batchd.db.batch_loader import BatchLoader
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
 from batchd.domain.permission import Authorizer, AuthorizerContext
-from batchd.domain.ports import Clock, Ids, StartupError
+from batchd.domain.ports import Clock, Ids, StartupError, StorageContext
 from batchd.operations.batch_lines import ApiBatchOperation
 from batchd.operations.table import OPERATIONS, AnyOperation, permissions_of
 from batchd.pipeline.cancellations import Cancellations
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.dispatcher import Dispatcher
+from batchd.plugins.http_operations.settings import HttpOperationsSettings
 from batchd.services.accounts import Accounts
 from batchd.services.authentication import Authenticator
 from batchd.services.authorization import PermissionChecker
@@ -37,7 +39,7 @@ from batchd.services.operation_registry import OperationRegistry
 from batchd.services.roles import Roles
 from batchd.services.uploads import Uploads
 from batchd.services.users import Users
-from batchd.settings import Settings
+from batchd.settings import Settings, plugin_environment
 
 
 class UnknownPlugin(Exception):
@@ -102,12 +104,15 @@ def more_operations(declared: Path | None) -> bool:
     return declared is not None or bool(sources - {"http"})
 
 
-def open_authorizer(settings: Settings) -> AbstractAsyncContextManager[Authorizer]:
+def open_authorizer(
+    settings: Settings, environment: Mapping[str, str]
+) -> AbstractAsyncContextManager[Authorizer]:
     """Open the authorizer that the settings name. Raises UnknownPlugin, or what it refuses for."""
+    declared = read_settings(HttpOperationsSettings, environment).operations
     context = AuthorizerContext(
-        settings=settings,
+        environment=plugin_environment(environment, settings.database_url),
         operations=operation_names(),
-        more_operations=more_operations(settings.operations),
+        more_operations=more_operations(declared),
     )
     return _load("batchd.authorizers", settings.authorizer)(context)
 
@@ -148,6 +153,7 @@ class Components:
 async def open_components(
     settings: Settings,
     *,
+    environment: Mapping[str, str],
     clock: Clock | None = None,
     ids: Ids | None = None,
     api_operations: Sequence[AnyOperation] = OPERATIONS,
@@ -155,17 +161,20 @@ async def open_components(
 ) -> AsyncIterator[Components]:
     """Build everything, and take it apart at the end.
 
-    `operations` can be run in batches besides those that are installed as plugins.
+    Plugins read their settings from the `environment`. `operations` can be run in batches besides
+    those that are installed as plugins.
     Raises ProcessingTimeout, SchemaTooOld, UnknownPlugin, or what a plugin refuses to start for.
     """
     clock = clock or SystemClock()
     ids = ids or TimeOrderedIds()
     async with AsyncExitStack() as stack:
-        authorizer = await stack.enter_async_context(open_authorizer(settings))
-        database = await stack.enter_async_context(_open_current_database(settings))
+        authorizer = await stack.enter_async_context(open_authorizer(settings, environment))
+        visible = plugin_environment(environment, settings.database_url)
+        # Before the database: what is wrong with the settings is said without waiting for it.
         storage = await stack.enter_async_context(
-            _load("batchd.storages", settings.storage)(settings)
+            _load("batchd.storages", settings.storage)(StorageContext(environment=visible))
         )
+        database = await stack.enter_async_context(_open_current_database(settings))
         notifications = await stack.enter_async_context(open_notifications(settings))
         cancellations = Cancellations()
         notifications.subscribe(Channel.CANCELLED, cancellations.on_notification)
@@ -203,7 +212,7 @@ async def open_components(
         for row in api_operations:
             if row.runs_in_batches:
                 registry.add(ApiBatchOperation(row, services))
-        await _add_operations(stack, registry, settings, database, operations)
+        await _add_operations(stack, registry, visible, database, operations)
         pipeline = PipelineContext(
             database=database,
             storage=storage,
@@ -225,13 +234,13 @@ async def open_components(
 async def _add_operations(
     stack: AsyncExitStack,
     registry: OperationRegistry,
-    settings: Settings,
+    environment: Mapping[str, str],
     database: Database,
     operations: Iterable[OperationFactory],
 ) -> None:
     """Open the operations of plugins. Raises StartupError for a name that is taken."""
     context = OperationContext(
-        settings=settings,
+        environment=environment,
         rate=FleetRateLimiter(database),
         is_reserved=registry.is_reserved,
     )

@@ -1,54 +1,27 @@
-"""The settings: BATCHD_* environment variables, read here and nowhere else."""
+"""The settings of the core; those of a plugin are the plugin's own."""
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
-from batchd.shipped import shipped_folder
+from batchd.configuration import EnvironmentSettings, read_settings
 
 GIB = 1024**3
 MIB = 1024**2
 
 
-class InvalidSettings(Exception):
-    """A setting is missing or has an impossible value; the message names each one."""
-
-
-class Settings(BaseSettings):
-    """One field a variable: `database_url` is BATCHD_DATABASE_URL. Durations are seconds."""
-
-    model_config = SettingsConfigDict(env_prefix="BATCHD_", frozen=True, extra="ignore")
+class Settings(EnvironmentSettings):
+    """What the API, the workers and the administration need, whatever plugins are chosen."""
 
     database_url: SecretStr = Field(description="PostgreSQL 15 or newer, postgresql://…")
     database_pool: PositiveInt = Field(10, description="connections a process holds at most")
     database_timeout_s: PositiveFloat = Field(5.0, description="after this a query is given up")
 
     storage: str = Field("s3", description="storage plugin (entry points batchd.storages)")
-    s3_bucket: str = Field(description="the bucket; it must exist")
-    s3_endpoint: str | None = Field(None, description="URL of the S3 service; unset: AWS")
-    s3_public_endpoint: str | None = Field(
-        None, description="the same service as callers reach it; unset: s3_endpoint"
-    )
-    s3_region: str = Field("us-east-1", description="region to sign for")
-    s3_access_key: str | None = Field(None, description="unset: the ambient AWS credentials")
-    s3_secret_key: SecretStr | None = Field(None, description="goes with s3_access_key")
-    s3_addressing: Literal["path", "virtual"] = Field(
-        "path", description="bucket in the path, or in the host name"
-    )
-
     authorizer: str = Field(
         "casbin", description="authorizer plugin (entry points batchd.authorizers)"
-    )
-    policies: Path = Field(
-        default_factory=lambda: shipped_folder("policies"),
-        description="folder of the policy files; unset: the shipped ones",
-    )
-    operations: Path | None = Field(
-        None, description="file of the HTTP operations (docs/batches.md); unset: none"
     )
 
     listen: str = Field(
@@ -98,31 +71,22 @@ class Settings(BaseSettings):
     )
 
 
-def read_settings(**overrides: object) -> Settings:
-    """Read the environment; `overrides` win. Raises InvalidSettings."""
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # the model checks them
-    except ValidationError as error:
-        raise InvalidSettings(
-            "\n".join(
-                f"BATCHD_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            )
-        ) from None
+def read_core_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings of the core. Raises InvalidSettings."""
+    return read_settings(Settings, environ)
 
 
-def policy_places() -> tuple[Path, Path | None]:
-    """Return where policies and operations are, for tools that need to know no more."""
-    policies = os.environ.get("BATCHD_POLICIES") or shipped_folder("policies")
-    operations = os.environ.get("BATCHD_OPERATIONS")
-    return Path(policies), Path(operations) if operations else None
+def plugin_environment(
+    environ: Mapping[str, str], database_url: SecretStr | None
+) -> Mapping[str, str]:
+    """Return what plugins see of the environment.
 
-
-def environment() -> Mapping[str, str]:
-    """Return the variables that a file of the operator's may refer to as `${NAME}`."""
-    return os.environ
-
-
-def to_environment(values: Mapping[str, object]) -> dict[str, str]:
-    """Return the variables that make `read_settings` read these fields."""
-    return {f"BATCHD_{name.upper()}": str(value) for name, value in values.items()}
+    That is all but the core's own variables and those that hold the database URL by another name.
+    """
+    own = {Settings.variable(field) for field in Settings.model_fields}
+    url = database_url and database_url.get_secret_value()
+    return {
+        name: value
+        for name, value in environ.items()
+        if name not in own and not (url and url in value)
+    }

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +15,13 @@ from uuid import UUID
 import aiohttp
 
 from batchd.bootstrap import open_users
+from batchd.configuration import to_environment
 from batchd.db.migrations import migrate
 from batchd.devstack.ports import reserve_port
 from batchd.devstack.postgres import run_postgres
 from batchd.devstack.seaweedfs import run_seaweedfs
 from batchd.domain.ids import AccountId
-from batchd.settings import read_settings, to_environment
+from batchd.settings import read_core_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,8 +65,8 @@ class Stack:
         return process
 
     async def user(self, account: str | None = None) -> User:
-        """Create an admin, in a new account if none is given."""
-        async with open_users(read_settings(**self._database_settings())) as users:
+        """Make an admin, of a new account if none is given."""
+        async with open_users(read_core_settings(self.env)) as users:
             created = await users.create(
                 account=None if account is None else AccountId(UUID(account)),
                 role="admin",
@@ -94,9 +95,6 @@ class Stack:
             run_postgres(self.folder / "postgres", port=self.database_port)
         )
         return postgres.url
-
-    def _database_settings(self) -> Mapping[str, object]:
-        return {"database_url": self.env["BATCHD_DATABASE_URL"], "s3_bucket": "unused"}
 
     def logs(self, kind: str) -> list[str]:
         """Return the log lines of all processes of this kind, killed ones included."""

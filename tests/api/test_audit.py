@@ -1,7 +1,7 @@
 """The audit record: each denial and each permission to change something, once."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,7 +10,6 @@ import pytest
 
 from batchd.bootstrap import Components
 from batchd.observability import logs
-from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.policies import write_policy
@@ -32,7 +31,7 @@ FIELDS = (
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     folder = tmp_path / "policies"
     folder.mkdir()
     write_policy(
@@ -41,7 +40,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
         "p, clerk, *, *, allow, own",
         "p, clerk, *, update_batch, deny",
     )
-    return settings.model_copy(update={"policies": folder})
+    return {**plugin_environment, "BATCHD_POLICIES": str(folder)}
 
 
 @pytest.fixture

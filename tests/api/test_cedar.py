@@ -1,5 +1,6 @@
 """The service with Cedar in the place of Casbin: nothing else is different."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"authorizer": "cedar"})
+
+
+@pytest.fixture
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     (tmp_path / "roles.cedar").write_text(
         """
         permit(principal in Role::"admin", action, resource);
@@ -21,7 +27,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
         forbid(principal in Role::"clerk", action == Action::"delete_batch", resource);
         """
     )
-    return settings.model_copy(update={"authorizer": "cedar", "policies": tmp_path})
+    return {**plugin_environment, "BATCHD_POLICIES": str(tmp_path)}
 
 
 async def test_cedar_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import uuid4
@@ -26,11 +26,17 @@ Worker = Callable[[], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
-    """Return settings with one more role, and with what a test changes."""
-    policies = shutil.copytree(settings.policies, tmp_path / "policies")
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Return settings with what a test changes."""
+    return settings.model_copy(update=getattr(request, "param", {}))
+
+
+@pytest.fixture
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
+    """Know one more role."""
+    policies = shutil.copytree(plugin_environment["BATCHD_POLICIES"], tmp_path / "policies")
     (policies / "maker.csv").write_text(MAKER)
-    return settings.model_copy(update={"policies": policies, **getattr(request, "param", {})})
+    return {**plugin_environment, "BATCHD_POLICIES": str(policies)}
 
 
 def with_settings(**changes: object) -> pytest.MarkDecorator:

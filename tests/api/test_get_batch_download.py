@@ -1,6 +1,7 @@
 """get_batch with `download`: the words for yes and no, when there is a URL, and what it gives."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -168,14 +169,13 @@ async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
 
 
 async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
-    caller: ApiCaller, components: Components, settings: Settings
+    caller: ApiCaller, components: Components, plugin_environment: Mapping[str, str]
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
     url = (await seen(caller, batch))["download"]["url"]
 
     assert caller.user.secret not in url
-    assert settings.s3_secret_key is not None
-    assert settings.s3_secret_key.get_secret_value() not in url
+    assert plugin_environment["BATCHD_S3_SECRET_KEY"] not in url
 
 
 async def test_the_validity_is_the_moment_that_the_storage_enforces(

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -40,14 +40,18 @@ async def storage(s3: SeaweedFS) -> AsyncIterator[Relay]:
 
 
 @pytest.fixture
-def settings(settings: Settings, database: Relay, storage: Relay) -> Settings:
+def settings(settings: Settings, database: Relay) -> Settings:
     return settings.model_copy(
         update={
             "database_url": SecretStr(database.url),
             "database_timeout_s": TIMEOUT_S,
-            "s3_endpoint": storage.url,
         }
     )
+
+
+@pytest.fixture
+def plugin_environment(plugin_environment: Mapping[str, str], storage: Relay) -> Mapping[str, str]:
+    return {**plugin_environment, "BATCHD_S3_ENDPOINT": storage.url}
 
 
 def assert_away(reply: Reply) -> None:

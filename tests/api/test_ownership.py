@@ -1,6 +1,6 @@
 """Roles limited to what the caller made itself: the rest answers as if it were not there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -9,7 +9,6 @@ import pytest
 
 from batchd.bootstrap import Components
 from batchd.domain.ids import AccountId
-from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.policies import write_policy
@@ -22,7 +21,7 @@ BATCH = {"operation": "get_batch"}
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     """Know a clerk, who has to do with its own only, and an auditor, who has not."""
     folder = tmp_path / "policies"
     folder.mkdir()
@@ -34,7 +33,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
         "p, auditor, *, *, deny, own",
         "p, auditor, *, create_batch, allow",
     )
-    return settings.model_copy(update={"policies": folder})
+    return {**plugin_environment, "BATCHD_POLICIES": str(folder)}
 
 
 @pytest.fixture

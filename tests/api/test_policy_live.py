@@ -1,13 +1,13 @@
 """A policy that changes while requests are made: each is answered by the old or by the new one."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from batchd.plugins.casbin import Policy
-from batchd.settings import Settings
 from tests.api.test_metrics import scrape
 from tests.support.callers import ApiCaller
 from tests.support.policies import write_policy
@@ -26,8 +26,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(settings: Settings, folder: Path) -> Settings:
-    return settings.model_copy(update={"policies": folder})
+def plugin_environment(plugin_environment: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    return {**plugin_environment, "BATCHD_POLICIES": str(folder)}
 
 
 async def test_change_counts_for_the_next_request_and_no_request_fails(

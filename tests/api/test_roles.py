@@ -1,11 +1,11 @@
 """GET /roles and GET /roles/{role}: the policy as statements, and no other account's."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.fixtures import MakeCaller
 from tests.support.policies import OURS, THEIRS, write_policy
@@ -13,7 +13,7 @@ from tests.support.refusals import assert_refused
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Path) -> Settings:
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     folder = tmp_path / "policies"
     folder.mkdir()
     write_policy(
@@ -29,7 +29,7 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
         "g, clerk, secret_of_theirs",
         "g, alias_of_theirs, secret_of_theirs",
     )
-    return settings.model_copy(update={"policies": folder})
+    return {**plugin_environment, "BATCHD_POLICIES": str(folder)}
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from batchd.bootstrap import Components
+from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import upload_key
-from batchd.plugins.s3 import s3_storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
@@ -19,6 +19,7 @@ from tests.support.creating import LINES, body_of, create
 from tests.support.fixtures import MakeCaller
 from tests.support.polling import eventually
 from tests.support.refusals import assert_refused
+from tests.support.s3_storage import open_storage
 
 HOUR_S = 3600
 LONG_S = 3 * HOUR_S
@@ -32,9 +33,9 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-async def storage(settings: Settings) -> AsyncIterator[Storage]:
+async def storage(s3: SeaweedFS) -> AsyncIterator[Storage]:
     """Return the storage, to look into."""
-    async with s3_storage(settings) as opened:
+    async with open_storage(s3) as opened:
         yield opened
 
 

@@ -1,19 +1,19 @@
 """`batchd accounts`: the weights that it sets are those that it lists."""
 
+from collections.abc import Mapping
 from uuid import uuid4
 
 import pytest
 
-from batchd.settings import Settings
-from tests.support.command import batchd, environment
+from tests.support.command import batchd
 
 
 @pytest.fixture
-def env(settings: Settings) -> dict[str, str]:
-    return environment(settings)
+def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
+    return process_environment
 
 
-async def test_a_weight_is_set_and_listed(env: dict[str, str]) -> None:
+async def test_a_weight_is_set_and_listed(env: Mapping[str, str]) -> None:
     made = [(await batchd("users", "create", "--role=reader", env=env)).printed[0] for _ in "ab"]
     first, second = (user["account"] for user in made)
     assert (await batchd("accounts", "set-weight", second, "2.5", env=env)).printed == []
@@ -23,7 +23,7 @@ async def test_a_weight_is_set_and_listed(env: dict[str, str]) -> None:
     ]
 
 
-async def test_an_impossible_weight_is_refused(env: dict[str, str]) -> None:
+async def test_an_impossible_weight_is_refused(env: Mapping[str, str]) -> None:
     refused = await batchd("accounts", "set-weight", str(uuid4()), "0", env=env)
     assert refused.code == 2
     assert "0.01" in refused.errors

@@ -270,7 +270,7 @@ def test_statement_is_what_the_api_tells(folder: Path) -> None:
 
 
 async def test_tools_need_no_setting_but_the_folder(folder: Path) -> None:
-    ended = await batchd("policy", "check", "--json", env=environment(None, policies=folder))
+    ended = await batchd("policy", "check", "--json", env=environment(policies=folder))
 
     assert ended.code == 0, ended
     assert json.loads(ended.output)["ok"]

@@ -3,38 +3,35 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
 import asyncpg
+import pytest
 
+from batchd.configuration import to_environment
 from batchd.db.migrations import required_versions
-from batchd.settings import Settings
 from tests.support.command import Ended, batchd, environment
 from tests.support.dev_process import BATCHD
+from tests.support.policies import write_policy
 from tests.support.polling import eventually
 
 
-def assert_refused(ended: Ended, *named: str, settings: Settings | None = None) -> None:
+def assert_refused(ended: Ended, *named: str, env: Mapping[str, str]) -> None:
     """Hold the end against what a person needs: what is wrong, without a traceback or a secret."""
     assert (ended.code, ended.output) == (1, ""), ended
     assert ended.errors.startswith("batchd: "), ended
     assert "Traceback" not in ended.errors
-    for name in named:
-        assert name in ended.errors
-    if settings is not None:
-        assert settings.database_url.get_secret_value() not in ended.errors
+    assert [name for name in named if name not in ended.errors] == [], ended
+    assert env["BATCHD_DATABASE_URL"] not in ended.errors
 
 
-async def each(*commands: str, env: dict[str, str]) -> list[Ended]:
-    return await asyncio.gather(*(batchd(*command.split(), env=env) for command in commands))
-
-
-def environment_of(settings: Settings, **changes: object) -> dict[str, str]:
+@pytest.fixture
+def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
     """Return the environment of a process that logs nothing but what is serious."""
-    return environment(settings, log_level="ERROR", **changes)
+    return {**process_environment, "BATCHD_LOG_LEVEL": "ERROR"}
 
 
 @contextmanager
@@ -45,7 +42,7 @@ def taken_port() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def running(env: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         *BATCHD, "api", env=env, stderr=asyncio.subprocess.DEVNULL
     )
@@ -66,100 +63,130 @@ async def versions(url: str) -> set[str]:
     return {row["version"] for row in rows}
 
 
-async def test_missing_settings_are_named() -> None:
-    for ended in await each("api", "migrate", env=environment(None)):
-        assert_refused(ended, "BATCHD_DATABASE_URL", "BATCHD_S3_BUCKET")
+@pytest.mark.parametrize("command", ["api", "migrate", "worker"])
+async def test_a_missing_setting_is_named(command: str) -> None:
+    ended = await batchd(command, env={**environment(), "BATCHD_DATABASE_URL": ""})
+
+    assert ended.code == 1
+    assert ended.errors == "batchd: BATCHD_DATABASE_URL: required, but not set\n"
 
 
-async def test_impossible_settings_are_named(settings: Settings) -> None:
-    env = environment_of(settings, database_pool="none", lease_s=0, s3_addressing="dns")
-    ended = await batchd("worker", env=env)
+async def test_a_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) -> None:
+    without = {name: value for name, value in env.items() if name != "BATCHD_S3_BUCKET"}
+    ended = await batchd("worker", env=without)
 
-    names = ("BATCHD_DATABASE_POOL", "BATCHD_LEASE_S", "BATCHD_S3_ADDRESSING")
-    assert_refused(ended, *names, settings=settings)
-    assert len(ended.errors.splitlines()) == len(names)
-
-
-async def test_an_old_schema_is_refused(settings: Settings, empty_database_url: str) -> None:
-    env = environment_of(settings, database_url=empty_database_url)
-    for ended in await each("api", "worker", env=env):
-        assert_refused(ended, "batchd migrate", *required_versions(), settings=settings)
+    assert ended.code == 1
+    assert ended.errors == "batchd: BATCHD_S3_BUCKET: required, but not set\n"
 
 
-async def test_a_schema_that_lacks_one_migration_is_refused(settings: Settings) -> None:
+async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
+    wrong = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
+    ended = await batchd("worker", env={**env, **wrong})
+
+    assert_refused(ended, *(f"{name}: Input should be" for name in wrong), env=env)
+    assert len(ended.errors.splitlines()) == len(wrong)
+
+
+async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str]) -> None:
+    wrong = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
+    ended = await batchd("worker", env={**env, **wrong})
+
+    assert_refused(ended, *(f"{name}: " for name in wrong), env=env)
+    assert len(ended.errors.splitlines()) == len(wrong)
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_an_old_schema_is_refused(
+    env: Mapping[str, str], empty_database_url: str, command: str
+) -> None:
+    env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
+    ended = await batchd(command, env=env)
+
+    assert_refused(ended, "batchd migrate", *required_versions(), env=env)
+
+
+async def test_a_schema_that_lacks_one_migration_is_refused(env: Mapping[str, str]) -> None:
     last = max(required_versions())
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    connection = await asyncpg.connect(env["BATCHD_DATABASE_URL"])
     await connection.execute("DELETE FROM schema_migrations WHERE version = $1", last)
     await connection.close()
 
-    ended = await batchd("users", "list", env=environment_of(settings))
+    ended = await batchd("users", "list", env=env)
 
-    assert_refused(ended, "batchd migrate", last)
+    assert_refused(ended, "batchd migrate", last, env=env)
     assert min(required_versions()) not in ended.errors
 
 
 async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
-    settings: Settings, empty_database_url: str
+    env: Mapping[str, str], empty_database_url: str
 ) -> None:
-    env = environment_of(settings, database_url=empty_database_url)
-    for commands in (["migrate"] * 4, ["migrate"]):
-        for ended in await each(*commands, env=env):
-            assert (ended.code, ended.output, ended.errors) == (0, "", "")
-        assert await versions(empty_database_url) == required_versions()
+    env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
+    done = Ended(code=0, output="", errors="")
+
+    assert await asyncio.gather(*(batchd("migrate", env=env) for _ in range(4))) == [done] * 4
+    assert await versions(empty_database_url) == required_versions()
+    assert await batchd("migrate", env=env) == done
+    assert await versions(empty_database_url) == required_versions()
 
 
-async def test_a_database_that_does_not_answer_is_said(settings: Settings) -> None:
+async def test_a_database_that_does_not_answer_is_said(env: Mapping[str, str]) -> None:
     with taken_port() as port:
         pass
     url = f"postgresql://batchd:hidden@127.0.0.1:{port}/batchd"
-    ended = await batchd("worker", env=environment_of(settings, database_url=url))
+    env = {**env, "BATCHD_DATABASE_URL": url}
+    ended = await batchd("worker", env=env)
 
-    assert_refused(ended, "database is not responding")
+    assert_refused(ended, "database does not answer", env=env)
     assert "hidden" not in ended.errors
 
 
-async def test_an_unknown_plugin_is_refused(settings: Settings) -> None:
-    authorizer, storage = await asyncio.gather(
-        batchd("api", env=environment_of(settings, authorizer="no_such")),
-        batchd("worker", env=environment_of(settings, storage="none_such")),
-    )
+@pytest.mark.parametrize(
+    ("command", "variable", "installed"),
+    [("api", "BATCHD_AUTHORIZER", "casbin"), ("worker", "BATCHD_STORAGE", "s3")],
+)
+async def test_an_unknown_plugin_is_refused(
+    env: Mapping[str, str], command: str, variable: str, installed: str
+) -> None:
+    ended = await batchd(command, env={**env, variable: "no_such"})
 
-    assert_refused(authorizer, "no_such", "casbin", settings=settings)
-    assert_refused(storage, "none_such", "s3", settings=settings)
-
-
-async def test_a_bad_policy_folder_is_refused(settings: Settings, tmp_path: Path) -> None:
-    missing, empty, bad = tmp_path / "missing", tmp_path / "empty", tmp_path / "bad"
-    empty.mkdir()
-    bad.mkdir()
-    (bad / "model.conf").write_text((settings.policies / "model.conf").read_text())
-    (bad / "roles.csv").write_text("p, reader, *, get_batch, perhaps\n")
-
-    ended = await asyncio.gather(
-        batchd("api", env=environment_of(settings, policies=missing)),
-        batchd("worker", env=environment_of(settings, policies=empty)),
-        batchd("api", env=environment_of(settings, policies=bad)),
-    )
-
-    for one, folder in zip(ended, (missing, empty, bad), strict=True):
-        assert_refused(one, str(folder), settings=settings)
-    assert "roles.csv" in ended[2].errors
-    assert "perhaps" in ended[2].errors
+    assert_refused(ended, "no_such", installed, env=env)
 
 
-async def test_a_port_in_use_is_refused(settings: Settings) -> None:
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_a_missing_policy_folder_is_refused(
+    env: Mapping[str, str], tmp_path: Path, command: str
+) -> None:
+    ended = await batchd(command, env={**env, "BATCHD_POLICIES": str(tmp_path / "missing")})
+
+    assert_refused(ended, str(tmp_path / "missing"), env=env)
+
+
+async def test_an_empty_policy_folder_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
+    ended = await batchd("worker", env={**env, "BATCHD_POLICIES": str(tmp_path)})
+
+    assert_refused(ended, str(tmp_path), env=env)
+
+
+async def test_a_bad_policy_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
+    write_policy(tmp_path, "p, reader, *, get_batch, perhaps")
+    ended = await batchd("api", env={**env, "BATCHD_POLICIES": str(tmp_path)})
+
+    assert_refused(ended, str(tmp_path), "roles.csv", "perhaps", env=env)
+
+
+async def test_a_port_in_use_is_refused(env: Mapping[str, str]) -> None:
     with taken_port() as port:
-        ended = await batchd("api", env=environment_of(settings, listen=f"127.0.0.1:{port}"))
+        ended = await batchd("api", env={**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"})
 
-    assert_refused(ended, "127.0.0.1", str(port), "already in use", settings=settings)
+    assert_refused(ended, "127.0.0.1", str(port), "already in use", env=env)
 
 
 async def test_two_api_processes_share_a_port_and_end_when_asked_to(
-    settings: Settings, session: aiohttp.ClientSession
+    env: Mapping[str, str], session: aiohttp.ClientSession
 ) -> None:
     with taken_port() as port:
         pass
-    env = environment_of(settings, listen=f"127.0.0.1:{port}")
+    env = {**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"}
 
     async def ready() -> int:
         try:

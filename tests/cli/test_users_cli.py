@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,14 +11,14 @@ import pytest
 from batchd.bootstrap import open_users
 from batchd.services.users import Users
 from batchd.settings import Settings
-from tests.support.command import batchd, environment
+from tests.support.command import batchd
 from tests.support.policies import write_policy
 from tests.support.secrets import holder, works
 
 
 @pytest.fixture
-def env(settings: Settings) -> dict[str, str]:
-    return environment(settings)
+def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
+    return process_environment
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def users(settings: Settings) -> AsyncIterator[Users]:
         yield opened
 
 
-async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: Users) -> None:
+async def test_a_user_is_made_rotated_and_disabled(env: Mapping[str, str], users: Users) -> None:
     creation = await batchd("users", "create", "--role=reader", env=env)
     (made,) = creation.printed
     assert creation.errors == ""
@@ -60,7 +60,7 @@ async def test_a_user_is_made_rotated_and_disabled(env: dict[str, str], users: U
     assert rotated["secret"] not in listed.output
 
 
-async def test_a_user_is_made_as_the_options_say(env: dict[str, str], users: Users) -> None:
+async def test_a_user_is_made_as_the_options_say(env: Mapping[str, str], users: Users) -> None:
     account, end = uuid4(), int(time.time()) + 3600
     await users.create(account=None, role="admin", name="of another account")
     more = (f"--account={account}", "--name=Ada Lovelace ✓", f"--validity-ts={end}")
@@ -81,7 +81,7 @@ async def test_a_user_is_made_as_the_options_say(env: dict[str, str], users: Use
 
 
 async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
-    env: dict[str, str], users: Users
+    env: Mapping[str, str], users: Users
 ) -> None:
     user = (await users.create(account=None, role="reader", name="")).user.user
     await users.disable(user)
@@ -94,12 +94,12 @@ async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
 
 
 async def test_a_role_that_no_policy_names_is_given_with_a_warning(
-    settings: Settings, users: Users, tmp_path: Path
+    env: Mapping[str, str], users: Users, tmp_path: Path
 ) -> None:
     """Nor does one that is about another account."""
     user = (await users.create(account=None, role="clerk", name="")).user.user
     write_policy(tmp_path, "p, clerk, *, *, allow", f"p, partner, {uuid4()}, *, allow")
-    env = environment(settings, policies=tmp_path)
+    env = {**env, "BATCHD_POLICIES": str(tmp_path)}
     made, changed = await asyncio.gather(
         batchd("users", "create", "--role=clark", env=env),
         batchd("users", "set-role", user, "partner", env=env),
@@ -114,9 +114,9 @@ async def test_a_role_that_no_policy_names_is_given_with_a_warning(
 
 
 async def test_a_user_is_made_also_where_the_policies_are_not(
-    settings: Settings, users: Users, tmp_path: Path
+    env: Mapping[str, str], users: Users, tmp_path: Path
 ) -> None:
-    env = environment(settings, policies=tmp_path / "nowhere")
+    env = {**env, "BATCHD_POLICIES": str(tmp_path / "nowhere")}
     made = await batchd("users", "create", "--role=clerk", env=env)
 
     assert await works(users, made.printed[0]["secret"])
@@ -126,7 +126,7 @@ async def test_a_user_is_made_also_where_the_policies_are_not(
     assert "can't read the policy folder" in made.errors
 
 
-async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> None:
+async def test_what_can_not_be_done_is_said_in_one_line(env: Mapping[str, str]) -> None:
     unknown = uuid4()
     ended = await asyncio.gather(
         batchd("users", "rotate", unknown, env=env),
@@ -138,7 +138,7 @@ async def test_what_can_not_be_done_is_said_in_one_line(env: dict[str, str]) -> 
     }
 
 
-async def test_a_call_in_the_wrong_form_is_explained(env: dict[str, str]) -> None:
+async def test_a_call_in_the_wrong_form_is_explained(env: Mapping[str, str]) -> None:
     ended = await batchd("users", "create", "--account=mine", env=env)
 
     assert (ended.code, ended.output) == (2, "")

@@ -8,8 +8,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -18,9 +17,8 @@ import pytest
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.weed_ports import socket_paths
-from batchd.domain.ports import ObjectInfo, Storage
-from batchd.plugins.s3 import s3_storage
-from batchd.settings import read_settings
+from batchd.domain.ports import ObjectInfo
+from tests.support.s3_storage import open_storage
 from tests.support.waiting import gone, until
 
 LISTENER_COUNT = 10
@@ -40,27 +38,14 @@ asyncio.run(main())
 """
 
 
-@asynccontextmanager
-async def storage_of(server: SeaweedFS) -> AsyncIterator[Storage]:
-    settings = read_settings(
-        database_url="postgresql://unused",
-        s3_endpoint=server.endpoint,
-        s3_bucket=server.bucket,
-        s3_access_key=server.access_key,
-        s3_secret_key=server.secret_key,
-    )
-    async with s3_storage(settings) as storage:
-        yield storage
-
-
 async def write(server: SeaweedFS, key: str, data: bytes) -> None:
-    async with storage_of(server) as storage, storage.write(key) as writer:
+    async with open_storage(server) as storage, storage.write(key) as writer:
         await writer.write(data)
 
 
 async def read(server: SeaweedFS, key: str) -> bytes:
-    async with storage_of(server) as storage, storage.read(key) as parts:
-        return b"".join([part async for part in parts])
+    async with open_storage(server) as storage, storage.read(key) as pieces:
+        return b"".join([piece async for piece in pieces])
 
 
 def listeners(pid: int) -> list[str]:
@@ -71,7 +56,7 @@ def listeners(pid: int) -> list[str]:
 
 
 def remaining_sockets(data_dir: Path) -> list[Path]:
-    """Return the sockets that this folder's server has left outside of it."""
+    """Return the socket_paths that this folder's server has left outside of it."""
     ports = json.loads((data_dir / "ports.json").read_text())
     return [path for path in socket_paths(ports.values()) if path.exists()]
 
@@ -99,7 +84,7 @@ async def test_objects_survive_a_change_of_ports(tmp_path: Path) -> None:
         assert second.endpoint != first.endpoint
         assert len(await read(second, "large")) == 20_000_000
         await write(second, "more", b"new")
-        async with storage_of(second) as storage:
+        async with open_storage(second) as storage:
             assert await storage.stat("more") == ObjectInfo(size=3)
 
 

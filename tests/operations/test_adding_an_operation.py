@@ -1,6 +1,7 @@
 """A read operation is a row, a response and a service method: HTTP and batch lines follow."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -54,8 +55,12 @@ ROWS = (*OPERATIONS, GET_PRIORITY)
 
 
 @pytest.fixture
-async def components(settings: Settings, clock: MovableClock) -> AsyncIterator[Components]:
-    async with open_components(settings, clock=clock, api_operations=ROWS) as opened:
+async def components(
+    settings: Settings, plugin_environment: Mapping[str, str], clock: MovableClock
+) -> AsyncIterator[Components]:
+    async with open_components(
+        settings, environment=plugin_environment, clock=clock, api_operations=ROWS
+    ) as opened:
         yield opened
 
 
@@ -92,8 +97,8 @@ async def test_it_hides_batches_of_other_users_from_a_limited_role(
 
 
 @pytest.fixture
-def settings(settings: Settings, tmp_path: Any) -> Settings:
+def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     folder = tmp_path / "policies"
     folder.mkdir()
     write_policy(folder, "p, admin, *, *, allow", "p, clerk, *, *, allow, own")
-    return settings.model_copy(update={"policies": folder})
+    return {**plugin_environment, "BATCHD_POLICIES": str(folder)}

@@ -4,7 +4,7 @@ import asyncio
 import json
 import runpy
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,18 @@ def operations_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(
-    settings: Settings,
+def plugin_environment(
+    plugin_environment: Mapping[str, str],
     operations_file: Path,
     example: TestClient[web.Request, web.Application],
     upstream: Upstream,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Settings:
-    monkeypatch.setenv("EXAMPLE_UPSTREAM_URL", str(example.make_url("/")))
-    monkeypatch.setenv("OWN_URL", upstream.url)
-    return settings.model_copy(update={"operations": operations_file})
+) -> Mapping[str, str]:
+    return {
+        **plugin_environment,
+        "BATCHD_OPERATIONS": str(operations_file),
+        "EXAMPLE_UPSTREAM_URL": str(example.make_url("/")),
+        "OWN_URL": upstream.url,
+    }
 
 
 async def test_the_example_runs_every_line(
@@ -195,21 +197,24 @@ async def test_an_operation_that_was_removed_is_not_run(
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch", "who_am_i"])
-async def test_start_fails_if_an_operation_has_the_name_of_another_permission(
-    settings: Settings, operations_file: Path, name: str
+async def test_nothing_starts_with_an_operation_that_takes_another_permissions_name(
+    settings: Settings,
+    plugin_environment: Mapping[str, str],
+    operations_file: Path,
+    name: str,
 ) -> None:
     operations_file.write_text(OWN.replace("touch", name))
-    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: the name is"):
-        async with open_components(settings):
+    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: batchd has"):
+        async with open_components(settings, environment=plugin_environment):
             pass
 
 
-async def test_start_fails_without_the_variables_that_the_file_refers_to(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
+    settings: Settings, plugin_environment: Mapping[str, str]
 ) -> None:
-    monkeypatch.delenv("OWN_URL")
+    environment = {**plugin_environment, "OWN_URL": ""}
     with pytest.raises(StartupError, match=r"operations\.touch\.url: .* OWN_URL is not set"):
-        async with open_components(settings):
+        async with open_components(settings, environment=environment):
             pass
 
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from batchd.configuration import InvalidSettings
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
-from batchd.domain.ports import Storage
 from batchd.plugins.s3 import late_client, s3_storage
-from batchd.settings import InvalidSettings, Settings, read_settings
+from batchd.plugins.s3.settings import S3Settings
+from tests.support.s3_storage import open_storage, storage_context
 
 if TYPE_CHECKING:
     from batchd.plugins.s3.client import Opened
@@ -21,28 +22,12 @@ if TYPE_CHECKING:
 prepared = late_client.prepared
 
 
-def settings_for(**values: object) -> Settings:
-    fields = {"database_url": "postgresql://unused", "s3_bucket": "batchd"}
-    return read_settings(**{**fields, **values})
-
-
-def open_storage(s3: SeaweedFS) -> AbstractAsyncContextManager[Storage]:
-    return s3_storage(
-        settings_for(
-            s3_endpoint=s3.endpoint,
-            s3_access_key=s3.access_key,
-            s3_secret_key=s3.secret_key,
-            s3_bucket=s3.bucket,
-        )
-    )
-
-
 @contextmanager
 def held_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Make no client before the event is set; at the end it is."""
     let = threading.Event()
 
-    def wait(settings: Settings) -> "AbstractAsyncContextManager[Opened]":
+    def wait(settings: S3Settings) -> "AbstractAsyncContextManager[Opened]":
         let.wait()
         return prepared(settings)
 
@@ -103,9 +88,9 @@ async def test_storage_can_be_left_before_its_client_is_there(
 async def test_client_that_does_not_open_is_opened_anew_for_the_next_call(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tries: list[Settings] = []
+    tries: list[S3Settings] = []
 
-    def fail_once(settings: Settings) -> "AbstractAsyncContextManager[Opened]":
+    def fail_once(settings: S3Settings) -> "AbstractAsyncContextManager[Opened]":
         tries.append(settings)
         if len(tries) == 1:
             raise ValueError("the description of S3 is damaged")
@@ -125,23 +110,22 @@ async def test_client_that_does_not_open_is_opened_anew_for_the_next_call(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("s3_endpoint", "127.0.0.1:9000"),
-        ("s3_endpoint", "ftp://127.0.0.1"),
-        ("s3_endpoint", "http://"),
-        ("s3_endpoint", "http://my_host:9000"),
-        ("s3_endpoint", "http://host:port"),
-        ("s3_endpoint", "http://[::1"),
-        ("s3_public_endpoint", "files.example.com"),
-        ("s3_region", "eu central 1"),
-        ("s3_region", "-eu"),
-        ("s3_region", "1"),
-        ("s3_region", ""),
+        ("endpoint", "127.0.0.1:9000"),
+        ("endpoint", "ftp://127.0.0.1"),
+        ("endpoint", "http://"),
+        ("endpoint", "http://my_host:9000"),
+        ("endpoint", "http://host:port"),
+        ("endpoint", "http://[::1"),
+        ("public_endpoint", "files.example.com"),
+        ("region", "eu central 1"),
+        ("region", "-eu"),
+        ("region", "1"),
     ],
 )
 async def test_what_the_client_would_not_take_is_refused_at_once(name: str, value: str) -> None:
-    settings = settings_for(s3_access_key="access", s3_secret_key="secret", **{name: value})
-    with pytest.raises(InvalidSettings, match=f"BATCHD_{name.upper()}"):
-        async with s3_storage(settings):
+    context = storage_context(access_key="access", secret_key="secret", **{name: value})
+    with pytest.raises(InvalidSettings, match=f"BATCHD_S3_{name.upper()}: "):
+        async with s3_storage(context):
             pytest.fail("it was opened")
 
 
@@ -149,8 +133,8 @@ async def test_what_the_client_would_not_take_is_refused_at_once(name: str, valu
     "endpoint", ["http://localhost:9000", "https://s3.example.com./", "http://[::1]:9000/s3"]
 )
 async def test_client_takes_what_was_not_refused(endpoint: str) -> None:
-    settings = settings_for(s3_access_key="a", s3_secret_key="s", s3_endpoint=endpoint)
-    async with s3_storage(settings) as storage:
+    context = storage_context(access_key="a", secret_key="s", endpoint=endpoint)
+    async with s3_storage(context) as storage:
         await storage.presign_upload("uploads/1", validity_s=60)
 
 

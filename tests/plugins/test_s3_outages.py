@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from batchd.configuration import InvalidSettings
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
-from batchd.settings import InvalidSettings
-from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, settings_for
+from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, storage_context
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,7 +30,7 @@ def dead_endpoint() -> str:
 async def test_dead_storage_is_told_quickly_and_nothing_else_is(
     s3: SeaweedFS, dead_endpoint: str, key: str
 ) -> None:
-    async with open_storage(s3, s3_endpoint=dead_endpoint) as storage:
+    async with open_storage(s3, endpoint=dead_endpoint) as storage:
         started = time.monotonic()
         failures = await asyncio.gather(
             failure_of(storage.stat(key)),
@@ -56,7 +56,7 @@ async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
 ) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        async with open_storage(s3, s3_endpoint=endpoint) as storage:
+        async with open_storage(s3, endpoint=endpoint) as storage:
             started = time.monotonic()
             with pytest.raises(ProcessingTimeout):
                 await storage.check()
@@ -66,9 +66,9 @@ async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"s3_bucket": "no-such-bucket"},
-        {"s3_secret_key": "wrong"},
-        {"s3_access_key": "unknown"},
+        {"bucket": "no-such-bucket"},
+        {"secret_key": "wrong"},
+        {"access_key": "unknown"},
     ],
 )
 async def test_check_fails_on_a_wrong_setting(
@@ -91,11 +91,11 @@ async def test_storage_without_credentials_does_not_open(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(InvalidSettings, match="BATCHD_S3_ACCESS_KEY"):
-        async with s3_storage(settings_for()):
+        async with s3_storage(storage_context()):
             pytest.fail("it was opened")
 
 
 async def test_storage_with_half_a_credential_does_not_open() -> None:
     with pytest.raises(InvalidSettings, match="BATCHD_S3_SECRET_KEY"):
-        async with s3_storage(settings_for(s3_access_key="access")):
+        async with s3_storage(storage_context(access_key="access")):
             pytest.fail("it was opened")

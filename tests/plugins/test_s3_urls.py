@@ -13,7 +13,15 @@ from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.multipart import PART_BYTES
-from tests.support.s3_storage import LINES, encoded, get, keys_of, open_storage, put, settings_for
+from tests.support.s3_storage import (
+    LINES,
+    encoded,
+    get,
+    keys_of,
+    open_storage,
+    put,
+    storage_context,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -95,7 +103,7 @@ async def test_url_opens_no_other_key_and_no_other_method(
 
 
 async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
-    async with open_storage(s3, s3_public_endpoint="https://files.example.com/") as storage:
+    async with open_storage(s3, public_endpoint="https://files.example.com/") as storage:
         url = await storage.presign_upload("uploads/1", validity_s=60)
         assert url.url.startswith("https://files.example.com/batchd/uploads/1?X-Amz-Algorithm=")
         # The service itself is still reached at its own endpoint.
@@ -103,14 +111,14 @@ async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
 
 
 async def test_urls_name_the_bucket_in_the_host_where_asked_to() -> None:
-    settings = settings_for(
-        s3_endpoint="http://127.0.0.1:8333",
-        s3_public_endpoint="https://files.example.com:8443",
-        s3_addressing="virtual",
-        s3_access_key="access",
-        s3_secret_key="secret",
+    context = storage_context(
+        endpoint="http://127.0.0.1:8333",
+        public_endpoint="https://files.example.com:8443",
+        addressing="virtual",
+        access_key="access",
+        secret_key="secret",
     )
-    async with s3_storage(settings) as storage:
+    async with s3_storage(context) as storage:
         url = await storage.presign_upload("uploads/1", validity_s=60)
     assert url.url.startswith("https://batchd.files.example.com:8443/uploads/1?")
 
@@ -128,8 +136,8 @@ async def test_urls_name_aws_without_an_endpoint(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ambient")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of a role")
-    settings = settings_for(s3_region="eu-central-1", s3_addressing=addressing)
-    async with s3_storage(settings) as storage:
+    context = storage_context(region="eu-central-1", addressing=addressing)
+    async with s3_storage(context) as storage:
         url = await storage.presign_upload("uploads/1", validity_s=60)
     assert url.url.startswith(start)
     assert URL(url.url).query["X-Amz-Credential"].startswith("ambient/")

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -18,7 +17,7 @@ from tests.support.relay import relay_to
 
 
 def settings_of(url: str) -> Settings:
-    return Settings(database_url=SecretStr(url), s3_bucket="none", policies=Path())
+    return Settings(database_url=SecretStr(url))
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from batchd.settings import Settings, to_environment
+from batchd.configuration import to_environment
+from batchd.settings import Settings
 from tests.support.dev_process import BATCHD
 
 TIMEOUT_S = 60.0
@@ -28,17 +29,21 @@ class Ended:
         return [json.loads(line) for line in self.output.splitlines()]
 
 
-def environment(settings: Settings | None, **changes: object) -> dict[str, str]:
+def environment(**values: object) -> dict[str, str]:
     """Return the variables that make a process read these settings, and no other ones."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BATCHD_")}
-    if settings is None:
-        return clean | to_environment(changes)
-    values = {name: getattr(settings, name) for name in settings.model_fields_set} | changes
-    plain = {
-        name: value.get_secret_value() if isinstance(value, SecretStr) else value
-        for name, value in values.items()
-    }
-    return clean | to_environment(plain)
+    return clean | to_environment(values)
+
+
+def core_variables(settings: Settings) -> dict[str, str]:
+    """Return the variables that make a process read the same settings of the core."""
+    values = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return to_environment(
+        {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value
+            for name, value in values.items()
+        }
+    )
 
 
 async def batchd(*arguments: object, env: Mapping[str, str]) -> Ended:

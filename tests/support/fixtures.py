@@ -1,6 +1,6 @@
 """Fixtures on top of the embedded stack: settings, components, the live API and its callers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from batchd.domain.operations import OperationFactory
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
+from tests.support.command import core_variables, environment
 from tests.support.live import LiveServer, running_worker
+from tests.support.s3_storage import s3_variables
 
 POLICIES = Path(__file__).parents[2] / "policies"
 
@@ -23,19 +25,28 @@ MakeCaller = Callable[..., Awaitable[ApiCaller]]
 
 
 @pytest.fixture
-def settings(database_url: str, s3: SeaweedFS) -> Settings:
-    """Return the settings of the stack; a test that needs others overrides this fixture."""
+def settings(database_url: str) -> Settings:
+    """Return the settings of the core; a test that needs others overrides this fixture."""
     return Settings(
         database_url=SecretStr(database_url),
-        s3_endpoint=s3.endpoint,
-        s3_access_key=s3.access_key,
-        s3_secret_key=SecretStr(s3.secret_key),
-        s3_bucket=s3.bucket,
-        policies=POLICIES,
         chunk_lines=100,
         lease_s=3.0,
         sweep_s=1.0,
     )
+
+
+@pytest.fixture
+def plugin_environment(s3: SeaweedFS) -> Mapping[str, str]:
+    """Return the variables of the plugins; a test that needs others overrides this fixture."""
+    return {**s3_variables(s3), "BATCHD_POLICIES": str(POLICIES)}
+
+
+@pytest.fixture
+def process_environment(
+    settings: Settings, plugin_environment: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return the environment with which a process has the same settings."""
+    return {**environment(), **plugin_environment, **core_variables(settings)}
 
 
 @pytest.fixture
@@ -51,9 +62,14 @@ def operations() -> Sequence[OperationFactory]:
 
 @pytest.fixture
 async def components(
-    settings: Settings, clock: MovableClock, operations: Sequence[OperationFactory]
+    settings: Settings,
+    plugin_environment: Mapping[str, str],
+    clock: MovableClock,
+    operations: Sequence[OperationFactory],
 ) -> AsyncIterator[Components]:
-    async with open_components(settings, clock=clock, operations=operations) as opened:
+    async with open_components(
+        settings, environment=plugin_environment, clock=clock, operations=operations
+    ) as opened:
         yield opened
 
 

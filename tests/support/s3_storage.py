@@ -1,30 +1,39 @@
 """The S3 storage as a test opens it, and what it does with objects all the time."""
 
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
 from yarl import URL
 
 from batchd.devstack.seaweedfs import SeaweedFS
-from batchd.domain.ports import SignedUrl, Storage
+from batchd.domain.ports import SignedUrl, Storage, StorageContext
 from batchd.plugins.s3 import s3_storage
-from batchd.settings import Settings, read_settings
+from batchd.plugins.s3.settings import S3Settings
 
 LINES = b'{"id": "a"}\n{"id": "b"}\n'
 
 
-def settings_for(**values: object) -> Settings:
-    fields = {"database_url": "postgresql://unused", "s3_bucket": "batchd"}
-    return read_settings(**{**fields, **values})
+def storage_context(**values: str) -> StorageContext:
+    """Return what the storage gets for these settings, named without BATCHD_S3_."""
+    given = {"bucket": "batchd", **values}
+    environment = {S3Settings.variable(name): value for name, value in given.items()}
+    return StorageContext(environment=environment)
 
 
-def open_storage(s3: SeaweedFS, **values: object) -> AbstractAsyncContextManager[Storage]:
-    given = {
-        "s3_endpoint": s3.endpoint,
-        "s3_access_key": s3.access_key,
-        "s3_secret_key": s3.secret_key,
-        "s3_bucket": s3.bucket,
+def s3_variables(s3: SeaweedFS, **changes: str) -> Mapping[str, str]:
+    """Return the variables with which batchd uses the server."""
+    values = {
+        "endpoint": s3.endpoint,
+        "access_key": s3.access_key,
+        "secret_key": s3.secret_key,
+        "bucket": s3.bucket,
+        **changes,
     }
-    return s3_storage(settings_for(**{**given, **values}))
+    return storage_context(**values).environment
+
+
+def open_storage(s3: SeaweedFS, **changes: str) -> AbstractAsyncContextManager[Storage]:
+    return s3_storage(StorageContext(environment=s3_variables(s3, **changes)))
 
 
 async def put(storage: Storage, key: str, data: bytes) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -76,24 +76,24 @@ async def batch_of(caller: ApiCaller, lines: int) -> str:
 
 
 async def test_batch_of_20000_lines_survives_its_worker(
-    caller: ApiCaller, settings: Settings, history: History
+    caller: ApiCaller, process_environment: Mapping[str, str], history: History
 ) -> None:
     batch = await batch_of(caller, 20_000)
-    async with worker_process(settings) as first:
+    async with worker_process(process_environment) as first:
         await until_some_lines_are_done(caller, batch)
         await kill(first)
     assert await caller.status(batch) == "processing"
-    async with worker_process(settings):
+    async with worker_process(process_environment):
         assert await caller.end(batch, within_s=120) == "completed"
     await assert_every_line_once_in_order(caller, batch, 20_000)
     assert await history.of(batch) == SUCCESS
 
 
 async def test_worker_that_is_asked_to_end_gives_its_work_back_at_once(
-    caller: ApiCaller, components: Components, settings: Settings
+    caller: ApiCaller, components: Components, process_environment: Mapping[str, str]
 ) -> None:
     batch = await batch_of(caller, 3_000)
-    async with worker_process(settings) as first:
+    async with worker_process(process_environment) as first:
         await until_some_lines_are_done(caller, batch)
         first.send_signal(signal.SIGTERM)
         async with asyncio.timeout(5):
@@ -111,14 +111,16 @@ async def test_worker_that_is_asked_to_end_gives_its_work_back_at_once(
     # Nobody has to wait for a lease to end, or for the sweep.
     assert set(left) <= set(waiting)
     assert set(waiting) == set(jobs)
-    async with worker_process(settings):
+    async with worker_process(process_environment):
         assert await caller.end(batch) == "completed"
     await assert_every_line_once_in_order(caller, batch, 3_000)
 
 
-async def test_idle_worker_ends_when_it_is_asked_to(caller: ApiCaller, settings: Settings) -> None:
+async def test_idle_worker_ends_when_it_is_asked_to(
+    caller: ApiCaller, process_environment: Mapping[str, str]
+) -> None:
     batch = await caller.create(b"")
-    async with worker_process(settings) as process:
+    async with worker_process(process_environment) as process:
         assert await caller.end(batch) == "completed"
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(5):
@@ -126,14 +128,14 @@ async def test_idle_worker_ends_when_it_is_asked_to(caller: ApiCaller, settings:
 
 
 async def test_frozen_worker_that_thaws_writes_over_nobody(
-    caller: ApiCaller, settings: Settings, history: History
+    caller: ApiCaller, process_environment: Mapping[str, str], history: History
 ) -> None:
     """It was taken for dead, and its chunks are another's: the zombie must change nothing."""
     batch = await batch_of(caller, 3_000)
-    async with worker_process(settings) as frozen:
+    async with worker_process(process_environment) as frozen:
         await until_some_lines_are_done(caller, batch)
         frozen.send_signal(signal.SIGSTOP)
-        async with worker_process(settings):
+        async with worker_process(process_environment):
             assert await caller.end(batch, within_s=60) == "completed"
         frozen.send_signal(signal.SIGCONT)
         # It ends what it was at, and then itself.
@@ -144,7 +146,10 @@ async def test_frozen_worker_that_thaws_writes_over_nobody(
 
 
 async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
-    caller: ApiCaller, components: Components, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    caller: ApiCaller,
+    components: Components,
+    process_environment: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def die(*_: object, **__: object) -> None:
         raise ConnectionAbortedError
@@ -162,7 +167,7 @@ async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
             await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "completed"
     assert len(await files()) > 1
-    async with worker_process(settings):
+    async with worker_process(process_environment):
         (left,) = await eventually(files, lambda found: len(found) == 1)
     assert left.startswith("results.")
     assert len(await caller.download(batch)) == 1
@@ -206,7 +211,7 @@ async def held_in_status(database_url: str, wanted: dict[str, str]) -> AsyncIter
 async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
     caller: ApiCaller,
     components: Components,
-    settings: Settings,
+    process_environment: Mapping[str, str],
     database_url: str,
     history: History,
 ) -> None:
@@ -222,13 +227,13 @@ async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
         return count
 
     async with held_in_status(database_url, stages):
-        async with worker_process(settings) as first:
+        async with worker_process(process_environment) as first:
             await eventually(waiting, len(stages).__eq__)
             await kill(first)
         assert {batch: await caller.status(batch) for batch in stages} == stages
         async with components.database.connection() as connection:
             await connection.execute("DELETE FROM held")
-    async with worker_process(settings):
+    async with worker_process(process_environment):
         for batch in stages:
             assert await caller.end(batch) == "completed"
             assert await history.of(batch) == SUCCESS

@@ -1,7 +1,7 @@
 """The database and the storage are restarted while lines run: nothing is lost, nothing is twice."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from batchd.devstack.seaweedfs import run_seaweedfs
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.polling import eventually
+from tests.support.s3_storage import s3_variables
 from tests.support.worker_process import worker_process
 
 LINES = 6_000
@@ -36,13 +37,9 @@ class Servers:
         )
         return running.url
 
-    async def start_storage(self) -> dict[str, object]:
+    async def start_storage(self) -> Mapping[str, str]:
         running = await self.storage.enter_async_context(run_seaweedfs(self._folder / "s3"))
-        return {
-            "s3_endpoint": running.endpoint,
-            "s3_access_key": running.access_key,
-            "s3_secret_key": SecretStr(running.secret_key),
-        }
+        return s3_variables(running)
 
 
 @pytest.fixture
@@ -56,14 +53,19 @@ async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
 async def settings(settings: Settings, servers: Servers) -> Settings:
     url = await servers.start_database()
     await migrate(url)
-    return settings.model_copy(
-        update={"database_url": SecretStr(url), **await servers.start_storage()}
-    )
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+@pytest.fixture
+async def plugin_environment(
+    plugin_environment: Mapping[str, str], servers: Servers
+) -> Mapping[str, str]:
+    return {**plugin_environment, **await servers.start_storage()}
 
 
 @pytest.mark.parametrize("restarted", ["database", "storage"])
 async def test_lines_survive_a_restart(
-    caller: ApiCaller, settings: Settings, servers: Servers, restarted: str
+    caller: ApiCaller, process_environment: Mapping[str, str], servers: Servers, restarted: str
 ) -> None:
     target = await caller.create(b"")
     lines = ({"id": str(n), "path": {"batch": target}} for n in range(1, LINES + 1))
@@ -74,7 +76,7 @@ async def test_lines_survive_a_restart(
         count: int = shown.body["progress"]["succeeded"]
         return count
 
-    async with worker_process(settings):
+    async with worker_process(process_environment):
         assert await eventually(done, bool) < LINES
         if restarted == "database":
             await servers.database.aclose()

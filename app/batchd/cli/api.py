@@ -1,5 +1,6 @@
 """`batchd api`: one process of the API; run one per core."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,7 @@ def api() -> None:
 async def _serve(settings: Settings, stop: Stop) -> None:
     @asynccontextmanager
     async def open_services() -> AsyncIterator[Services]:
-        async with open_components(settings) as components:
+        async with open_components(settings, environment=os.environ) as components:
             yield components.services
 
     await server.serve(settings, open_services, stop)

@@ -4,6 +4,7 @@ These commands need no database and no settings but where the files are.
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 
 from batchd.bootstrap import more_operations, operation_names
 from batchd.cli.output import print_json, print_table
+from batchd.configuration import read_settings
 from batchd.domain.permission import OWNED
 from batchd.domain.ports import StartupError
 from batchd.plugins.casbin import InvalidPolicy, KnownOperations, Policy, load_policy
@@ -24,7 +26,8 @@ from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, CASES_FILE
 from batchd.plugins.casbin.roles import find_roles
 from batchd.plugins.casbin.statements import format_rule
 from batchd.plugins.http_operations.loader import declared_names
-from batchd.settings import policy_places
+from batchd.plugins.http_operations.settings import HttpOperationsSettings
+from batchd.policies.settings import PolicySettings
 
 policy = typer.Typer(help="What the policy files mean.", no_args_is_help=True)
 
@@ -220,15 +223,13 @@ def statement(
 
 def _places(policies: Path | None, operations: Path | None) -> tuple[Path, KnownOperations]:
     """Return the folder, and the operations that exist."""
-    folder, declared = policy_places()
-    declared = operations or declared
+    folder = policies or read_settings(PolicySettings, os.environ).policies
+    declared = operations or read_settings(HttpOperationsSettings, os.environ).operations
     names = operation_names()
     if declared is not None:
         with _refusing():
             names |= declared_names(declared)
-    return policies or folder, KnownOperations(
-        names=names, others_possible=more_operations(declared)
-    )
+    return folder, KnownOperations(names=names, others_possible=more_operations(declared))
 
 
 def _load(folder: Path, known: KnownOperations) -> Policy:

@@ -11,11 +11,12 @@ import uvloop
 
 from batchd.api.server import CannotListen
 from batchd.bootstrap import UnknownPlugin
+from batchd.configuration import InvalidSettings
 from batchd.db.migrations import MigrationFailed, SchemaTooOld
 from batchd.domain.errors import BatchdError
 from batchd.domain.ports import StartupError
 from batchd.observability import logs
-from batchd.settings import InvalidSettings, Settings, read_settings
+from batchd.settings import Settings, read_core_settings
 
 T = TypeVar("T")
 Stop: TypeAlias = asyncio.Event
@@ -39,7 +40,7 @@ def start(command: Callable[[Settings], Coroutine[Any, Any, T]], *, quiet: bool 
     With `quiet` the log has only what goes wrong.
     """
     try:
-        settings = read_settings()
+        settings = read_core_settings()
         logs.configure(settings.log_level)
         if quiet:
             logging.disable(logging.INFO)

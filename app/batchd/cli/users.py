@@ -1,6 +1,7 @@
 """`batchd users`: who may call, made and changed by whoever holds the database's keys."""
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
@@ -52,7 +53,7 @@ def _warn(text: str) -> None:
 async def _doubt_role(settings: Settings, user: User) -> None:
     """Warn of a role that means nothing: a slip, or one that the policies will have later."""
     try:
-        async with open_authorizer(settings) as authorizer:
+        async with open_authorizer(settings, os.environ) as authorizer:
             known = await authorizer.find_roles(user.account, user.role)
     except Exception as error:  # noqa: BLE001  # an authorizer may be anybody's; the user is made
         _warn(f"whether there is a role '{user.role}' could not be looked up: {error}")

@@ -1,5 +1,7 @@
 """`batchd worker`: one worker of the fleet."""
 
+import os
+
 from batchd.bootstrap import open_components
 from batchd.cli.runner import Stop, serve
 from batchd.observability import metrics
@@ -15,5 +17,5 @@ def worker() -> None:
 async def _work(settings: Settings, stop: Stop) -> None:
     if settings.metrics_listen is not None:
         metrics.serve(settings.metrics_listen)
-    async with open_components(settings) as components:
+    async with open_components(settings, environment=os.environ) as components:
         await work(settings, components.database, components.dispatcher, stop)

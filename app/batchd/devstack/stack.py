@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
+from batchd.configuration import to_environment
 from batchd.db.migrations import migrate
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.first_user import FirstUser, load_or_create_user
@@ -21,7 +22,6 @@ from batchd.devstack.processes import Child, run_child
 from batchd.devstack.readiness import wait_until_ready
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.upstream import URL_VARIABLE, example_operations, run_upstream
-from batchd.settings import to_environment
 
 READY_TIMEOUT_S = 60.0
 

@@ -9,7 +9,6 @@ import msgspec
 
 from batchd.domain.errors import BatchdError
 from batchd.domain.users import Caller
-from batchd.settings import Settings
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +118,8 @@ class RateLimiter(Protocol):
 class OperationContext:
     """What the factory of an operation, or of a source of operations, gets."""
 
-    settings: Settings
+    environment: Mapping[str, str]
+    """The process's variables without the core's own: a plugin reads its settings from it."""
     rate: RateLimiter
     is_reserved: Callable[[str], bool]
     """Whether a source must not use a name: another operation or permission has it."""

@@ -1,6 +1,6 @@
 """Who may do what: the port that an authorizer implements, and the question it answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
@@ -8,7 +8,6 @@ from uuid import UUID
 
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.users import Caller
-from batchd.settings import Settings
 
 OWNED = frozenset(
     {
@@ -130,7 +129,8 @@ class Authorizer(Protocol):
 class AuthorizerContext:
     """What the factory of an authorizer gets."""
 
-    settings: Settings
+    environment: Mapping[str, str]
+    """The process's variables without the core's own: an authorizer reads its settings from it."""
     operations: frozenset[str]
     """The operations that are there as long as the process runs: its API's and its plugins'."""
     more_operations: bool

@@ -1,10 +1,10 @@
 """What batchd needs from outside, as Protocols: time, ids and storage."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 
@@ -95,3 +95,15 @@ class Storage(Protocol):
     async def check(self) -> None:
         """Raise ProcessingTimeout unless the storage answers and the bucket is there."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageContext:
+    """What the factory of a storage gets."""
+
+    environment: Mapping[str, str]
+    """The process's variables without the core's own: a storage reads its settings from it."""
+
+
+StorageFactory: TypeAlias = Callable[[StorageContext], AbstractAsyncContextManager[Storage]]
+"""What an entry point of the group `batchd.storages` names."""

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from batchd.configuration import read_settings
 from batchd.domain.operations import Operation, OperationContext, OperationSource
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.errors import InvalidOperationsFile
 from batchd.plugins.http_operations.operation import Dependencies
 from batchd.plugins.http_operations.retry import RetryTiming
+from batchd.plugins.http_operations.settings import HttpOperationsSettings
 from batchd.plugins.http_operations.source import HttpOperations
-from batchd.settings import environment
 
 __all__ = ["HttpOperations", "InvalidOperationsFile", "http_operations"]
 
@@ -25,15 +26,15 @@ class _NoOperations:
 
 @asynccontextmanager
 async def http_operations(context: OperationContext) -> AsyncIterator[OperationSource]:
-    """Open the operations of the file `settings.operations`. Raises InvalidOperationsFile."""
-    file = context.settings.operations
+    """Open the operations of the file BATCHD_OPERATIONS. Raises InvalidOperationsFile."""
+    file = read_settings(HttpOperationsSettings, context.environment).operations
     if file is None:
         yield _NoOperations()
         return
     async with open_client() as client:
         dependencies = Dependencies(client=client, rate=context.rate, timing=RetryTiming())
         source = HttpOperations(
-            file, dependencies, variables=environment(), is_reserved=context.is_reserved
+            file, dependencies, variables=context.environment, is_reserved=context.is_reserved
         )
         await asyncio.to_thread(source.load)
         async with source.watch():

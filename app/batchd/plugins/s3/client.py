@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
-from batchd.settings import InvalidSettings, Settings
+from batchd.configuration import InvalidSettings
+from batchd.plugins.s3.settings import S3Settings
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials
@@ -24,11 +25,11 @@ class Opened(NamedTuple):
     credentials: "AioCredentials"
 
 
-def prepare(settings: Settings) -> AbstractAsyncContextManager[Opened]:
+def prepare(settings: S3Settings) -> AbstractAsyncContextManager[Opened]:
     """Return a client to be opened. It has read the descriptions of S3, which takes 0.1 s."""
     session = AioSession()
-    if settings.s3_access_key is not None and settings.s3_secret_key is not None:
-        session.set_credentials(settings.s3_access_key, settings.s3_secret_key.get_secret_value())
+    if settings.access_key is not None and settings.secret_key is not None:
+        session.set_credentials(settings.access_key, settings.secret_key.get_secret_value())
     # The loader remembers them, so that the client finds them at hand.
     loader = session.get_component("data_loader")
     loader.load_data_with_path("endpoints")
@@ -38,7 +39,7 @@ def prepare(settings: Settings) -> AbstractAsyncContextManager[Opened]:
 
 
 @asynccontextmanager
-async def _open(session: AioSession, settings: Settings) -> AsyncIterator[Opened]:
+async def _open(session: AioSession, settings: S3Settings) -> AsyncIterator[Opened]:
     """Raises InvalidSettings where there are no credentials."""
     credentials = await session.get_credentials()
     if credentials is None:
@@ -47,16 +48,16 @@ async def _open(session: AioSession, settings: Settings) -> AsyncIterator[Opened
         )
     async with session.create_client(
         "s3",
-        region_name=settings.s3_region,
-        endpoint_url=settings.s3_endpoint,
+        region_name=settings.region,
+        endpoint_url=settings.endpoint,
         config=_config(settings),
     ) as client:
         yield Opened(client, credentials)
 
 
-def _config(settings: Settings) -> AioConfig:
+def _config(settings: S3Settings) -> AioConfig:
     return AioConfig(
-        s3={"addressing_style": settings.s3_addressing},
+        s3={"addressing_style": settings.addressing},
         signature_version="s3v4",
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from batchd.configuration import InvalidSettings
 from batchd.plugins.s3.errors import unanswered
-from batchd.settings import InvalidSettings, Settings
+from batchd.plugins.s3.settings import S3Settings
 
 if TYPE_CHECKING:
     from aiobotocore.credentials import AioCredentials
@@ -23,7 +24,7 @@ class LateClient:
 
     _opening: "asyncio.Task[Opened]"
 
-    def __init__(self, settings: Settings, exits: AsyncExitStack) -> None:
+    def __init__(self, settings: S3Settings, exits: AsyncExitStack) -> None:
         self._settings = settings
         self._exits = exits
         self._opening = asyncio.create_task(self._open())
@@ -52,7 +53,7 @@ class LateClient:
         except InvalidSettings:
             raise
         except Exception as error:
-            raise unanswered("open", self._settings.s3_bucket, error) from error
+            raise unanswered("open", self._settings.bucket, error) from error
 
     async def close(self) -> None:
         self._opening.cancel()
@@ -67,7 +68,7 @@ class LateClient:
 
 
 @asynccontextmanager
-async def opening(settings: Settings) -> AsyncIterator[LateClient]:
+async def opening(settings: S3Settings) -> AsyncIterator[LateClient]:
     """Open the client while the block runs."""
     async with AsyncExitStack() as exits:
         late = LateClient(settings, exits)
@@ -77,7 +78,7 @@ async def opening(settings: Settings) -> AsyncIterator[LateClient]:
             await late.close()
 
 
-def prepared(settings: Settings) -> "AbstractAsyncContextManager[Opened]":
+def prepared(settings: S3Settings) -> "AbstractAsyncContextManager[Opened]":
     # Here, because it is half of the time, and a thread's: requests are answered meanwhile.
     from batchd.plugins.s3.client import prepare  # noqa: PLC0415
 

@@ -1,0 +1,60 @@
+"""The settings of the S3 storage, and what it can't work with."""
+
+import re
+from ipaddress import IPv6Address
+from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from batchd.configuration import EnvironmentSettings
+
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_REGION = re.compile(_LABEL)
+_HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?")
+
+
+class S3Settings(EnvironmentSettings):
+    prefix: ClassVar[str] = "BATCHD_S3_"
+
+    bucket: str = Field(description="the bucket; it must exist")
+    endpoint: str | None = Field(None, description="URL of the S3 service; unset: AWS")
+    public_endpoint: str | None = Field(
+        None, description="the same service as callers reach it; unset: BATCHD_S3_ENDPOINT"
+    )
+    region: str = Field("us-east-1", description="region to sign for")
+    access_key: str | None = Field(None, description="unset: the ambient AWS credentials")
+    secret_key: SecretStr | None = Field(None, description="goes with BATCHD_S3_ACCESS_KEY")
+    addressing: Literal["path", "virtual"] = Field(
+        "path", description="bucket in the path, or in the host name"
+    )
+
+    @field_validator("endpoint", "public_endpoint")
+    @classmethod
+    def _check_endpoint(cls, url: str | None) -> str | None:
+        if url is not None and not _is_endpoint(url):
+            raise ValueError(f"'{url}' is not a URL like https://s3.example.com:9000")
+        return url
+
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, region: str) -> str:
+        if not _REGION.fullmatch(region) or region.isdigit():
+            raise ValueError(f"'{region}' can't be the name of a region")
+        return region
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("BATCHD_S3_ACCESS_KEY and BATCHD_S3_SECRET_KEY go together")
+        return self
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        known = IPv6Address(host) if ":" in host else _HOST.fullmatch(host)
+    except ValueError:  # of the address or the port
+        return False
+    return parts.scheme in {"http", "https"} and known is not None
