@@ -37,7 +37,7 @@ async def test_file_goes_up_and_down_through_urls(
         assert answer.status == HTTPStatus.OK
         assert await answer.read() == LINES
         assert answer.headers["Content-Disposition"] == 'attachment; filename="b7.jsonl"'
-        assert answer.headers["Content-Type"] == "application/x-ndjson"
+        assert answer.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
 
 
 @pytest.mark.parametrize("name", ["a b+c&d=e?f#g%20h", "ü/日本/~-._", "'quoted' (1)!*"])
@@ -112,7 +112,7 @@ async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
 
 async def test_urls_name_the_bucket_in_the_host_where_asked_to() -> None:
     context = storage_context(
-        endpoint="http://127.0.0.1:8333",
+        endpoint="http://s3.internal:8333",
         public_endpoint="https://files.example.com:8443",
         addressing="virtual",
         access_key="access",

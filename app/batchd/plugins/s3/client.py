@@ -1,11 +1,12 @@
-"""The session and the client of aiobotocore. `late_client` reads this module in, nobody else."""
+"""The clients of aiobotocore: one for the storage, one for the URLs that callers get."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.exceptions import BotoCoreError
 
 from batchd.configuration import InvalidSettings
 from batchd.plugins.s3.settings import S3Settings
@@ -20,39 +21,48 @@ ATTEMPTS = 3
 CONNECTIONS = 50
 
 
-class Opened(NamedTuple):
-    client: "S3Client"
+class Clients(NamedTuple):
+    storage: "S3Client"
+    public: "S3Client"
+    """Signs for the endpoint by which callers reach the storage; it never connects."""
     credentials: "AioCredentials"
 
 
-def prepare(settings: S3Settings) -> AbstractAsyncContextManager[Opened]:
-    """Return a client to be opened. It has read the descriptions of S3, which takes 0.1 s."""
+@asynccontextmanager
+async def open_clients(settings: S3Settings) -> AsyncIterator[Clients]:
+    """Open them. Raises InvalidSettings where there are no credentials, or no such endpoint."""
     session = AioSession()
     if settings.access_key is not None and settings.secret_key is not None:
         session.set_credentials(settings.access_key, settings.secret_key.get_secret_value())
-    # The loader remembers them, so that the client finds them at hand.
-    loader = session.get_component("data_loader")
-    loader.load_data_with_path("endpoints")
-    for kind in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model("s3", kind)
-    return _open(session, settings)
-
-
-@asynccontextmanager
-async def _open(session: AioSession, settings: S3Settings) -> AsyncIterator[Opened]:
-    """Raises InvalidSettings where there are no credentials."""
     credentials = await session.get_credentials()
     if credentials is None:
         raise InvalidSettings(
             "BATCHD_S3_ACCESS_KEY: not set, and there are no AWS credentials either"
         )
-    async with session.create_client(
-        "s3",
-        region_name=settings.region,
-        endpoint_url=settings.endpoint,
-        config=_config(settings),
-    ) as client:
-        yield Opened(client, credentials)
+    public_endpoint = settings.public_endpoint or settings.endpoint
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(_client(session, settings, settings.endpoint))
+        public = storage
+        if public_endpoint != settings.endpoint:
+            public = await stack.enter_async_context(_client(session, settings, public_endpoint))
+        yield Clients(storage, public, credentials)
+
+
+@asynccontextmanager
+async def _client(
+    session: AioSession, settings: S3Settings, endpoint: str | None
+) -> AsyncIterator["S3Client"]:
+    try:
+        creation = session.create_client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=None if endpoint is None else endpoint.rstrip("/"),
+            config=_config(settings),
+        )
+    except (BotoCoreError, ValueError) as error:
+        raise InvalidSettings(f"BATCHD_S3_ENDPOINT: {error}") from error
+    async with creation as client:
+        yield client
 
 
 def _config(settings: S3Settings) -> AioConfig:

@@ -1,7 +1,7 @@
 """The settings of the S3 storage, and what it can't work with."""
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -48,6 +48,24 @@ class S3Settings(EnvironmentSettings):
         if (self.access_key is None) != (self.secret_key is None):
             raise ValueError("BATCHD_S3_ACCESS_KEY and BATCHD_S3_SECRET_KEY go together")
         return self
+
+    @model_validator(mode="after")
+    def _check_addressing(self) -> Self:
+        for endpoint in (self.endpoint, self.public_endpoint):
+            if self.addressing == "virtual" and endpoint is not None and _is_address(endpoint):
+                raise ValueError(
+                    "BATCHD_S3_ADDRESSING: an IP address can't have a bucket in its host name: "
+                    "use 'path', or an endpoint with a name"
+                )
+        return self
+
+
+def _is_address(url: str) -> bool:
+    try:
+        ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _is_endpoint(url: str) -> bool:

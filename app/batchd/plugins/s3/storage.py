@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
 from batchd.plugins.s3.errors import RangeEmpty, storage_call, unanswered
 from batchd.plugins.s3.multipart import writing
-from batchd.plugins.s3.presigning import RecentUrls, UrlSigner
+from batchd.plugins.s3.presigning import Presigner, RecentUrls
 
 if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
@@ -28,22 +28,24 @@ CHECK_TIMEOUT_S = 3.0
 class S3Storage:
     client: "S3Client"
     bucket: str
-    signer: UrlSigner
+    presigner: Presigner
     recent: RecentUrls = field(default_factory=RecentUrls)
 
     async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
         with storage_call("sign", key):
-            return await self.signer.sign("PUT", key, validity_s=validity_s)
+            return await self.presigner.sign("put_object", key, validity_s=validity_s)
 
     async def presign_download(self, key: str, *, validity_s: int, filename: str) -> SignedUrl:
-        query = {
-            "response-content-disposition": f'attachment; filename="{filename}"',
-            "response-content-type": "application/x-ndjson",
+        parameters = {
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+            "ResponseContentType": "application/x-ndjson; charset=utf-8",
         }
         signed = self.recent.find(key, filename, validity_s=validity_s)
         if signed is None:
             with storage_call("sign", key):
-                signed = await self.signer.sign("GET", key, validity_s=validity_s, query=query)
+                signed = await self.presigner.sign(
+                    "get_object", key, validity_s=validity_s, parameters=parameters
+                )
             self.recent.keep(key, filename, signed)
         return signed
 
