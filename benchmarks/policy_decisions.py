@@ -57,6 +57,8 @@ def context_of(folder: Path) -> AuthorizerContext:
     return AuthorizerContext(
         environment={"BATCHD_POLICIES": str(folder)},
         operations=frozenset(OPERATIONS),
+        owned_operations=frozenset(OPERATIONS),
+        declared_operations=frozenset(),
         more_operations=False,
     )
 

@@ -1,19 +1,14 @@
 """The composition root: the only place that builds things."""
 
-import sys
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from batchd.configuration import read_settings
+from batchd import plugin_loader
 from batchd.db.batch_loader import BatchLoader
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
@@ -26,7 +21,6 @@ from batchd.operations.table import OPERATIONS, AnyOperation, permissions_of
 from batchd.pipeline.cancellations import Cancellations
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.dispatcher import Dispatcher
-from batchd.plugins.http_operations.settings import HttpOperationsSettings
 from batchd.services.accounts import Accounts
 from batchd.services.authentication import Authenticator
 from batchd.services.authorization import PermissionChecker
@@ -42,10 +36,6 @@ from batchd.services.users import Users
 from batchd.settings import Settings, plugin_environment
 
 
-class UnknownPlugin(Exception):
-    """A setting names a plugin that is not installed."""
-
-
 class SystemClock:
     def now(self) -> datetime:
         """Return the time to the millisecond, as it is stored."""
@@ -59,62 +49,29 @@ class TimeOrderedIds:
         return uuid7()
 
 
-@lru_cache(maxsize=1)
-def _installed(_where: tuple[str, ...]) -> Mapping[str, Collection[EntryPoint]]:
-    """Return the plugins in these places by group: for one the metadata of all packages is read."""
-    found = entry_points()
-    return {group: found.select(group=group) for group in found.groups}
-
-
-def _plugins(group: str) -> Collection[EntryPoint]:
-    return _installed(tuple(sys.path)).get(group, ())
-
-
-def _plugin(group: str, name: str) -> EntryPoint:
-    found = _plugins(group)
-    for entry_point in found:
-        if entry_point.name == name:
-            return entry_point
-    known = ", ".join(sorted(entry_point.name for entry_point in found)) or "none"
-    raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {known}")
-
-
-def _load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    try:
-        factory: Callable[[Any], AbstractAsyncContextManager[Any]] = _plugin(group, name).load()
-    except ModuleNotFoundError as error:
-        raise UnknownPlugin(
-            f"the plugin '{name}' of {group} needs the package '{error.name}', which is missing: "
-            f"install batchd[{name}]"
-        ) from error
-    return factory
-
-
-def operation_names() -> frozenset[str]:
-    """Return the operations that are there as long as a process runs."""
-    installed = _plugins("batchd.operations")
-    return frozenset(operation.name for operation in OPERATIONS) | {
-        plugin.name for plugin in installed
-    }
-
-
-def more_operations(declared: Path | None) -> bool:
-    """Return whether others come and go: from the file of HTTP operations, or another source."""
-    sources = {plugin.name for plugin in _plugins("batchd.operation_sources")}
-    return declared is not None or bool(sources - {"http"})
+def authorizer_context(environment: Mapping[str, str]) -> AuthorizerContext:
+    """Return what an authorizer gets to know of this installation. Raises StartupError."""
+    declared = plugin_loader.declared_operations(environment)
+    own = {operation.name for operation in OPERATIONS}
+    return AuthorizerContext(
+        environment=environment,
+        operations=frozenset(
+            own | {plugin.name for plugin in plugin_loader.installed("batchd.operations")}
+        ),
+        owned_operations=frozenset(operation.name for operation in OPERATIONS if operation.owned),
+        declared_operations=declared or frozenset(),
+        more_operations=declared is not None,
+    )
 
 
 def open_authorizer(
     settings: Settings, environment: Mapping[str, str]
 ) -> AbstractAsyncContextManager[Authorizer]:
     """Open the authorizer that the settings name. Raises UnknownPlugin, or what it refuses for."""
-    declared = read_settings(HttpOperationsSettings, environment).operations
-    context = AuthorizerContext(
-        environment=plugin_environment(environment, settings.database_url),
-        operations=operation_names(),
-        more_operations=more_operations(declared),
+    visible = plugin_environment(environment, settings.database_url)
+    return plugin_loader.load("batchd.authorizers", settings.authorizer)(
+        authorizer_context(visible)
     )
-    return _load("batchd.authorizers", settings.authorizer)(context)
 
 
 @asynccontextmanager
@@ -172,7 +129,9 @@ async def open_components(
         visible = plugin_environment(environment, settings.database_url)
         # Before the database: what is wrong with the settings is said without waiting for it.
         storage = await stack.enter_async_context(
-            _load("batchd.storages", settings.storage)(StorageContext(environment=visible))
+            plugin_loader.load("batchd.storages", settings.storage)(
+                StorageContext(environment=visible)
+            )
         )
         database = await stack.enter_async_context(_open_current_database(settings))
         notifications = await stack.enter_async_context(open_notifications(settings))
@@ -244,7 +203,7 @@ async def _add_operations(
         rate=FleetRateLimiter(database),
         is_reserved=registry.is_reserved,
     )
-    for plugin in _plugins("batchd.operations"):
+    for plugin in plugin_loader.installed("batchd.operations"):
         operation = await stack.enter_async_context(plugin.load()(context))
         if operation.name != plugin.name:
             # Policies are checked against the names of the entry points, before these are opened.
@@ -254,5 +213,5 @@ async def _add_operations(
         registry.add(operation)
     for factory in operations:
         registry.add(await stack.enter_async_context(factory(context)))
-    for plugin in _plugins("batchd.operation_sources"):
+    for plugin in plugin_loader.installed("batchd.operation_sources"):
         registry.add_source(await stack.enter_async_context(plugin.load()(context)))

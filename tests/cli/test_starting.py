@@ -136,7 +136,7 @@ async def test_a_database_that_does_not_answer_is_said(env: Mapping[str, str]) -
     env = {**env, "BATCHD_DATABASE_URL": url}
     ended = await batchd("worker", env=env)
 
-    assert_refused(ended, "database does not answer", env=env)
+    assert_refused(ended, "database is not responding", env=env)
     assert "hidden" not in ended.errors
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchd.plugins.casbin import InvalidPolicy, KnownOperations, load_policy
-from tests.support.policies import MODEL, OURS, load, write_policy
+from tests.support.policies import MODEL, OURS, OWNED, load, write_policy
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,8 @@ def test_unknown_operation_is_refused_with_a_suggestion(
         match=r"roles\.csv:2: unknown operation delete_bacth; did you mean delete_batch",
     ):
         load_policy(
-            tmp_path, KnownOperations(names=frozenset({"delete_batch"}), others_possible=False)
+            tmp_path,
+            KnownOperations(names=frozenset({"delete_batch"}), owned=OWNED, others_possible=False),
         )
 
 
@@ -184,7 +185,8 @@ def test_operation_that_may_be_defined_later_is_accepted(
     write_policy(tmp_path, "p, clerk, *, create_invoice, allow", "p, clerk, *, delete_bacth, deny")
 
     policy = load_policy(
-        tmp_path, KnownOperations(names=frozenset({"delete_batch"}), others_possible=True)
+        tmp_path,
+        KnownOperations(names=frozenset({"delete_batch"}), owned=OWNED, others_possible=True),
     )
 
     assert policy.decide("clerk", OURS, "create_invoice").allowed

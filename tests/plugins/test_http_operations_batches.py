@@ -204,7 +204,7 @@ async def test_nothing_starts_with_an_operation_that_takes_another_permissions_n
     name: str,
 ) -> None:
     operations_file.write_text(OWN.replace("touch", name))
-    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: batchd has"):
+    with pytest.raises(StartupError, match=rf"operations\.toml: operations\.{name}: the name is"):
         async with open_components(settings, environment=plugin_environment):
             pass
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from batchd.bootstrap import operation_names
+from batchd.bootstrap import authorizer_context
 from batchd.domain.ids import AccountId
 from batchd.plugins.casbin import KnownOperations, Policy, load_policy
 
@@ -25,7 +25,10 @@ ROLES = ("reader", "submitter", "operator", "admin", "an_undefined_role", "*", "
 
 @pytest.fixture(scope="module")
 def shipped() -> Policy:
-    known_operations = KnownOperations(names=operation_names(), others_possible=False)
+    context = authorizer_context({})
+    known_operations = KnownOperations(
+        names=context.operations, owned=context.owned_operations, others_possible=False
+    )
     return load_policy(Path(__file__).parents[2] / "policies", known_operations)
 
 

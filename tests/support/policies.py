@@ -6,6 +6,7 @@ from uuid import UUID
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.permission import Access, AuthorizerContext
 from batchd.domain.users import Caller
+from batchd.operations.table import OPERATIONS
 from batchd.plugins.casbin import KnownOperations, Policy, load_policy
 
 SHIPPED = Path(__file__).parents[2] / "policies"
@@ -14,7 +15,8 @@ OURS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000a"))
 THEIRS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
 USER = UserId(UUID("0198c0de-0000-7000-8000-0000000000ff"))
 COLLEAGUE = UserId(UUID("0198c0de-0000-7000-8000-0000000000fe"))
-ANYTHING = KnownOperations(names=frozenset(), others_possible=True)
+OWNED = frozenset(operation.name for operation in OPERATIONS if operation.owned)
+ANYTHING = KnownOperations(names=frozenset(), owned=OWNED, others_possible=True)
 
 
 def write_policy(folder: Path, *lines: str) -> Path:
@@ -43,5 +45,7 @@ def context_of(
     return AuthorizerContext(
         environment={"BATCHD_POLICIES": str(policies)},
         operations=frozenset({"get_batch", "get_batches", "delete_batch", *operations}),
+        owned_operations=OWNED,
+        declared_operations=frozenset(),
         more_operations=more_operations,
     )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from batchd.cli import COMMANDS, build
+from batchd import plugin_loader
+from batchd.cli import COMMANDS, COMMANDS_OF_PLUGINS, build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,10 @@ def run(*arguments: object, settings: Mapping[str, str] = MappingProxyType({})) 
         for name, value in settings.items():
             patch.setenv(name, value)
         result: Any = CliRunner().invoke(
-            build(*COMMANDS), [str(argument) for argument in arguments]
+            build(
+                *COMMANDS, *(plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS))
+            ),
+            [str(argument) for argument in arguments],
         )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception

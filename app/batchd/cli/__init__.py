@@ -1,14 +1,21 @@
-"""The command line: `batchd`. Only the command that is asked for is imported: it starts sooner."""
+"""The command line: `batchd`. Only the requested command is imported, so that it starts sooner."""
 
 import gc
 import os
 import sys
-from importlib import import_module
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import Annotated
 
 import typer
 
-COMMANDS = ("dev", "api", "worker", "migrate", "users", "policy", "accounts")
-"""Each is the name of a module beside this one, and in it of a function or of a group."""
+from batchd import plugin_loader
+from batchd.domain.permission import AuthorizerContext
+
+COMMANDS = ("dev", "api", "worker", "migrate", "users", "accounts")
+"""Each names a module beside this one, and in it a function or a command group."""
+COMMANDS_OF_PLUGINS = "batchd.commands"
+"""The entry-point group of command groups that plugins bring: `(load_context) -> typer.Typer`."""
 
 
 def build(*names: str) -> typer.Typer:
@@ -20,9 +27,14 @@ def build(*names: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    # A group, also with one command: its name is said.
-    app.callback()(lambda: None)
+    # With a callback it stays a group even with a single command.
+    app.callback()(_root)
+    for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS):
+        if plugin.name in names:
+            app.add_typer(plugin.load()(_authorizer_context), name=plugin.name)
     for name in names:
+        if name not in COMMANDS:
+            continue
         command = getattr(import_module(f"batchd.cli.{name}"), name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
@@ -31,16 +43,41 @@ def build(*names: str) -> typer.Typer:
     return app
 
 
+def _print_version(requested: bool) -> None:  # typer calls it with the value
+    if requested:
+        typer.echo(f"batchd {metadata.version('batchd')}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[  # its callback does the work
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    """Take the options of `batchd` itself."""
+
+
+def _authorizer_context(environment: Mapping[str, str]) -> AuthorizerContext:
+    from batchd.bootstrap import authorizer_context  # noqa: PLC0415  # other commands start sooner
+
+    return authorizer_context(environment)
+
+
 def main() -> None:
     """Run the command that the arguments name."""
     if sys.argv[1:2] not in (["api"], ["worker"]):
-        # It has nothing to measure: its zeros must not stand among what the services say.
+        # A command that serves nothing must not add its zeros to the metrics of the services.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-    # Nothing that is imported becomes garbage: looking for some meanwhile takes a tenth longer.
+    # Importing creates no garbage, and collecting meanwhile takes a tenth longer.
     gc.disable()
-    wanted = [name for name in sys.argv[1:2] if name in COMMANDS]
-    app = build(*(wanted or COMMANDS))
-    # Nor is it looked through ever after.
+    known = [*COMMANDS, *(plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS))]
+    requested = [name for name in sys.argv[1:2] if name in known]
+    app = build(*(requested or known))
+    # What was imported need not be scanned by any later collection.
     gc.freeze()
     gc.enable()
     app()

@@ -10,12 +10,12 @@ import typer
 import uvloop
 
 from batchd.api.server import CannotListen
-from batchd.bootstrap import UnknownPlugin
 from batchd.configuration import InvalidSettings
 from batchd.db.migrations import MigrationFailed, SchemaTooOld
 from batchd.domain.errors import BatchdError
 from batchd.domain.ports import StartupError
 from batchd.observability import logs
+from batchd.plugin_loader import UnknownPlugin
 from batchd.settings import Settings, read_core_settings
 
 T = TypeVar("T")

@@ -9,19 +9,6 @@ from uuid import UUID
 from batchd.domain.ids import AccountId, UserId
 from batchd.domain.users import Caller
 
-OWNED = frozenset(
-    {
-        "create_batch",
-        "delete_batch",
-        "get_batch",
-        "get_batches",
-        "invalidate_upload_url",
-        "update_batch",
-    }
-)
-"""The operations on a batch, or an upload, that is there and belongs to somebody. All others, those
-of plugins too, concern nobody but the caller."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
@@ -133,6 +120,10 @@ class AuthorizerContext:
     """The process's variables without the core's own: an authorizer reads its settings from it."""
     operations: frozenset[str]
     """The operations that are there as long as the process runs: its API's and its plugins'."""
+    owned_operations: frozenset[str]
+    """Those of them that act on batches or uploads, which belong to a user."""
+    declared_operations: frozenset[str]
+    """Those that sources declare right now, such as a file of HTTP operations; they may change."""
     more_operations: bool
     """Whether others come and go: a name that is not among these may be one of theirs."""
 

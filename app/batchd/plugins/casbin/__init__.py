@@ -19,7 +19,9 @@ def casbin_authorizer(context: AuthorizerContext) -> AbstractAsyncContextManager
     """Open the authorizer for the folder BATCHD_POLICIES. Raises InvalidPolicy."""
     folder = read_settings(PolicySettings, context.environment).policies
     known_operations = KnownOperations(
-        names=context.operations, others_possible=context.more_operations
+        names=context.operations,
+        owned=context.owned_operations,
+        others_possible=context.more_operations,
     )
     load = partial(parse_policy, folder, known_operations=known_operations)
     return open_authorizer(folder, is_policy_file, load, find_roles)

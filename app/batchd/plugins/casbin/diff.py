@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from batchd.domain.permission import OWNED
 from batchd.plugins.casbin.lint import UNRESTRICTED_OPERATION
 from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, Policy
 from batchd.plugins.casbin.statements import ANY
@@ -80,7 +79,7 @@ def _decisions(old: Policy, new: Policy, role: str, account: str, operation: str
             old.enforce(role, concrete_account, operation, own=own)[0],
             new.enforce(role, concrete_account, operation, own=own)[0],
         )
-        for own in ((True, False) if operation in OWNED else (True,))
+        for own in ((True, False) if operation in new.owned_operations else (True,))
     }
 
 

@@ -18,6 +18,8 @@ _MIN_SIMILARITY = 0.8
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOperations:
     names: frozenset[str]
+    owned: frozenset[str]
+    """Those of them that act on batches or uploads, which belong to a user."""
     others_possible: bool
     """Whether operations with other names may be defined at run time."""
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import NamedTuple
 
-from batchd.domain.permission import OWNED
 from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, Policy
 from batchd.plugins.casbin.statements import ANY, Location, Rule, format_rule
 
@@ -50,7 +49,7 @@ def _rules_without_effect(policy: Policy) -> Iterator[Finding]:
             relation = "overruled" if other[3] != effect else "covered"
             reason = f"{relation} by {file}:{line}: {format_rule(other)}"
             yield Finding(location, f"'{format_rule(rule)}' has no effect: {reason}")
-        elif scope == "own" and operation != ANY and operation not in OWNED:
+        elif scope == "own" and operation != ANY and operation not in policy.owned_operations:
             reason = f"{operation} does not act on an existing batch or upload"
             yield Finding(location, f"'own' has no effect in '{format_rule(rule)}': {reason}")
 

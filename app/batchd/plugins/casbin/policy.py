@@ -50,10 +50,12 @@ class Policy:
         revision: str,
         statements: Statements,
         enforcer: casbin.Enforcer,
+        owned_operations: frozenset[str],
         unknown_operations: list[UnknownOperation],
     ) -> None:
         self.revision = revision
         self.statements = statements
+        self.owned_operations = owned_operations
         self.unknown_operations = unknown_operations
         """Rules for operations that are not defined at present."""
         self._enforcer = enforcer
@@ -150,6 +152,7 @@ def parse_policy(folder: Path, contents: Contents, known_operations: KnownOperat
         revision=revision_of(files),
         statements=statements,
         enforcer=new_enforcer(folder / MODEL_FILE, files[folder / MODEL_FILE], statements.links),
+        owned_operations=known_operations.owned,
         unknown_operations=unknown_operations,
     )
 

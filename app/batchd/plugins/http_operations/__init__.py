@@ -1,13 +1,14 @@
 """Operations of the company's own HTTP API, declared in a file without any Python."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from batchd.configuration import read_settings
 from batchd.domain.operations import Operation, OperationContext, OperationSource
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.errors import InvalidOperationsFile
+from batchd.plugins.http_operations.loader import declared_names
 from batchd.plugins.http_operations.operation import Dependencies
 from batchd.plugins.http_operations.retry import RetryTiming
 from batchd.plugins.http_operations.settings import HttpOperationsSettings
@@ -22,6 +23,15 @@ class _NoOperations:
 
     def names(self) -> Iterable[str]:
         return ()
+
+
+def operation_names(environment: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the names in the operations file, valid or not; None if no file is configured.
+
+    Raises InvalidOperationsFile.
+    """
+    file = read_settings(HttpOperationsSettings, environment).operations
+    return None if file is None else declared_names(file)
 
 
 @asynccontextmanager

@@ -1,22 +1,21 @@
-"""`batchd policy`: what the policy files mean, before they take effect.
+"""`batchd policy`: checks, explains, compares and tests policy files before they take effect.
 
-These commands need no database and no settings but where the files are.
+The commands need no database and no settings but where the files are.
 """
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import typer
 
-from batchd.bootstrap import more_operations, operation_names
-from batchd.cli.output import print_json, print_table
 from batchd.configuration import read_settings
-from batchd.domain.permission import OWNED
+from batchd.domain.permission import AuthorizerContext
 from batchd.domain.ports import StartupError
 from batchd.plugins.casbin import InvalidPolicy, KnownOperations, Policy, load_policy
 from batchd.plugins.casbin.cases import read_cases, run_case
@@ -25,11 +24,20 @@ from batchd.plugins.casbin.lint import lint
 from batchd.plugins.casbin.policy import ANY_OTHER_ACCOUNT, CASES_FILE
 from batchd.plugins.casbin.roles import find_roles
 from batchd.plugins.casbin.statements import format_rule
-from batchd.plugins.http_operations.loader import declared_names
-from batchd.plugins.http_operations.settings import HttpOperationsSettings
 from batchd.policies.settings import PolicySettings
+from batchd.terminal import print_json, print_table
 
-policy = typer.Typer(help="What the policy files mean.", no_args_is_help=True)
+commands = typer.Typer(help="Check, explain, compare and test policy files.", no_args_is_help=True)
+
+LoadContext: TypeAlias = Callable[[Mapping[str, str]], AuthorizerContext]
+_load_context: ContextVar[LoadContext] = ContextVar("load_context")
+
+
+def policy(load_context: LoadContext) -> typer.Typer:
+    """Return the command group; `load_context` describes the installation by its environment."""
+    _load_context.set(load_context)
+    return commands
+
 
 FAILED, IMPOSSIBLE = 1, 2
 
@@ -48,7 +56,7 @@ Role = Annotated[str, typer.Option(help="as the policies name it")]
 Account = Annotated[UUID | None, typer.Option(help="one that no rule names if left out")]
 
 
-@policy.command()
+@commands.command()
 def check(
     *,
     policies: Policies = None,
@@ -57,7 +65,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Validate the policy and warn of likely mistakes. Exit code 1: it can't take effect."""
-    folder, known = _places(policies, operations)
+    folder, known = _locate(policies, operations)
     found: list[dict[str, object]] = []
     loaded = None
     try:
@@ -86,7 +94,7 @@ def check(
 _FOUND = ("level", "file", "line", "reason")
 
 
-@policy.command()
+@commands.command()
 def explain(
     *,
     role: Role,
@@ -97,15 +105,17 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Print the decision, and the very rule that makes it."""
-    loaded = _load(*_places(policies, operations))
+    loaded = _load(*_locate(policies, operations))
     where = ANY_OTHER_ACCOUNT if account is None else str(account)
     rows = []
-    for own in (True, False) if operation in OWNED else (True,):
+    for own in (True, False) if operation in loaded.owned_operations else (True,):
         allowed, rule = loaded.enforce(role, where, operation, own=own)
         file, line = (None, None) if rule is None else loaded.statements.rules[rule]
         rows.append(
             {
-                "batches": ("own" if own else "others") if operation in OWNED else None,
+                "batches": ("own" if own else "others")
+                if operation in loaded.owned_operations
+                else None,
                 "decision": "allow" if allowed else "deny",
                 "file": file,
                 "line": line,
@@ -129,7 +139,7 @@ def explain(
     )
 
 
-@policy.command()
+@commands.command()
 def diff(
     old: Annotated[Path, typer.Argument(help="folder of the policy files as they are")],
     new: Annotated[Path, typer.Argument(help="and as they would be")],
@@ -138,7 +148,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print who gains and who loses what. Exit code 1: somebody does."""
-    _, known = _places(None, operations)
+    _, known = _locate(None, operations)
     changes = diff_policies(_load(old, known), _load(new, known), known.names)
     if as_json:
         for change in changes:
@@ -163,7 +173,7 @@ def diff(
     raise typer.Exit(FAILED if changes else 0)
 
 
-@policy.command("test")
+@commands.command("test")
 def try_cases(
     *,
     cases: Annotated[
@@ -174,10 +184,10 @@ def try_cases(
     as_json: Json = False,
 ) -> None:
     """Try the policy on cases with expected decisions. Exit code 1: one was not as expected."""
-    folder, known = _places(policies, operations)
+    folder, known = _locate(policies, operations)
     loaded = _load(folder, known)
     file = cases or folder / CASES_FILE
-    with _refusing():
+    with _exit_on_error():
         tried = [run_case(loaded, case) for case in read_cases(file)]
     failed = [one for one in tried if not one.passed]
     if as_json:
@@ -196,7 +206,7 @@ def try_cases(
     raise typer.Exit(FAILED if failed else 0)
 
 
-@policy.command()
+@commands.command()
 def statement(
     *,
     role: Role,
@@ -206,7 +216,7 @@ def statement(
     as_json: Json = False,
 ) -> None:
     """Print what the role may do, as GET /roles/{role} tells it."""
-    loaded = _load(*_places(policies, operations))
+    loaded = _load(*_locate(policies, operations))
     found = next(find_roles(loaded, account, role), None)
     if found is None:
         typer.echo(f"batchd: there is no role {role}", err=True)
@@ -221,25 +231,29 @@ def statement(
     )
 
 
-def _places(policies: Path | None, operations: Path | None) -> tuple[Path, KnownOperations]:
-    """Return the folder, and the operations that exist."""
-    folder = policies or read_settings(PolicySettings, os.environ).policies
-    declared = operations or read_settings(HttpOperationsSettings, os.environ).operations
-    names = operation_names()
-    if declared is not None:
-        with _refusing():
-            names |= declared_names(declared)
-    return folder, KnownOperations(names=names, others_possible=more_operations(declared))
+def _locate(policies: Path | None, operations: Path | None) -> tuple[Path, KnownOperations]:
+    """Return the policy folder, and the operations that exist."""
+    environment = dict(os.environ)
+    if operations is not None:
+        environment["BATCHD_OPERATIONS"] = str(operations)
+    with _exit_on_error():
+        context = _load_context.get()(environment)
+        folder = policies or read_settings(PolicySettings, environment).policies
+    return folder, KnownOperations(
+        names=context.operations | context.declared_operations,
+        owned=context.owned_operations,
+        others_possible=context.more_operations,
+    )
 
 
 def _load(folder: Path, known: KnownOperations) -> Policy:
-    with _refusing():
+    with _exit_on_error():
         return load_policy(folder, known)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """Say what is wrong with a file, and end."""
+def _exit_on_error() -> Iterator[None]:
+    """Report what is wrong with a file, and exit."""
     try:
         yield
     except StartupError as error:

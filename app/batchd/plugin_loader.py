@@ -1,0 +1,50 @@
+"""Finds plugins by their entry points."""
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+
+class UnknownPlugin(Exception):
+    """A setting names a plugin that is not installed."""
+
+
+def installed(group: str) -> Collection[EntryPoint]:
+    """Return the installed plugins of an entry-point group."""
+    return _installed(tuple(sys.path)).get(group, ())
+
+
+@lru_cache(maxsize=1)
+def _installed(_path: tuple[str, ...]) -> Mapping[str, Collection[EntryPoint]]:
+    """Read the metadata of all packages once: for one group it would be the same work."""
+    all_entry_points = entry_points()
+    return {group: all_entry_points.select(group=group) for group in all_entry_points.groups}
+
+
+def load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+    """Return the factory of a plugin. Raises UnknownPlugin."""
+    names = {plugin.name: plugin for plugin in installed(group)}
+    if name not in names:
+        known = ", ".join(sorted(names)) or "none"
+        raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {known}")
+    try:
+        factory: Callable[[Any], AbstractAsyncContextManager[Any]] = names[name].load()
+    except ModuleNotFoundError as error:
+        raise UnknownPlugin(
+            f"the plugin '{name}' of {group} needs the package '{error.name}', which is missing: "
+            f"install batchd[{name}]"
+        ) from error
+    return factory
+
+
+def declared_operations(environment: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the names that operation sources declare now; None if no source is configured.
+
+    Raises StartupError if a source can't read what it is configured with.
+    """
+    declared = [plugin.load()(environment) for plugin in installed("batchd.operation_names")]
+    configured = [names for names in declared if names is not None]
+    return frozenset().union(*configured) if configured else None
