@@ -27,12 +27,9 @@ def run(*arguments: object, settings: Mapping[str, str] = MappingProxyType({})) 
             patch.delenv(name)
         for name, value in settings.items():
             patch.setenv(name, value)
-        result: Any = CliRunner().invoke(
-            build(
-                *COMMANDS, *(plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS))
-            ),
-            [str(argument) for argument in arguments],
-        )
+        plugins = [plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS)]
+        app = build(*COMMANDS, *plugins)
+        result: Any = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Printed(code=result.exit_code, output=result.output)
