@@ -14,6 +14,8 @@ import pytest
 from tests.support.dev_process import BATCHD, POLICIES, Dev, all_pids, get, run_dev, users_of
 from tests.support.waiting import gone, until
 
+pytestmark = pytest.mark.slow
+
 FIRST_LINES = "The first lines of its results:\n"
 SECOND = "The second one, which calls examples/upstream.py, 600 lines, as get_batch shows it:\n"
 PASTE = "A first session, ready to paste:\n"

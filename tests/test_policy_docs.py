@@ -54,6 +54,7 @@ def test_every_example_prints_what_the_page_shows(
     assert ran >= 9
 
 
+@pytest.mark.slow
 def test_the_review_in_ci_runs(tmp_path: Path) -> None:
     (script,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     bin_folder = Path(sys.executable).parent

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.command import batchd
 
+pytestmark = pytest.mark.slow
+
 SET_METRICS = (
     "from batchd.observability import metrics; "
     "metrics.POLICY_IN_FORCE.set({}); metrics.LINES.labels('x').inc()"

@@ -20,6 +20,8 @@ from tests.support.expectation import BEGINNING, CHUNKS, WORK, Expectation
 from tests.support.fixtures import MakeCaller
 from tests.support.history import GONE, History
 
+pytestmark = pytest.mark.slow
+
 LINE = {"path": {"batch": "00000000-0000-7000-8000-000000000000"}}
 FILES = {
     "good": lines_of(*[LINE] * CHUNKS),

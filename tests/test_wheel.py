@@ -12,6 +12,8 @@ import pytest
 from tests.support.dev_process import all_pids, run_dev
 from tests.support.waiting import gone, until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SOURCES = ("app", "examples", "migrations", "policies")
 FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")

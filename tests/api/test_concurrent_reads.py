@@ -4,11 +4,15 @@ import asyncio
 import random
 from datetime import timedelta
 
+import pytest
+
 from batchd.bootstrap import Components
 from batchd.domain.batches import Status
 from tests.support.callers import ApiCaller
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import T0, insert_batches
+
+pytestmark = pytest.mark.slow
 
 READERS = 256
 READS = 12

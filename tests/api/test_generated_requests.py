@@ -12,6 +12,8 @@ from tests.support.callers import ApiCaller, lines_of
 from tests.support.generated import Findings, send_generated_requests
 from tests.support.openapi import operations, strict_document
 
+pytestmark = pytest.mark.slow
+
 LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
 
 

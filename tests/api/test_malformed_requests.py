@@ -206,6 +206,7 @@ async def test_chunks_that_break_off_are_refused(api_url: str, authorization: by
         assert_refused(await connection.read_reply(), 400, 400589)
 
 
+@pytest.mark.slow
 async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
     caller: ApiCaller, api_url: str, authorization: bytes
 ) -> None:

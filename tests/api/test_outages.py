@@ -182,6 +182,7 @@ async def test_an_upload_is_useless_although_its_file_could_not_be_removed(
     assert_refused(await caller.call("POST", "/batches", json=body), 404, 404653)
 
 
+@pytest.mark.slow
 async def test_readiness_names_what_is_away(
     caller: ApiCaller, database: Relay, storage: Relay
 ) -> None:

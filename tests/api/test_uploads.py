@@ -93,6 +93,7 @@ async def test_the_url_is_for_nothing_else(caller: ApiCaller, storage: Storage) 
     assert not await has_file(storage, caller, second["handler"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"upload_validity_s": 3}], indirect=True, ids=["3 s"])
 async def test_the_url_stops_working_at_its_end(caller: ApiCaller) -> None:
     upload = (await caller.call("POST", "/cache")).body

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.command import batchd
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:

@@ -269,6 +269,7 @@ def test_statement_is_what_the_api_tells(folder: Path) -> None:
 # Where they look
 
 
+@pytest.mark.slow
 async def test_tools_need_no_setting_but_the_folder(folder: Path) -> None:
     ended = await batchd("policy", "check", "--json", env=environment(policies=folder))
 

@@ -18,6 +18,8 @@ from tests.support.dev_process import BATCHD
 from tests.support.policies import write_policy
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.slow
+
 
 def assert_refused(ended: Ended, *named: str, env: Mapping[str, str]) -> None:
     """Hold the end against what a person needs: what is wrong, without a traceback or a secret."""

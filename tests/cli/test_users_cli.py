@@ -15,6 +15,8 @@ from tests.support.command import batchd
 from tests.support.policies import write_policy
 from tests.support.secrets import holder, works
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:

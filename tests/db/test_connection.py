@@ -12,6 +12,8 @@ from batchd.domain.errors import ProcessingTimeout
 from batchd.settings import Settings
 from tests.support.relay import Relay, relay_to
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 2.0
 
 

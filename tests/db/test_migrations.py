@@ -49,6 +49,7 @@ def directions(migration: Path) -> dict[str, str]:
     return dict(zip(parts[1::2], texts, strict=True))
 
 
+@pytest.mark.slow
 async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
     empty_database_url: str, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from tests.support.databases import temporary_database
 from tests.support.plans import Explaining, Plan
 from tests.support.rows import T0
 
+pytestmark = pytest.mark.slow
+
 LARGE = AccountId(UUID(int=5))
 """Has 60,000 of the batches, 100 of them open; four others share the rest."""
 BUSY = AccountId(UUID(int=6))

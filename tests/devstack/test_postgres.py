@@ -17,6 +17,8 @@ from batchd.devstack.errors import StackFailed
 from batchd.devstack.postgres import Postgres, run_postgres
 from tests.support.waiting import gone, until
 
+pytestmark = pytest.mark.slow
+
 STARTER = Path(__file__).with_name("postgres_starter.py")
 
 

@@ -21,6 +21,8 @@ from batchd.domain.ports import ObjectInfo
 from tests.support.s3_storage import open_storage
 from tests.support.waiting import gone, until
 
+pytestmark = pytest.mark.slow
+
 LISTENER_COUNT = 10
 """Five components, each with a port for HTTP and one for gRPC."""
 

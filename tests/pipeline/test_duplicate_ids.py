@@ -43,6 +43,7 @@ def test_ids_used_once_are_not_found(lines: int) -> None:
         assert list(remembered.duplicates()) == []
 
 
+@pytest.mark.slow
 def test_many_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicate_ids, "_MEMORY_PER_BUCKET", 1024)
     many = 30_000

@@ -75,6 +75,7 @@ def places(bad: InvalidLine) -> list[tuple[str, str]]:
     return [(problem.code, problem.pointer) for problem in bad.issues]
 
 
+@pytest.mark.slow
 @given(good_lines, st.booleans(), st.sampled_from(["", "\r", " \t\r"]))
 def test_line_of_the_right_form_is_taken_as_it_is(
     line: Mapping[str, object],
@@ -181,6 +182,7 @@ def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
     assert places(found_wrong(b'\xef\xbb\xbf{"id": "a"}')) == [("not_a_valid_json", "")]
 
 
+@pytest.mark.slow
 @given(
     st.binary(max_size=30)
     | near_lines.map(lambda line: json.dumps(line).encode())

@@ -163,6 +163,7 @@ async def test_damaged_gzip_is_found_out(place: int) -> None:
         await joined(decompress(stream([bytes(packed)])))
 
 
+@pytest.mark.slow
 async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
     size = 96 * MIB
     packer = zlib.compressobj(9, wbits=31)

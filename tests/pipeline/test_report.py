@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,7 @@ def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]
         assert entry.get("id") == ("a" if entry["line"] in repeated else None)
 
 
+@pytest.mark.slow
 def test_report_of_many_bad_lines_is_whole() -> None:
     many = 30_000
     with ValidationReport() as report:

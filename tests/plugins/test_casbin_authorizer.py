@@ -45,6 +45,7 @@ statements = st.tuples(
 ).flatmap(lambda parts: st.permutations([*parts[0], *parts[1]]))
 
 
+@pytest.mark.slow
 @given(statements)
 @settings(deadline=None)
 def test_decisions_equal_those_of_a_plain_enforcer(lines: list[tuple[str, ...]]) -> None:

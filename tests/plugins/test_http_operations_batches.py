@@ -72,6 +72,7 @@ def plugin_environment(
     }
 
 
+@pytest.mark.slow
 async def test_the_example_runs_every_line(
     caller: ApiCaller, worker: RunWorker, example: TestClient[web.Request, web.Application]
 ) -> None:
@@ -130,6 +131,7 @@ async def test_an_invalid_line_is_reported_by_pointers_and_nothing_is_called(
         assert (await response.json())["calls"] == 0
 
 
+@pytest.mark.slow
 async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.http_operations import GOOD, OP, Declare, run
 from tests.support.polling import eventually
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.slow
+
 
 async def until_named(source: HttpOperations, *expected: str) -> None:
     """Wait until exactly these operations are in effect."""

@@ -19,6 +19,8 @@ from batchd.plugins.casbin import casbin_authorizer
 from tests.support.policies import MODEL, access, context_of, write_policy
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.slow
+
 ALLOW = "p, clerk, *, get_batch, allow\n"
 DENY = "p, clerk, *, get_batch, deny\n"
 LIMITS = "p, boss, *, get_batch, allow\n"

@@ -16,7 +16,7 @@ from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
 from tests.support.s3_storage import LINES, get, keys_of, open_storage, put, storage_context
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.support.s3_storage import LINES, encoded, get, keys_of, put
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.mark.slow
 async def test_large_file_is_written_and_read_with_little_memory(
     storage: Storage, key: str
 ) -> None:
@@ -61,6 +62,7 @@ async def test_any_size_makes_a_round_trip(storage: Storage, key: str, size: int
     assert await get(storage, key) == b"x" * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, PART_BYTES - 1, PART_BYTES], ids="{} before".format)
 async def test_large_object_is_appended_inside_the_storage(
     storage: Storage, key: str, before: int, monkeypatch: pytest.MonkeyPatch
@@ -217,6 +219,7 @@ async def test_missing_object_is_told(
             pytest.fail("it was opened")
 
 
+@pytest.mark.slow
 async def test_many_objects_are_listed_and_deleted(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:

@@ -67,6 +67,7 @@ async def test_no_url_promises_more_than_the_seven_days_of_s3(storage: Storage, 
     assert URL(url.url).query["X-Amz-Expires"] == "604800"
 
 
+@pytest.mark.slow
 async def test_url_stops_working_when_it_says(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:

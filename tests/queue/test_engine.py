@@ -19,6 +19,8 @@ from tests.support.polling import eventually
 from tests.support.relay import relay_to
 from tests.support.rows import a_batch
 
+pytestmark = pytest.mark.slow
+
 Handle = Callable[[Job], Awaitable[None]]
 
 

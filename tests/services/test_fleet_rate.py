@@ -15,6 +15,8 @@ from batchd.settings import Settings
 from tests.support.polling import eventually
 from tests.support.relay import relay_to
 
+pytestmark = pytest.mark.slow
+
 
 def settings_of(url: str) -> Settings:
     return Settings(database_url=SecretStr(url))

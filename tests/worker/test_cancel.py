@@ -16,6 +16,8 @@ from tests.support.callers import ApiCaller, Reply
 from tests.support.gated import Gated, numbered_lines
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 

@@ -19,6 +19,8 @@ from tests.support.polling import eventually
 from tests.support.stepping import TO_PROCESSED, step
 from tests.support.worker_process import worker_process
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "00000000-0000-7000-8000-000000000000"
 SUCCESS = [
     *("new", "copying", "copied", "validating"),

@@ -22,6 +22,7 @@ def operations() -> Sequence[OperationFactory]:
     return (names["get_rate"],)
 
 
+@pytest.mark.slow
 async def test_it_runs_in_a_batch(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
 ) -> None:

@@ -12,6 +12,8 @@ from tests.support.fixtures import MakeCaller
 from tests.support.gated import Gated, numbered_lines
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 CHUNK = 10

@@ -20,6 +20,8 @@ from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines
 from tests.support.stepping import TO_COPIED, TO_PROCESSED, TO_PROCESSING, step
 
+pytestmark = pytest.mark.slow
+
 LINES = 5
 
 

@@ -17,6 +17,8 @@ from tests.support.history import GONE, History
 from tests.support.polling import eventually
 from tests.support.slow_storage import SlowStorage
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 GOOD = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})

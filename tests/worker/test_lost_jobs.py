@@ -14,6 +14,8 @@ from tests.support.gated import Gated, numbered_lines
 from tests.support.polling import eventually
 from tests.support.stepping import TO_PROCESSING, step
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 LINES = 5

@@ -13,6 +13,8 @@ from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.fixtures import MakeCaller
 from tests.support.gated import Gated, numbered_lines
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 NOBODY = "00000000-0000-7000-8000-000000000000"

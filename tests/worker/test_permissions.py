@@ -14,6 +14,8 @@ from tests.support.fixtures import MakeCaller
 from tests.support.gated import Gated, numbered_lines
 from tests.support.polling import eventually
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 NOBODY = "00000000-0000-7000-8000-000000000000"

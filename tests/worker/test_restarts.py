@@ -18,6 +18,8 @@ from tests.support.polling import eventually
 from tests.support.s3_storage import s3_variables
 from tests.support.worker_process import worker_process
 
+pytestmark = pytest.mark.slow
+
 LINES = 6_000
 
 

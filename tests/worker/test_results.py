@@ -29,6 +29,8 @@ from batchd.domain.operations import (
 from batchd.plugins.s3.multipart import PartsWriter
 from tests.support.callers import ApiCaller, lines_of
 
+pytestmark = pytest.mark.slow
+
 
 class Echo:
     """Answers each line with its path."""

@@ -19,6 +19,8 @@ from tests.support.callers import ApiCaller
 from tests.support.gated import Gated, numbered_lines
 from tests.support.slow_storage import SlowStorage
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 LINES = 5

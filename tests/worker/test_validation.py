@@ -13,6 +13,8 @@ from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated import Gated, numbered_lines
 from tests.support.history import History
 
+pytestmark = pytest.mark.slow
+
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 MAX_LINE = 200
