@@ -115,7 +115,8 @@ async def _wait_until_ready(child: Child, status_file: Path) -> None:
             while not _is_ready(status_file, child.pid):
                 if (code := child.process.returncode) is not None:
                     raise StackFailed(
-                        f"PostgreSQL did not start ({describe_exit(code)}); {describe_log(child.log)}"
+                        f"PostgreSQL failed to start ({describe_exit(code)}); "
+                        f"{describe_log(child.log)}"
                     )
                 await asyncio.sleep(POLL_INTERVAL_S)
     except TimeoutError:

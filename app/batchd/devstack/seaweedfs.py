@@ -183,7 +183,8 @@ async def _wait_until_ready(
             while True:
                 if (code := child.process.returncode) is not None:
                     raise StackFailed(
-                        f"SeaweedFS did not start ({describe_exit(code)}); {describe_log(child.log)}"
+                        f"SeaweedFS failed to start ({describe_exit(code)}); "
+                        f"{describe_log(child.log)}"
                     )
                 with suppress(aiohttp.ClientError, TimeoutError):
                     if await _serves(session, f"{endpoint}/{bucket}", credentials):
