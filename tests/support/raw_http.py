@@ -46,6 +46,22 @@ class RawConnection:
         async with asyncio.timeout(PATIENCE_S):
             return await self._reader.read(1) == b""
 
+    async def read_to_end(self) -> bytes:
+        """Read whatever comes until the other side closes or resets the connection."""
+        data = bytearray()
+        async with asyncio.timeout(PATIENCE_S):
+            try:
+                while piece := await self._reader.read(2**16):
+                    data += piece
+            except ConnectionResetError:
+                pass
+        return bytes(data)
+
+    async def end_sending(self) -> None:
+        """Close this side only, as `nc -N` does: an answer can still be read."""
+        self._writer.write_eof()
+        await self._writer.drain()
+
     def break_off(self) -> None:
         """Go away as a client does whose machine was switched off: by a reset."""
         self._writer.transport.abort()

@@ -8,6 +8,7 @@ from aiohttp.typedefs import Handler
 
 from batchd.api import error_responses, request_metrics
 from batchd.api.context import CONTEXT
+from batchd.api.request_trailers import end_connection_after_trailer
 from batchd.domain.errors import RequestFormat
 from batchd.observability import logs
 from batchd.operations.responses import REQUEST_ID_HEADER
@@ -21,7 +22,12 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     """Give every request an id, which its answer and its log records carry, and count it."""
     trace = logs.new_trace()
     started = time.perf_counter()
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except web.HTTPException as redirect:  # the only one that `errors` lets through
+        end_connection_after_trailer(request, redirect)
+        raise
+    end_connection_after_trailer(request, response)
     response.headers[REQUEST_ID_HEADER] = trace
     operation = request.match_info.route.name or ""
     request_metrics.record(operation, response.status, time.perf_counter() - started)
