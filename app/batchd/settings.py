@@ -36,6 +36,22 @@ class Settings(EnvironmentSettings):
     body_timeout_s: PositiveFloat = Field(
         30.0, description="how long the body of a request may be in coming"
     )
+    header_timeout_s: PositiveFloat = Field(
+        10.0,
+        description="Timeout for the head of a request, and for the first byte after connecting",
+    )
+    keepalive_timeout_s: PositiveFloat = Field(
+        75.0,
+        description="Lifetime of an idle connection, and timeout for a client to read a response",
+    )
+    max_connections: PositiveInt = Field(
+        10_000, description="Maximum number of open connections of one API process"
+    )
+    help_url: str | None = Field(
+        None,
+        description="Base URL of the documentation of errors; an error's name is appended to "
+        "make its `help`; unset: no `help`",
+    )
     rate_per_s: float = Field(
         0.0, ge=0, description="requests a second each user may make of one API process; 0: any"
     )

@@ -1,14 +1,12 @@
 """The client goes away in the middle of a change: it is made whole, or not at all."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 
 from batchd.bootstrap import Components
 from tests.support.callers import ApiCaller, Reply, lines_of
+from tests.support.databases import row_lock
 from tests.support.polling import eventually
 from tests.support.raw_http import raw_connection, request
 
@@ -26,6 +24,11 @@ NOTHING = {"batches": 0, "jobs": 0, "keys": 0, "uploads_taken": 0}
 ONE = dict.fromkeys(NOTHING, 1)
 
 
+@pytest.fixture
+def api_url(url_on_each_loop: str) -> str:
+    return url_on_each_loop
+
+
 async def made(components: Components) -> dict[str, int]:
     async with components.database.connection() as connection:
         row = await connection.fetchrow(MADE)
@@ -38,18 +41,6 @@ async def waiting(components: Components) -> int:
     async with components.database.connection() as connection:
         count: int = await connection.fetchval(WAITING)
     return count
-
-
-@asynccontextmanager
-async def held(database_url: str, row: str) -> AsyncIterator[None]:
-    """Hold a row, so that who changes it waits."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"SELECT FROM {row} FOR UPDATE")
-            yield
-    finally:
-        await connection.close()
 
 
 def bytes_of(caller: ApiCaller, first: bytes, body: dict[str, str]) -> bytes:
@@ -93,7 +84,7 @@ async def test_half_a_call_makes_nothing(api_url: str, components: Components, p
 async def test_a_batch_is_not_half_made_for_a_client_that_left(
     api_url: str, database_url: str, components: Components, post: bytes
 ) -> None:
-    async with held(database_url, "uploads"):
+    async with row_lock(database_url, "uploads"):
         await leave_while_waiting(api_url, post, components)
     assert await made(components) == NOTHING
 
@@ -121,7 +112,7 @@ async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
     batch = await caller.create(LINES)
     before = await made(components)
     patch = bytes_of(caller, f"PATCH /batches/{batch} HTTP/1.1".encode(), {"status": "cancel"})
-    async with held(database_url, "batches"):
+    async with row_lock(database_url, "batches"):
         await leave_while_waiting(api_url, patch, components)
     assert await caller.status(batch) == "new"
     assert await made(components) == before

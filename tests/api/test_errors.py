@@ -87,7 +87,16 @@ async def test_a_role_without_the_permission_is_told_which_one(make_caller: Make
 
 
 async def test_what_is_not_there_is_not_found(caller: ApiCaller) -> None:
-    for path in ("", "/", "/batch", "/batches/", f"/batches/{uuid4()}/x", "/cache/x/y", "/WHOAMI"):
+    for path in (
+        "",
+        "/",
+        "/batch",
+        "/batches//",
+        "/cache//x",
+        f"/batches/{uuid4()}/x",
+        "/cache/x/y",
+        "/WHOAMI",
+    ):
         assert_refused(await caller.get(path), 404, 404653)
     for method, path in (("GET", "/batches"), ("DELETE", "/batches"), ("DELETE", "/cache")):
         assert_refused(await caller.call(method, f"{path}/{uuid4()}"), 404, 404653)
@@ -204,7 +213,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
 ) -> None:
     allowed = {"/batches": "GET, HEAD, POST", f"/batches/{uuid4()}": "DELETE, GET, HEAD, PATCH"}
     allowed |= {"/cache": "POST", f"/cache/{uuid4()}": "DELETE", "/whoami": "GET, HEAD"}
-    methods = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"}
+    methods = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"}
     for path, allow in allowed.items():
         for method in methods - set(allow.split(", ")):
             reply = await caller.call(method, path)

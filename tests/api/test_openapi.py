@@ -30,6 +30,7 @@ ERRORS_OF_THE_CONTRACT = {
     (404, 404653),
     (405, 400897),
     (429, 400141),
+    (431, 400589),
     (500, 500000),
     (503, 503159),
 }
@@ -97,8 +98,10 @@ def test_it_has_every_error_of_the_contract_and_no_other() -> None:
         for status, response in said["responses"].items()
         if status >= "400"
     ]
-    # The router's answer to a method that no operation has.
-    responses.append(("405", DOCUMENT["components"]["responses"]["MethodNotAllowed"]))
+    # The answers to a method that no operation has, and to a head that was not read.
+    shared = DOCUMENT["components"]["responses"]
+    responses.append(("405", shared["MethodNotAllowed"]))
+    responses.append(("431", shared["RequestHeaderFieldsTooLarge"]))
     found = {(int(status), subcode) for status, said in responses for subcode in errors_in(said)}
     assert found == ERRORS_OF_THE_CONTRACT
 

@@ -40,3 +40,15 @@ async def _execute(url: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def row_lock(database_url: str, table: str) -> AsyncIterator[None]:
+    """Lock the rows of a table, so that who changes one waits."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SELECT FROM {table} FOR UPDATE")
+            yield
+    finally:
+        await connection.close()

@@ -16,7 +16,7 @@ from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
 from tests.support.command import core_variables, environment
-from tests.support.live import LiveServer, running_worker
+from tests.support.live import LiveServer, running_worker, server_on_uvloop
 from tests.support.s3_storage import s3_variables
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -76,6 +76,24 @@ async def components(
 @pytest.fixture
 async def api_url(settings: Settings, components: Components) -> AsyncIterator[str]:
     """Serve the API, and return where."""
+    server = LiveServer(settings, components)
+    await server.start_server()
+    yield str(server.make_url("")).rstrip("/")
+    await server.close()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+async def url_on_each_loop(
+    request: pytest.FixtureRequest,
+    settings: Settings,
+    components: Components,
+    clock: MovableClock,
+) -> AsyncIterator[str]:
+    """Serve the API on the loop of the tests, then on that of `batchd api`, and return where."""
+    if request.param == "uvloop":
+        with server_on_uvloop(settings, clock) as url:
+            yield url
+        return
     server = LiveServer(settings, components)
     await server.start_server()
     yield str(server.make_url("")).rstrip("/")

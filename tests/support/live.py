@@ -1,19 +1,25 @@
 """The API and a worker in the test's own event loop, over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
+import uvloop
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer
 
 from batchd.api.app import create_app
 from batchd.api.server import runner_of
-from batchd.bootstrap import Components
+from batchd.bootstrap import Components, open_components
+from batchd.domain.ports import Clock
 from batchd.operations.table import OPERATIONS, AnyOperation
 from batchd.pipeline.worker import work
 from batchd.settings import Settings
+
+_START_S = 30.0
 
 
 class LiveServer(BaseTestServer):
@@ -33,6 +39,31 @@ class LiveServer(BaseTestServer):
 
     async def _make_runner(self, **_: Any) -> web.AppRunner:
         return runner_of(self._settings, self._app)
+
+
+@contextmanager
+def server_on_uvloop(settings: Settings, clock: Clock) -> Iterator[str]:
+    """Serve from a thread on the loop that `batchd api` has; its transports are not asyncio's."""
+    url: Future[str] = Future()
+    loop = uvloop.new_event_loop()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with open_components(settings, clock=clock) as components:
+            server = LiveServer(settings, components)
+            await server.start_server()
+            url.set_result(str(server.make_url("")).rstrip("/"))
+            await stop.wait()
+            await server.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        yield url.result(timeout=_START_S)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -20,14 +21,23 @@ class RawConnection:
         self._reader = reader
         self._writer = writer
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, within_s: float = PATIENCE_S) -> None:
         self._writer.write(data)
-        await self._writer.drain()
+        async with asyncio.timeout(within_s):
+            await self._writer.drain()
+
+    def stop_reading(self) -> None:
+        """Leave what comes in the buffers of the operating system."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def read_head(self) -> str:
         """Read up to the body of an answer, the empty line included."""
         async with asyncio.timeout(PATIENCE_S):
             return (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
+
+    async def read_exactly(self, size: int) -> bytes:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._reader.readexactly(size)
 
     async def read_reply(self) -> Reply:
         """Read one answer, which must have a Content-Length if it has a body."""
@@ -45,6 +55,14 @@ class RawConnection:
         """Wait for the other side to close; False if it says something instead."""
         async with asyncio.timeout(PATIENCE_S):
             return await self._reader.read(1) == b""
+
+    async def read_some(self, *, within_s: float) -> bytes:
+        """Return what comes within the time; nothing if nothing does."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._reader.read(2**16)
+        except TimeoutError:
+            return b""
 
     async def read_to_end(self) -> bytes:
         """Read whatever comes until the other side closes or resets the connection."""
@@ -68,9 +86,17 @@ class RawConnection:
 
 
 @asynccontextmanager
-async def raw_connection(url: str) -> AsyncIterator[RawConnection]:
+async def raw_connection(
+    url: str, *, receive_buffer: int | None = None
+) -> AsyncIterator[RawConnection]:
+    """Connect; a small receive buffer (bytes) makes the other side wait for this one to read."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    client = socket.socket()
+    client.setblocking(False)
+    if receive_buffer is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(client, (parts.hostname, parts.port))
+    reader, writer = await asyncio.open_connection(sock=client)
     try:
         yield RawConnection(reader, writer)
     finally:

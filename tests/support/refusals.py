@@ -12,6 +12,8 @@ def assert_refused(reply: Reply, status: int, subcode: int) -> str:
     assert trace
     assert reply.headers["X-Request-Id"] == trace
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
     assert isinstance(description, str)
     assert description.endswith(".")
     return description

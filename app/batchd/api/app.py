@@ -7,10 +7,12 @@ from aiohttp import web
 
 from batchd.api.concurrency_limit import ConcurrencyLimit
 from batchd.api.context import CONTEXT, AppContext
+from batchd.api.error_responses import ErrorResponses
 from batchd.api.handlers import MAX_BODY_BYTES
+from batchd.api.log_limit import LogLimit
 from batchd.api.middlewares import MIDDLEWARES
 from batchd.api.rate_limit import RateLimit
-from batchd.api.routes import routes_of
+from batchd.api.routes import routes_of, with_trailing_slash
 from batchd.operations.openapi.document import document
 from batchd.operations.parsing import encode
 from batchd.operations.table import OPERATIONS, AnyOperation
@@ -32,6 +34,7 @@ def create_app(
         async with open_services() as services:
             app[CONTEXT] = AppContext(
                 services=services,
+                errors=ErrorResponses(log_limit=LogLimit(), help_url=settings.help_url),
                 concurrency=ConcurrencyLimit(settings.max_requests),
                 rate_limit=RateLimit(settings.rate_per_s),
                 body_timeout_s=settings.body_timeout_s,
@@ -41,5 +44,6 @@ def create_app(
 
     app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
     app.cleanup_ctx.append(context)
-    app.add_routes(routes_of(operations))
+    routes = routes_of(operations)
+    app.add_routes([*routes, *with_trailing_slash(routes)])
     return app

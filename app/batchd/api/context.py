@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from batchd.api.concurrency_limit import ConcurrencyLimit
+from batchd.api.error_responses import ErrorResponses
 from batchd.api.rate_limit import RateLimit
 from batchd.services.container import Services
 
@@ -12,6 +13,7 @@ from batchd.services.container import Services
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppContext:
     services: Services
+    errors: ErrorResponses
     concurrency: ConcurrencyLimit
     rate_limit: RateLimit
     body_timeout_s: float

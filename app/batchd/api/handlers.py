@@ -9,7 +9,8 @@ from aiohttp.typedefs import Handler
 from batchd.api import expect_continue
 from batchd.api.conditional_requests import revalidated
 from batchd.api.context import CONTEXT, AppContext
-from batchd.api.responses import json_response
+from batchd.api.error_responses import CALLER
+from batchd.api.responses import NO_STORE, json_response
 from batchd.domain.errors import BatchdError, QuotaViolation, RequestFormat
 from batchd.domain.operations import OperationRequest
 from batchd.domain.users import Caller
@@ -31,8 +32,7 @@ def handler_of(operation: AnyOperation) -> Handler:
         result = await operation.call(context.services, caller, operation_request)
         body = encode(result)
         if operation.method != "GET" or (isinstance(result, BatchResponse) and result.download):
-            headers = {"Cache-Control": "no-store"}
-            return json_response(body, status=operation.success, headers=headers)
+            return json_response(body, status=operation.success, headers=NO_STORE)
         return revalidated(request, body)
 
     return handle
@@ -40,6 +40,7 @@ def handler_of(operation: AnyOperation) -> Handler:
 
 async def _authenticate(context: AppContext, request: web.Request) -> Caller:
     caller = await context.services.authenticator.authenticate(_secret(request))
+    request[CALLER] = caller
     context.rate_limit.take(caller.user)
     return caller
 

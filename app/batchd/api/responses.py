@@ -6,6 +6,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 JSON = "application/json; charset=utf-8"
+NO_STORE = {"Cache-Control": "no-store"}
+"""Of what is true only now, or only for its caller."""
 
 
 def json_response(
@@ -24,7 +26,7 @@ def response(
 ) -> web.Response:
     """Return a response; without a content type it has no body, as a 304."""
     # "Server" would name the versions of Python and aiohttp.
-    fields = CIMultiDict(Server="batchd")
+    fields = CIMultiDict({"Server": "batchd", "X-Content-Type-Options": "nosniff"})
     if content_type is not None:
         fields["Content-Type"] = content_type
     if headers:

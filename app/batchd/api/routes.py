@@ -38,12 +38,48 @@ async def _openapi(request: web.Request) -> web.StreamResponse:
     return json_response(request.app[CONTEXT].openapi)
 
 
+_SLASH = ".slash"
+"""Ends the names of routes with a trailing slash: aiohttp wants a name for one path only."""
+
 _PROCESS_ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("healthz", "/healthz", _healthz),
     ("readyz", "/readyz", _readyz),
     ("metrics", "/metrics", _metrics),
     ("openapi", "/openapi.json", _openapi),
 )
+
+
+def allowed_methods(router: web.UrlDispatcher, path: str) -> frozenset[str]:
+    """Return the methods of a path; empty if there is no such path."""
+    methods: set[str] = set()
+    for resource in router.resources():
+        info = resource.get_info()
+        matches = info["pattern"].fullmatch(path) if "pattern" in info else info.get("path") == path
+        if matches:
+            methods.update(route.method for route in resource)
+    return frozenset(methods)
+
+
+def route_name(request: web.Request) -> str:
+    """Return the name of the operation that a request is routed to; empty if there is none."""
+    return (request.match_info.route.name or "").removesuffix(_SLASH)
+
+
+def with_trailing_slash(routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
+    """Return the same routes for their paths with a slash at the end.
+
+    They are served as they are: a client that follows no redirects, or repeats a POST as a GET
+    when it does, gets its answer, too.
+    """
+    return [
+        web.route(
+            route.method,
+            f"{route.path}/",
+            route.handler,
+            **{**route.kwargs, "name": f"{route.kwargs['name']}{_SLASH}"},
+        )
+        for route in routes
+    ]
 
 
 def routes_of(operations: Iterable[AnyOperation]) -> list[web.RouteDef]:

@@ -4,11 +4,14 @@ import asyncio
 import gc
 import logging
 import os
+from functools import partial
 
 from aiohttp import web
 
 from batchd.api.app import OpenServices, create_app
-from batchd.api.protocol import Server
+from batchd.api.context import CONTEXT
+from batchd.api.protocol import ConnectionLimits, Server
+from batchd.api.routes import allowed_methods
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,13 +28,30 @@ class CannotListen(Exception):
 class Runner(web.AppRunner):
     """Runs the application on connections of our own protocol."""
 
+    def __init__(
+        self, app: web.Application, limits: ConnectionLimits, *, shutdown_timeout: float
+    ) -> None:
+        super().__init__(app, shutdown_timeout=shutdown_timeout)
+        self._limits = limits
+
     async def _make_server(self) -> web.Server:
         # The method that `web.BaseRunner` has its subclasses implement.
-        return Server(await super()._make_server())
+        server = await super()._make_server()
+        return Server(
+            server,
+            limits=self._limits,
+            errors=self.app[CONTEXT].errors,
+            allowed_methods=partial(allowed_methods, self.app.router),
+        )
 
 
 def runner_of(settings: Settings, app: web.Application) -> Runner:
-    return Runner(app, shutdown_timeout=settings.shutdown_timeout_s)
+    limits = ConnectionLimits(
+        header_timeout_s=settings.header_timeout_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+        max_connections=settings.max_connections,
+    )
+    return Runner(app, limits, shutdown_timeout=settings.shutdown_timeout_s)
 
 
 async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.Event) -> None:

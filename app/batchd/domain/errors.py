@@ -39,6 +39,12 @@ class RequestFormat(BatchdError):
     status, subcode, name = 400, 400589, "request_format"
 
 
+class HeadTooLarge(RequestFormat):
+    """The request line or the headers are too long, or there are too many headers."""
+
+    status: ClassVar[int] = 431
+
+
 class NotAValidJson(BatchdError):
     """The body is not JSON."""
 

@@ -97,9 +97,11 @@ class OperationSource(Protocol):
     def names(self) -> Iterable[str]: ...
 
 
-def error_result(error: BatchdError, trace: str) -> OperationResult:
+def error_result(error: BatchdError, trace: str, *, help_url: str | None = None) -> OperationResult:
     """Return how the contract presents a failure."""
     body = {"subcode": error.subcode, "trace": trace, "description": error.description}
+    if help_url is not None:
+        body["help"] = help_url
     return OperationResult(status=error.status, body=msgspec.json.encode(body))
 
 

@@ -29,6 +29,15 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
 SHED = Counter("batchd_requests_shed", "Requests refused because of overload")
+UNAUTHENTICATED_FAILURES = Counter(
+    "batchd_unauthenticated_failures",
+    "Failures of requests whose caller was not known; only some of them are logged",
+    ["error"],
+)
+CONNECTIONS_CLOSED = Counter(
+    "batchd_connections_closed", "Connections that batchd itself closed, by reason", ["reason"]
+)
+CONNECTIONS = Gauge("batchd_connections", "Connections that are open", multiprocess_mode="livesum")
 
 LINES = Counter("batchd_lines", "Batch lines that were run, by outcome", ["outcome"])
 CHUNK_SECONDS = Histogram(

@@ -147,6 +147,16 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     subcode: int
     trace: Annotated[str, Meta(description="Unique to this failure; also in the log.")]
     description: Annotated[str, Meta(description="What is wrong and what to do.")]
+    help: (
+        Annotated[
+            str,
+            Meta(
+                description="Where the error is documented; only if the operator set it.",
+                extra_json_schema={"format": "uri"},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 _NO_LINES = LineCounts()

@@ -23,7 +23,8 @@ Upload a file of calls, create a batch from it, and download the results.
 
 Times are seconds since the Unix epoch, identifiers are UUIDs. Every error is JSON with a `subcode`
 from a closed list, for programs, and a `description`, for people. A path that is not listed here
-answers 404 (404653), a method that is not listed for its path 405 (400897).
+answers 404 (404653), a method that is not listed for its path 405 (400897), a request whose head is
+too large 431 (400589). GET paths answer HEAD as well, every path OPTIONS.
 """
 _SECURITY_SCHEMES = {
     "secret": {

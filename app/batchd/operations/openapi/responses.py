@@ -8,6 +8,7 @@ from typing import TypeAlias
 from batchd.domain.errors import (
     BatchdError,
     General,
+    HeadTooLarge,
     MethodNotAllowed,
     ProcessingTimeout,
     TooFast,
@@ -62,8 +63,8 @@ def error_responses(errors: Iterable[ErrorType]) -> Json:
 
 
 def shared_responses(operations: Sequence[AnyOperation]) -> Json:
-    """Return the responses that `error_responses` refers to, and the one to a wrong method."""
-    errors: set[ErrorType] = {*COMMON_ERRORS, MethodNotAllowed}
+    """Return the responses that `error_responses` refers to, and those that no operation has."""
+    errors: set[ErrorType] = {*COMMON_ERRORS, MethodNotAllowed, HeadTooLarge}
     errors.update(error for operation in operations for error in operation.errors)
     return {
         _name(error.status): _error_response([error])

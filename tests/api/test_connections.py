@@ -1,0 +1,201 @@
+"""Connections end that say nothing, do not read, or are too many; half-closed ones are answered."""
+
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.databases import row_lock
+from tests.support.polling import eventually
+from tests.support.raw_http import PATIENCE_S, RawConnection, raw_connection, request
+from tests.support.refusals import assert_refused
+
+ALIVE = request(b"GET /healthz HTTP/1.1")
+LONG_S = 600.0
+"""More than any test takes."""
+SHORT_S = 0.3
+
+
+@pytest.fixture
+def api_url(url_on_each_loop: str) -> str:
+    return url_on_each_loop
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Return the settings with what a test changes of them, by indirect parametrization."""
+    long = {"header_timeout_s": LONG_S, "keepalive_timeout_s": LONG_S, "body_timeout_s": LONG_S}
+    return settings.model_copy(update=long | getattr(request, "param", {}))
+
+
+@pytest.fixture
+def authorization(caller: ApiCaller) -> bytes:
+    return f"Authorization: {caller.user.secret}".encode()
+
+
+def with_settings(**settings: object) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("settings", [settings], indirect=True)
+
+
+async def is_served(connection: RawConnection) -> None:
+    await connection.send(ALIVE)
+    assert (await connection.read_reply()).status == 200
+
+
+@with_settings(header_timeout_s=SHORT_S)
+async def test_a_connection_that_says_nothing_is_closed(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        assert await connection.read_to_end() == b""
+
+
+@with_settings(header_timeout_s=SHORT_S)
+@pytest.mark.parametrize("served_before", [False, True])
+@pytest.mark.parametrize("part", [ALIVE[:1], ALIVE[:-1], b"GET /healthz HTTP/1.1\r\n"])
+async def test_a_head_that_does_not_arrive_is_refused(
+    api_url: str, part: bytes, *, served_before: bool
+) -> None:
+    async with raw_connection(api_url) as connection:
+        if served_before:
+            await is_served(connection)
+        await connection.send(part)
+        assert "0.3 s" in assert_refused(await connection.read_reply(), 400, 400589)
+        assert await connection.is_closed()
+
+
+@with_settings(header_timeout_s=SHORT_S)
+async def test_a_head_that_trickles_in_is_not_waited_for(api_url: str) -> None:
+    """The deadline is for the whole head: no byte moves it."""
+    started = time.monotonic()
+    async with raw_connection(api_url) as connection:
+        await connection.send(ALIVE[:-2])
+
+        async def trickle() -> bytes:
+            await connection.send(b"X: 1\r\n")
+            return await connection.read_some(within_s=0.05)
+
+        answer = await eventually(trickle, bool, within_s=PATIENCE_S)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert time.monotonic() - started >= SHORT_S
+
+
+@with_settings(header_timeout_s=SHORT_S)
+async def test_an_idle_connection_outlives_the_deadline_of_a_head(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        await is_served(connection)
+        assert await connection.read_some(within_s=3 * SHORT_S) == b""
+        await is_served(connection)
+
+
+@with_settings(keepalive_timeout_s=SHORT_S)
+async def test_an_idle_connection_is_closed(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        await is_served(connection)
+        assert await connection.is_closed()
+
+
+@with_settings(keepalive_timeout_s=SHORT_S)
+async def test_a_client_that_does_not_read_is_not_waited_for(
+    api_url: str, caller: ApiCaller
+) -> None:
+    """Its answers fill the buffers: whoever never reads them would hold the connection for ever."""
+    async with raw_connection(api_url, receive_buffer=4096) as connection:
+        connection.stop_reading()
+        openapi = request(b"GET /openapi.json HTTP/1.1")
+
+        async def refused() -> bool:
+            try:
+                await connection.send(openapi * 20, within_s=0.05)
+            except ConnectionError:
+                return True
+            except TimeoutError:
+                pass
+            return False
+
+        assert await eventually(refused, bool, within_s=PATIENCE_S)
+
+
+@with_settings(max_connections=3)
+async def test_connections_beyond_the_limit_are_refused_and_the_others_are_served(
+    api_url: str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        within = [await stack.enter_async_context(raw_connection(api_url)) for _ in range(3)]
+        for connection in within:
+            await is_served(connection)
+        async with raw_connection(api_url) as beyond:
+            reply = await beyond.read_reply()
+            assert_refused(reply, 503, 503159)
+            assert int(reply.headers["Retry-After"]) > 0
+            assert await beyond.is_closed()
+        for connection in within:
+            await is_served(connection)
+        within[0].break_off()
+
+        async def served() -> bool:
+            async with raw_connection(api_url) as next_one:
+                await next_one.send(ALIVE)
+                return (await next_one.read_reply()).status == 200
+
+        assert await eventually(served, bool)
+
+
+async def test_a_half_closed_client_gets_its_answer(
+    api_url: str, caller: ApiCaller, authorization: bytes
+) -> None:
+    get = request(b"GET /batches HTTP/1.1", authorization)
+    post = request(b"POST /batches HTTP/1.1", authorization, b"Content-Length: 2", body=b"{}")
+    for data, status in ((ALIVE, 200), (get, 200), (post, 400)):
+        async with raw_connection(api_url) as connection:
+            await connection.send(data)
+            await connection.end_sending()
+            assert (await connection.read_reply()).status == status
+            assert await connection.is_closed()
+
+
+async def test_a_half_closed_client_gets_all_answers_that_it_asked_for(
+    api_url: str, authorization: bytes
+) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"GET /batches HTTP/1.1", authorization) + ALIVE * 9)
+        await connection.end_sending()
+        replies = [await connection.read_reply() for _ in range(10)]
+        assert [reply.status for reply in replies] == [200] * 10
+        assert await connection.is_closed()
+
+
+async def test_an_answer_that_takes_a_while_reaches_a_half_closed_client(
+    api_url: str, caller: ApiCaller, authorization: bytes, database_url: str
+) -> None:
+    batch = await caller.create(b"")
+    body = b'{"status": "cancel"}'
+    headers = [authorization, b"Content-Length: %d" % len(body)]
+    patch = request(f"PATCH /batches/{batch} HTTP/1.1".encode(), *headers, body=body)
+    async with raw_connection(api_url) as connection:
+        async with row_lock(database_url, "batches"):
+            await connection.send(patch)
+            await connection.end_sending()
+            assert await connection.read_some(within_s=0.3) == b""
+        assert (await connection.read_reply()).body["status"] == "cancel"
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 3", b"Transfer-Encoding: chunked"])
+async def test_a_body_that_a_half_closed_client_will_not_complete_is_refused(
+    api_url: str, authorization: bytes, framing: bytes
+) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"POST /batches HTTP/1.1", authorization, framing))
+        await connection.end_sending()
+        assert_refused(await connection.read_reply(), 400, 400589)
+        assert await connection.is_closed()
+
+
+@pytest.mark.parametrize("data", [b"", ALIVE[:10]])
+async def test_a_connection_is_closed_with_a_client_that_has_asked_for_nothing(
+    api_url: str, data: bytes
+) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(data)
+        await connection.end_sending()
+        assert await connection.read_to_end() == b""

@@ -1,0 +1,79 @@
+"""Whoever has no secret is counted, and can't fill the log."""
+
+import logging
+import re
+
+import pytest
+
+from batchd.api.log_limit import LogLimit
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.raw_http import raw_connection, request
+from tests.support.refusals import assert_refused
+
+MANY = 200
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update=getattr(request, "param", {}))
+
+
+async def counted(caller: ApiCaller, error: str) -> float:
+    async with caller.session.get(f"{caller.url}/metrics") as response:
+        name = rf'batchd_unauthenticated_failures_total{{error="{error}"}} (\S+)'
+        match = re.search(name, await response.text())
+    return float(match[1]) if match else 0.0
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (request(b"GET /whoami HTTP/1.1"), "unauthorized"),
+        (request(b"GET /nowhere HTTP/1.1"), "not_found"),
+        (request(b"PUT /whoami HTTP/1.1"), "operation_not_allowed"),
+    ],
+)
+async def test_they_are_counted_and_logged_a_few_at_a_time(
+    caller: ApiCaller, api_url: str, caplog: pytest.LogCaptureFixture, data: bytes, error: str
+) -> None:
+    caplog.set_level(logging.INFO, "batchd")
+    async with raw_connection(api_url) as connection:
+        for _ in range(MANY):
+            await connection.send(data)
+            assert (await connection.read_reply()).status >= 400
+    records = [record for record in caplog.records if record.getMessage().endswith(error)]
+    assert 0 < len(records) < MANY / 2
+    assert await counted(caller, error) >= MANY
+
+
+async def test_failures_of_known_callers_are_all_logged(
+    caller: ApiCaller, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "batchd")
+    for _ in range(50):
+        assert_refused(await caller.get("/batches/x"), 400, 400589)
+    assert len([r for r in caplog.records if vars(r).get("subcode") == 400589]) == 50
+
+
+def test_the_limit_says_how_many_it_left_out() -> None:
+    now = 0.0
+    limit = LogLimit(monotonic=lambda: now)
+    assert [limit.allows() for _ in range(25)] == [True] * 20 + [False] * 5
+    now = 1.0
+    assert [limit.allows() for _ in range(7)] == [True] * 5 + [False] * 2
+    assert limit.take_omitted() == 7
+    assert limit.take_omitted() == 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"help_url": "https://docs.example.com/errors#"}], indirect=True
+)
+async def test_errors_carry_help_where_it_is_set(caller: ApiCaller, api_url: str) -> None:
+    refused = await caller.get("/batches/x")
+    assert refused.body.pop("help") == "https://docs.example.com/errors#request_format"
+    assert_refused(refused, 400, 400589)
+    async with raw_connection(api_url) as connection:
+        await connection.send(b"hello\r\n\r\n")
+        reply = await connection.read_reply()
+    assert reply.body["help"] == "https://docs.example.com/errors#request_format"
