@@ -68,11 +68,16 @@ async def test_process_says_that_the_policy_on_disk_is_not_in_force(
     after = await eventually(policy, lambda seen: not seen["current"])
 
     assert after == {"revision": before["revision"], "current": False}
-    assert (await scrape(caller, session))["batchd_policy_in_force"] == 0
+
+    async def in_force() -> float:
+        return (await scrape(caller, session))["batchd_policy_in_force"]
+
+    # The exposition is at most a second old.
+    assert await eventually(in_force, lambda value: value == 0) == 0
     assert (await caller.get(NO_BATCH)).status == 404
     write_policy(folder, ALLOW)
     assert await eventually(policy, lambda seen: seen["current"] is True) == before
-    assert (await scrape(caller, session))["batchd_policy_in_force"] == 1
+    assert await eventually(in_force, bool) == 1
 
 
 async def test_authorizer_that_fails_denies(

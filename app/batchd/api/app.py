@@ -1,7 +1,9 @@
 """Builds the aiohttp application of the API."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 from aiohttp import web
 
@@ -13,6 +15,8 @@ from batchd.api.log_limit import LogLimit
 from batchd.api.middlewares import MIDDLEWARES
 from batchd.api.rate_limit import RateLimit
 from batchd.api.routes import routes_of, with_trailing_slash
+from batchd.api.shared_result import SharedResult
+from batchd.observability import metrics
 from batchd.operations.openapi.document import document
 from batchd.operations.parsing import encode
 from batchd.operations.table import OPERATIONS, AnyOperation
@@ -38,6 +42,9 @@ def create_app(
                 concurrency=ConcurrencyLimit(settings.max_requests),
                 rate_limit=RateLimit(settings.rate_per_s),
                 body_timeout_s=settings.body_timeout_s,
+                health=SharedResult(services.health.check),
+                # In a thread: where several processes share a folder, it reads all their files.
+                metrics=SharedResult(partial(asyncio.to_thread, metrics.exposition)),
                 openapi=encode(document(operations)),
             )
             yield

@@ -22,16 +22,19 @@ async def _healthz(_: web.Request) -> web.StreamResponse:
 
 async def _readyz(request: web.Request) -> web.StreamResponse:
     """Answer whether requests can be served: 503, naming what does not answer, if not."""
-    health = request.app[CONTEXT].services.health
-    checks = await health.check()
+    context = request.app[CONTEXT]
+    checks = await context.health.get()
     failed = [name for name, succeeded in checks.items() if not succeeded]
     if failed:
         raise ProcessingTimeout(f"Not ready: {', '.join(failed)}.")
-    return json_response(encode({"status": "ready", "checks": checks, "policy": health.policy}))
+    return json_response(
+        encode({"status": "ready", "checks": checks, "policy": context.services.health.policy})
+    )
 
 
-async def _metrics(_: web.Request) -> web.StreamResponse:
-    return response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+async def _metrics(request: web.Request) -> web.StreamResponse:
+    exposition = await request.app[CONTEXT].metrics.get()
+    return response(exposition, content_type=metrics.CONTENT_TYPE)
 
 
 async def _openapi(request: web.Request) -> web.StreamResponse:
