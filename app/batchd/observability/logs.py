@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -13,6 +14,12 @@ AUDIT = "batchd.audit"
 trace: ContextVar[str | None] = ContextVar("trace", default=None)
 """Identifies the request, or the line of a batch, that this task is processing."""
 
+_UNSAFE = re.compile(
+    "[\x7f-\x9f"  # DEL and the C1 control characters, one of which begins terminal commands
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of the direction
+    "\u200b\u2028\u2029\ufeff"  # invisible, or line breaks to some readers
+    "\ud800-\udfff]"  # halves of a pair, which UTF-8 can't encode
+)
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "taskName"}
 
 
@@ -48,7 +55,15 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return _escape(json.dumps(entry, default=str, ensure_ascii=False))
+
+
+def _escape(text: str) -> str:
+    """Escape in JSON what acts on a terminal, or shows a line otherwise than it is.
+
+    JSON itself escapes the control characters up to U+001F only.
+    """
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def configure(level: str) -> None:
