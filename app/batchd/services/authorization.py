@@ -141,6 +141,14 @@ class PermissionChecker:
             )
         return grant
 
+    async def is_allowed(self, caller: Caller, operation: str) -> bool:
+        """Return whether `authorize` would return, without a record: nothing is being done.
+
+        Raises ProcessingTimeout like it.
+        """
+        grant = self.cached(caller, operation) or await self._ask(caller, operation, None)
+        return grant.allowed
+
     def cached(self, caller: Caller, operation: str) -> Grant | None:
         """Return what the policy that is in effect now decided before."""
         if self._authorizer.revision != self._revision:

@@ -62,10 +62,7 @@ class BatchCreation:
         grant = await self._permissions.authorize(caller, "create_batch", parsed)
         command = valid(parsed)
         if self._operations.find(command.operation) is None:
-            raise OperationNotAllowed(
-                f"'{command.operation}' can't be run in batches. "
-                f"These can: {', '.join(self._operations)}."
-            )
+            raise await self._not_in_batches(caller, command.operation)
         operation_grant = await self._permissions.authorize(caller, command.operation, command)
         owner = grant.owner_filter(caller)
         request_hash = _hash_of(command)
@@ -90,6 +87,14 @@ class BatchCreation:
         for each in (grant, operation_grant):
             each.record(caller, batch=batch.batch, handler=command.handler)
         return BatchView(batch=batch)
+
+    async def _not_in_batches(self, caller: Caller, operation: str) -> OperationNotAllowed:
+        """Return the error; it names what the caller may run, and nothing else that exists."""
+        names = [
+            name for name in self._operations if await self._permissions.is_allowed(caller, name)
+        ]
+        hint = f"These can: {', '.join(names)}." if names else "Your role may run none that can."
+        return OperationNotAllowed(f"'{operation}' can't be run in batches. {hint}")
 
     async def _find_created(
         self,
