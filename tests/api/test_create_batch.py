@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from batchd.settings import Settings
-from tests.support.callers import ApiCaller
+from tests.support.callers import ApiCaller, lines_of
 from tests.support.clock import MovableClock
 from tests.support.creating import LINES, SHA256, body_of, create, listed
 from tests.support.fixtures import MakeCaller
@@ -81,7 +81,7 @@ async def test_a_batch_runs_the_file_whose_hash_was_given(
 
 async def test_a_hash_has_64_lower_case_hexadecimal_digits(caller: ApiCaller) -> None:
     body = await body_of(caller)
-    for given in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, None, ["a" * 64]):
+    for given in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, ["a" * 64]):
         assert_refused(await create(caller, {**body, "hash": given}), 400, 400589)
     assert await listed(caller) == set()
 
@@ -117,7 +117,7 @@ async def test_the_keys_of_a_batch_dict_have_their_form(caller: ApiCaller) -> No
     body = await body_of(caller)
     for key in ("", "A", "aB", "0a", "a" * 65, "a-b", "a b", "é", "a\n", "$"):
         assert_refused(await create(caller, {**body, "batch_dict": {"a": 1, key: 1}}), 400, 400589)
-    others: list[object] = [None, [], "{}", 1, True]
+    others: list[object] = [[], "{}", 1, True]
     for no_object in others:
         assert_refused(await create(caller, {**body, "batch_dict": no_object}), 400, 400589)
 
@@ -266,3 +266,68 @@ async def test_an_unknown_query_parameter_is_refused_and_makes_nothing(caller: A
     reply = await caller.call("POST", "/batches?dry_run=true", json=body)
     assert_refused(reply, 400, 400589)
     assert (await caller.get("/batches")).body == {"batches": {}}
+
+
+AS_WRITTEN = """{ "n": 123456789012345.123456, "z": 12.50,
+\t"big": 1e400, "e" : 1E+5, "text": "\\u00e9 é \\/", "a": [ ] }"""
+
+
+async def test_a_batch_dict_is_kept_byte_for_byte(
+    caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
+) -> None:
+    handler = await caller.upload(b"")
+    shell = f'{{"handler": "{handler}", "operation": "get_batch", "batch_dict": '
+    data = f"{shell}{AS_WRITTEN}}}".encode()
+    created = await caller.call("POST", "/batches", data=data)
+    assert created.status == 201
+    batch = created.body["batch"]
+    async with caller.session.get(
+        f"{caller.url}/batches/{batch}?expand=batch_dict",
+        headers={"Authorization": caller.user.secret},
+    ) as response:
+        assert f'"batch_dict":{AS_WRITTEN}}}' in await response.text()
+    # The line breaks in it must not be some in the results.
+    line = {"path": {"batch": batch}, "query": {"expand": "batch_dict"}}
+    async with worker():
+        reading = await caller.create(lines_of(line, line))
+        assert await caller.end(reading) == "completed"
+    results = await caller.download_bytes(reading)
+    assert results.count(b"\n") == 2
+    assert results.count(AS_WRITTEN.replace("\n", " ").encode()) == 2
+    # The same request is recognized, and one that differs only beyond a double is another one.
+    again = await caller.call("POST", "/batches", data=data)
+    assert (again.status, again.body["batch"]) == (201, batch)
+    other = data.replace(b"345.123456", b"345.123457")
+    assert_refused(await caller.call("POST", "/batches", data=other), 400, 400358)
+
+
+async def test_null_and_a_byte_order_mark_change_nothing(caller: ApiCaller) -> None:
+    handler = await caller.upload(b"")
+    required = f'"handler": "{handler}", "operation": "get_batch"'
+    nulls = f'{{{required}, "hash": null, "batch_dict": null, "priority": null}}'
+    bodies = [f"{{{required}}}", nulls, f"\ufeff{{{required}}}"]
+    replies = [await caller.call("POST", "/batches", data=body.encode()) for body in bodies]
+    assert [reply.status for reply in replies] == [201] * 3
+    assert len({reply.body["batch"] for reply in replies}) == 1
+
+
+async def test_a_name_given_twice_is_refused(caller: ApiCaller) -> None:
+    handler = await caller.upload(b"")
+    required = f'"handler": "{handler}", "operation": "get_batch"'
+    for more in ('"operation": "get_batch"', '"batch_dict": {"a": {"b": 1, "b": 1}}'):
+        body = f"{{{required}, {more}}}".encode()
+        assert "twice" in assert_refused(
+            await caller.call("POST", "/batches", data=body), 400, 400589
+        )
+
+
+async def test_only_operations_that_the_caller_may_run_are_named(make_caller: MakeCaller) -> None:
+    admin, submitter = await make_caller("admin"), await make_caller("submitter")
+    named = []
+    for each in (admin, submitter):
+        body = {"handler": str(UUID(int=0)), "operation": "nothing"}
+        refused = await each.call("POST", "/batches", json=body)
+        named.append(assert_refused(refused, 400, 400897))
+    assert all("get_batch" in description for description in named)
+    assert "delete_batch" in named[0]
+    assert "delete_batch" not in named[1]

@@ -13,7 +13,8 @@ from batchd.domain.operations import (
     error_result,
 )
 from batchd.observability import logs
-from batchd.operations.parsing import InvalidRequest, encode
+from batchd.operations.explanations import InvalidRequest
+from batchd.operations.parsing import encode
 from batchd.operations.table import AnyOperation
 from batchd.services.container import Services
 
@@ -57,7 +58,12 @@ class ApiBatchOperation:
             trace = logs.current_trace()
             logger.info("%s: %s", self.name, error.name, extra={"trace": trace})
             return error_result(error, trace)
-        return OperationResult(status=self.operation.success, body=encode(response))
+        return OperationResult(status=self.operation.success, body=_on_one_line(encode(response)))
+
+
+def _on_one_line(text: bytes) -> bytes:
+    """Return JSON without line breaks: they are in what a caller wrote, but never in a string."""
+    return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def _issue(error: BatchdError) -> ValidationIssue:

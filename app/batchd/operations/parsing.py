@@ -1,5 +1,6 @@
 """Converts the parts of a request to checked values: the same for HTTP and for batch lines."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -8,26 +9,25 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson, RequestFormat
+from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson
 from batchd.domain.operations import OperationRequest
+from batchd.operations.explanations import (
+    InvalidRequest,
+    expectation,
+    explain,
+    is_list,
+    optional_names,
+)
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-SHA256_PATTERN = "^[a-f0-9]{64}$"
-KEY_PATTERN = "^[a-z_][0-9a-z_]{0,63}$"
-
-_PATTERNS = {
-    UUID_PATTERN: "must be a UUID in its canonical form",
-    SHA256_PATTERN: "must be a SHA-256 of 64 lower-case hexadecimal digits",
-    KEY_PATTERN: "must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit",
-}
+_BYTE = re.compile(r"\(byte (\d+)\)")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
-_MISSING = re.compile(r"Object missing required field `(.*)`")
+_BOM = b"\xef\xbb\xbf"
 
 # JSON booleans as well, for batch lines; 1 and 0 are equal to them as keys.
 _BOOLEANS: Mapping[object, bool] = {
@@ -40,15 +40,6 @@ _BOOLEANS: Mapping[object, bool] = {
     "False": False,
     "0": False,
 }
-
-
-class InvalidRequest(RequestFormat):
-    """A part of the request is malformed; `pointer` says where (JSON Pointer into the parts)."""
-
-    def __init__(self, pointer: str, message: str) -> None:
-        super().__init__(f"{pointer.lstrip('/').replace('/', '.') or 'body'}: {message}")
-        self.pointer = pointer
-        self.message = message
 
 
 def read_path(request: OperationRequest, schema: type[T]) -> T:
@@ -64,21 +55,69 @@ def read_body(request: OperationRequest, schema: type[T]) -> T:
     body = request.body
     if isinstance(body, BatchdError):
         raise body
-    value = _decode(body) if isinstance(body, bytes) else body
-    return _convert(value, schema, "/body", strict=True)
+    if isinstance(body, bytes):
+        return _decode(body, schema)
+    if body is not None:
+        body = _without_nulls(body, schema)
+    return _convert(body, schema, "/body", strict=True)
 
 
-def _decode(body: bytes) -> object:
+def read_object(text: bytes, schema: type[T], pointer: str) -> T:
+    """Convert the JSON text of a part that was kept as written. Raises InvalidRequest."""
     try:
-        body.decode()
+        return msgspec.json.decode(text, type=schema)
+    except msgspec.ValidationError as error:
+        raise explain(str(error), pointer) from None
+
+
+def _decode(body: bytes, schema: type[T]) -> T:
+    """Convert a body; what the schema declares as `msgspec.Raw` is kept as written."""
+    # As in a batch file, a byte order mark at the start is not part of the text.
+    skipped = len(_BOM) if body.startswith(_BOM) else 0
+    text = body[skipped:]
+    try:
+        text.decode()
     except UnicodeDecodeError as error:
-        raise InvalidCharacters(f"Byte {error.start + 1} of the body is not UTF-8.") from None
+        position = error.start + 1 + skipped
+        raise InvalidCharacters(f"Byte {position} of the body is not UTF-8.") from None
     try:
-        return msgspec.json.decode(body)
+        value = _parse(text)
+        if repeated := repeated_name(text):
+            message = f"'{repeated}' is given twice in one object: leave one of them out."
+            raise InvalidRequest("/body", message)
     except RecursionError:
         raise NotAValidJson("The body is nested too deeply.") from None
     except msgspec.MsgspecError as error:
-        raise NotAValidJson(f"The body is not JSON: {error}.") from None
+        raise NotAValidJson(
+            f"The body is not JSON: {_reason(text, str(error), skipped)}."
+        ) from None
+    if not isinstance(value, dict):
+        raise explain(f"Expected `object`, got `{_kind(value)}`", "/body")
+    members = _without_nulls(msgspec.json.decode(text, type=dict[str, msgspec.Raw]), schema)
+    try:
+        return msgspec.json.decode(encode(members), type=schema)
+    except msgspec.ValidationError as error:
+        raise explain(str(error), "/body", schema) from None
+
+
+def _reason(text: bytes, error: str, skipped: int) -> str:
+    """Say what is wrong with JSON; its bytes are counted from 1."""
+    if not text.strip():
+        return "it is empty"
+    if error == "Input data was truncated":
+        return "it ends in the middle, or half of a surrogate pair stands alone"
+    error = error.removeprefix("JSON is malformed: ")
+    return _BYTE.sub(lambda match: f"(byte {int(match[1]) + 1 + skipped})", error)
+
+
+def _without_nulls(value: Mapping[str, V], schema: type[Any]) -> Mapping[str, V]:
+    """Leave out optional attributes that are null."""
+    optional = optional_names(schema)
+    return {name: item for name, item in value.items() if not (_is_null(item) and name in optional)}
+
+
+def _is_null(item: object) -> bool:
+    return item is None or (isinstance(item, msgspec.Raw) and bytes(item) == b"null")
 
 
 def _convert(value: object, schema: type[T], pointer: str, *, strict: bool = False) -> T:
@@ -90,39 +129,27 @@ def _convert(value: object, schema: type[T], pointer: str, *, strict: bool = Fal
     try:
         return msgspec.convert(value, schema, strict=strict)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), pointer) from None
+        raise explain(str(error), pointer, schema) from None
 
 
-def _explain(error: str, pointer: str) -> InvalidRequest:
-    """Translate msgspec's message into the terms of the caller."""
-    message, _, location = error.partition(" - at ")
-    in_key = location.startswith("`key` in ")
-    location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
-    location = location.replace(".", "/").replace("[", "/").replace("]", "")
-    for pattern, meaning in _PATTERNS.items():
-        if pattern in message:
-            message = f"A key {meaning}" if in_key else f"It {meaning}"
-    unknown = _UNKNOWN.fullmatch(message)
-    if unknown:
-        message, location = "There is no such parameter.", f"{location}/{unknown[1]}"
-    missing = _MISSING.fullmatch(message)
-    if missing:
-        message, location = "It is missing.", f"{location}/{missing[1]}"
-    return InvalidRequest(pointer + location, message.rstrip(".") + ".")
-
-
-def _check_value(schema: type[object], name: str, value: object, pointer: str) -> object:
+def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> object:
     """Accept the six words of the contract for a boolean; refuse repeated and infinite values."""
-    kind = schema.__annotations__.get(name)
+    kind: Any = schema.__annotations__.get(name)
+    if kind is None:
+        raise explain(f"Object contains unknown field `{name}`", pointer, schema)
+    if value is None:
+        raise InvalidRequest(f"{pointer}/{name}", "It must not be null: leave it out.")
     if kind is bool and not isinstance(value, list):
         boolean = _BOOLEANS.get(value) if isinstance(value, str | int) else None
         if boolean is None:
             raise InvalidRequest(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
         return boolean
     if isinstance(value, list):
-        raise InvalidRequest(f"{pointer}/{name}", "It is given more than once.")
+        hint = ": separate several values by commas" if is_list(schema, name) else ""
+        raise InvalidRequest(f"{pointer}/{name}", f"It is given more than once{hint}.")
     if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
-        raise InvalidRequest(f"{pointer}/{name}", "It must be a whole number.")
+        expected = expectation(schema, name) or "a whole number"
+        raise InvalidRequest(f"{pointer}/{name}", f"It must be {expected}.")
     if isinstance(value, str) and value.strip() != value:
         raise InvalidRequest(f"{pointer}/{name}", "There is a space before or after it.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -148,4 +175,41 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
+def repeated_name(text: bytes) -> str | None:
+    """Return a name that an object in valid JSON has twice, at any depth."""
+    try:
+        _unique.decode(text.decode())
+    except _RepeatedName as error:
+        return error.name
+    return None
+
+
+class _RepeatedName(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    """Raise _RepeatedName: parsers keep the last of the values, and do not say so."""
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise _RepeatedName(name)
+        names.add(name)
+
+
+def _parse(text: bytes) -> object:
+    """Parse JSON whose numbers may be of any size. Raises msgspec.MsgspecError."""
+    return _syntax.decode(text)
+
+
+def _kind(value: object) -> str:
+    """Return what msgspec calls a type."""
+    names = {list: "array", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+_syntax = msgspec.json.Decoder(float_hook=float)
+_unique = json.JSONDecoder(object_pairs_hook=_check_names, parse_int=str, parse_float=str)
 _encoder = msgspec.json.Encoder(uuid_format="canonical")

@@ -7,7 +7,7 @@ import base64
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -17,13 +17,18 @@ from batchd.domain import commands
 from batchd.domain.batches import Status
 from batchd.domain.ids import BatchId, Handler
 from batchd.domain.operations import OperationRequest
-from batchd.operations.parsing import (
+from batchd.operations.explanations import (
+    EXPECTED,
     KEY_PATTERN,
+    LIST,
     SHA256_PATTERN,
     UUID_PATTERN,
     InvalidRequest,
-    encode,
+    one_of,
+)
+from batchd.operations.parsing import (
     read_body,
+    read_object,
     read_path,
     read_query,
     to_datetime,
@@ -36,6 +41,7 @@ MAX_KEY_LENGTH = 255
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999
 PATTERN_END = r"(?!\n)"
 """Follows a pattern's `$`, which in Python also matches before a final line break."""
+_STATUSES = tuple(status.value for status in Status)
 _UUID = re.compile(UUID_PATTERN)
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
@@ -55,8 +61,15 @@ _Uuid = Annotated[
     ),
 ]
 _Timestamp = Annotated[
-    float, Meta(ge=0, le=_MAX_SECONDS, description="Seconds since the Unix epoch.")
+    float,
+    Meta(
+        ge=0,
+        le=_MAX_SECONDS,
+        description="Seconds since the Unix epoch.",
+        extra={EXPECTED: "a number, seconds since the Unix epoch, for example 1767225600"},
+    ),
 ]
+_BatchDict: TypeAlias = dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], msgspec.Raw]
 
 
 class BatchPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -82,6 +95,7 @@ class GetBatchQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Meta(
             description=f"Attributes to add, comma-separated: {', '.join(EXPANDABLE)}.",
             examples=["progress,errors"],
+            extra={LIST: True},
             extra_json_schema={"pattern": f"^$|{_list_of(EXPANDABLE)}"},
         ),
     ] = ""
@@ -89,7 +103,13 @@ class GetBatchQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 class GetBatchesQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     limit: Annotated[
-        int, Meta(ge=1, le=MAX_PAGE, description="Maximum number of batches in the page.")
+        int,
+        Meta(
+            ge=1,
+            le=MAX_PAGE,
+            description="Maximum number of batches in the page.",
+            extra={EXPECTED: f"a whole number from 1 to {MAX_PAGE}"},
+        ),
     ] = MAX_PAGE
     cursor: (
         Annotated[
@@ -113,6 +133,7 @@ class GetBatchesQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             Meta(
                 description="One or several statuses, comma-separated.",
                 examples=["completed,cancelled"],
+                extra={LIST: True},
                 extra_json_schema={"pattern": _list_of(Status)},
             ),
         ]
@@ -138,8 +159,14 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ) = UNSET
     batch_dict: (
         Annotated[
-            dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], Any],
-            Meta(description="The caller's own attributes, returned by expand."),
+            msgspec.Raw,
+            Meta(
+                description="The caller's own attributes, returned as written by expand.",
+                extra_json_schema={
+                    "type": "object",
+                    "propertyNames": {"pattern": KEY_PATTERN},
+                },
+            ),
         ]
         | UnsetType
     ) = UNSET
@@ -150,6 +177,7 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             le=MAX_PRIORITY,
             multiple_of=1,
             description="Higher priorities run first among the batches of the account.",
+            extra={EXPECTED: f"a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}"},
         ),
     ] = 0
 
@@ -170,8 +198,8 @@ def get_batch(request: OperationRequest) -> commands.GetBatch:
         return commands.GetBatch(batch=batch, download=False, expand=frozenset())
     query = read_query(request, GetBatchQuery)
     expand = frozenset(query.expand.split(",")) if query.expand else frozenset()
-    if not expand <= set(EXPANDABLE):
-        raise InvalidRequest("/query/expand", f"It must be a list of {', '.join(EXPANDABLE)}.")
+    for name in sorted(expand.difference(EXPANDABLE)):
+        raise InvalidRequest("/query/expand", one_of(name, EXPANDABLE))
     return commands.GetBatch(batch=batch, download=query.download, expand=expand)
 
 
@@ -201,7 +229,7 @@ def create_batch(request: OperationRequest) -> commands.CreateBatch:
         handler=Handler(UUID(body.handler)),
         operation=body.operation,
         hash=None if body.hash is UNSET else body.hash,
-        batch_dict=None if body.batch_dict is UNSET else encode(body.batch_dict),
+        batch_dict=None if body.batch_dict is UNSET else _batch_dict(body.batch_dict),
         priority=int(body.priority),
         idempotency_key=key,
     )
@@ -267,10 +295,15 @@ def _batch(request: OperationRequest) -> BatchId:
     return BatchId(msgspec.convert(batch, UUID))
 
 
+def _batch_dict(text: msgspec.Raw) -> bytes:
+    """Return it as it was written: decimals and white space are the caller's."""
+    read_object(bytes(text), _BatchDict, "/body/batch_dict")
+    return bytes(text)
+
+
 def _statuses(text: str) -> frozenset[Status]:
-    try:
-        return frozenset(Status(name) for name in text.split(","))
-    except ValueError:
-        raise InvalidRequest(
-            "/query/status", f"It must be a list of {', '.join(Status)}."
-        ) from None
+    names = text.split(",")
+    for name in names:
+        if name not in _STATUSES:
+            raise InvalidRequest("/query/status", one_of(name, _STATUSES))
+    return frozenset(map(Status, names))

@@ -1,6 +1,7 @@
 """Creates batches: one for each upload, however often it is asked for."""
 
 import hashlib
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -28,9 +29,22 @@ from batchd.services.operation_registry import OperationRegistry
 from batchd.services.uploads import not_found as upload_not_found
 
 
+def _number(text: str) -> float | msgspec.Raw:
+    """Return a float if it is this very number; otherwise the number as it was written."""
+    number = float(text)
+    try:
+        is_exact = Decimal(repr(number)) == Decimal(text)
+    except InvalidOperation:  # an exponent beyond all limits
+        is_exact = False
+    return number if is_exact else msgspec.Raw(text.encode())
+
+
+_batch_dicts = msgspec.json.Decoder(float_hook=_number)
+
+
 def _hash_of(command: CreateBatch) -> bytes:
     """Return a hash that is equal for commands that mean the same, and for no others."""
-    batch_dict = None if command.batch_dict is None else msgspec.json.decode(command.batch_dict)
+    batch_dict = None if command.batch_dict is None else _batch_dicts.decode(command.batch_dict)
     body = [str(command.handler), command.operation, command.hash, batch_dict, command.priority]
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()
 

@@ -13,7 +13,14 @@ from batchd.operations.openapi.responses import (
     shared_responses,
     success,
 )
-from batchd.operations.openapi.schemas import Json, StructType, json_body, reference, schemas_of
+from batchd.operations.openapi.schemas import (
+    Json,
+    StructType,
+    body_schemas_of,
+    json_body,
+    reference,
+    schemas_of,
+)
 from batchd.operations.requests import MAX_KEY_LENGTH
 from batchd.operations.responses import ErrorResponse
 from batchd.operations.table import AnyOperation
@@ -49,19 +56,15 @@ def document(operations: Sequence[AnyOperation]) -> dict[str, object]:
     for operation in operations:
         description = _operation(operation, operations)
         paths.setdefault(operation.path, {})[operation.method.lower()] = description
-    types = [
-        schema
-        for operation in operations
-        for schema in (operation.response, operation.body_schema)
-        if schema
-    ]
+    responses = [operation.response for operation in operations]
+    bodies = [operation.body_schema for operation in operations if operation.body_schema]
     return {
         "openapi": "3.1.1",
         "info": {"title": "batchd", "version": version("batchd"), "description": _DESCRIPTION},
         "security": [{name: []} for name in _SECURITY_SCHEMES],
         "paths": {**paths, **_process_paths()},
         "components": {
-            "schemas": schemas_of([*types, ErrorResponse]),
+            "schemas": schemas_of([*responses, ErrorResponse]) | body_schemas_of(bodies),
             "responses": shared_responses(operations),
             "headers": shared_headers(),
             "securitySchemes": _SECURITY_SCHEMES,

@@ -25,6 +25,25 @@ def schemas_of(types: Iterable[StructType]) -> Json:
     return {name: _portable(schema) for name, schema in schemas.items()}
 
 
+def body_schemas_of(types: Iterable[StructType]) -> Json:
+    """Return the schemas of request bodies, whose optional attributes may be null."""
+    types = list(types)
+    schemas = schemas_of(types)
+    for kind in types:
+        schema = schemas[kind.__name__]
+        for name, attribute in schema["properties"].items():
+            if name not in schema["required"]:
+                schema["properties"][name] = _nullable(attribute)
+    return schemas
+
+
+def _nullable(schema: Json) -> Json:
+    """Return the schema for the same values and null; what describes them stays outside."""
+    described: Json = {name: schema[name] for name in ("description", "default") if name in schema}
+    values = {name: item for name, item in schema.items() if name not in described}
+    return {**described, "anyOf": [values, {"type": "null"}]}
+
+
 def reference(kind: StructType) -> Json:
     """Return what stands for the schema of a type."""
     return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,0 +1,187 @@
+"""What is wrong with a part of a request, in the words of the caller."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from batchd.domain.errors import RequestFormat
+
+EXPECTED = "expected"
+"""Key of `Meta.extra`: what a value must be, to follow "It must be"."""
+LIST = "list"
+"""Key of `Meta.extra`: whether a parameter takes several values, separated by commas."""
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+SHA256_PATTERN = "^[a-f0-9]{64}$"
+KEY_PATTERN = "^[a-z_][0-9a-z_]{0,63}$"
+
+_PATTERNS = {
+    UUID_PATTERN: "must be a UUID in its canonical form",
+    SHA256_PATTERN: "must be a SHA-256 of 64 lower-case hexadecimal digits",
+    KEY_PATTERN: "must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit",
+}
+_KINDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "null",
+    "object": "an object",
+    "str": "text",
+}
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_WRONG_TYPE = re.compile(r"Expected `([^`]*)`, got `(.*)`")
+_WRONG_VALUE = re.compile(r"Invalid enum value '(.*)'", re.DOTALL)
+_BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (.*)")
+_LENGTH = re.compile(r"Expected `str` of length (>=|<=) (.*)")
+_LIMITS = {">=": "at least", "<=": "at most"}
+_MAX_QUOTED = 64
+
+
+class InvalidRequest(RequestFormat):
+    """A part of the request is malformed; `pointer` says where (JSON Pointer into the parts)."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(f"{pointer.lstrip('/').replace('/', '.') or 'body'}: {message}")
+        self.pointer = pointer
+        self.message = message
+
+
+def explain(error: str, pointer: str, schema: type[Any] | None = None) -> InvalidRequest:
+    """Translate msgspec's message about a value of the schema into the terms of the caller."""
+    message, _, location = error.rpartition(" - at ")
+    if not message or not location.startswith(("`$", "`key`")):
+        message, location = error, ""
+    in_key = location.startswith("`key` in ")
+    location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
+    location = location.replace(".", "/").replace("[", "/").replace("]", "")
+    if unknown := _UNKNOWN.fullmatch(message):
+        return InvalidRequest(f"{pointer}{location}/{unknown[1]}", _unknown(unknown[1], schema))
+    if missing := _MISSING.fullmatch(message):
+        return InvalidRequest(f"{pointer}{location}/{missing[1]}", "It is missing.")
+    for pattern, meaning in _PATTERNS.items():
+        if pattern in message:
+            return InvalidRequest(pointer + location, f"{'A key' if in_key else 'It'} {meaning}.")
+    name = location.removeprefix("/")
+    return InvalidRequest(pointer + location, f"It must be {_must_be(message, schema, name)}.")
+
+
+def one_of(value: str, allowed: tuple[str, ...]) -> str:
+    """Say that a value is none of the allowed ones, and which one may be meant."""
+    if len(allowed) == 1:
+        return f"It must be '{allowed[0]}', not '{_quoted(value)}'."
+    text = f"'{_quoted(value)}' is none of {', '.join(allowed)}."
+    nearest = _nearest(value, allowed)
+    return f"{text} Perhaps '{nearest}' is meant." if nearest else text
+
+
+def optional_names(schema: type[Any]) -> frozenset[str]:
+    """Return the attributes that may be left out."""
+    return frozenset(name for name, item in _attributes(schema).items() if not item.required)
+
+
+def expectation(schema: type[Any], name: str) -> str | None:
+    """Return what a value of this attribute must be, where the schema says so."""
+    attribute = _attributes(schema).get(name)
+    return None if attribute is None else attribute.expected
+
+
+def is_list(schema: type[Any], name: str) -> bool:
+    """Return whether a parameter takes several values, separated by commas."""
+    attribute = _attributes(schema).get(name)
+    return attribute is not None and attribute.is_list
+
+
+def _must_be(message: str, schema: type[Any] | None, name: str) -> str:
+    expected = None if schema is None else expectation(schema, name)
+    if wrong_type := _WRONG_TYPE.fullmatch(message):
+        needed, given = wrong_type.groups()
+        if given == "null":
+            return f"{expected or _words(needed)}, not null"
+        return expected or f"{_words(needed)}, not {_words(given)}"
+    if wrong_value := _WRONG_VALUE.fullmatch(message):
+        return f"{expected}, not '{_quoted(wrong_value[1])}'"
+    return expected or _within(message)
+
+
+def _within(message: str) -> str:
+    """Say what the bounds of a value are that nothing else is said of."""
+    if bound := _BOUND.fullmatch(message):
+        return f"{_LIMITS[bound[1]]} {bound[2].removesuffix('.0')}"
+    if length := _LENGTH.fullmatch(message):
+        return f"text of {_LIMITS[length[1]]} {length[2]} characters"
+    return f"something else: {message[:1].lower()}{message[1:].rstrip('.')}"
+
+
+def _unknown(name: str, schema: type[Any] | None) -> str:
+    text = "There is no such parameter."
+    if schema is None:
+        return text
+    single = name.removesuffix("[]")
+    if single != name and single in _attributes(schema):
+        how = "separate several values by commas" if is_list(schema, single) else "give it once"
+        return f"{text} Its name is '{single}': {how}."
+    nearest = _nearest(name, tuple(_attributes(schema)))
+    return f"{text} Perhaps '{nearest}' is meant." if nearest else text
+
+
+def _words(kinds: str) -> str:
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | "))
+
+
+def _nearest(value: str, allowed: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(value[:_MAX_QUOTED].lower(), allowed, n=1)), None)
+
+
+def _quoted(value: str) -> str:
+    return value if len(value) <= _MAX_QUOTED else f"{value[:_MAX_QUOTED]}…"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attribute:
+    required: bool
+    expected: str | None
+    is_list: bool
+
+
+_schemas: dict[object, Mapping[str, _Attribute]] = {}
+
+
+def _attributes(schema: type[Any]) -> Mapping[str, _Attribute]:
+    """Return what is declared of a struct's attributes, by name; it is read only once."""
+    attributes = _schemas.get(schema)
+    if attributes is None:
+        fields = msgspec.structs.fields(schema) if issubclass(schema, msgspec.Struct) else ()
+        attributes = {field.encode_name: _attribute(field) for field in fields}
+        _schemas[schema] = attributes
+    return attributes
+
+
+def _attribute(field: msgspec.structs.FieldInfo) -> _Attribute:
+    extra: dict[str, object] = {}
+    for meta in _metas(field.type):
+        extra = {**(meta.extra or {}), **extra}
+    expected = extra.get(EXPECTED)
+    if get_origin(field.type) is Literal:
+        expected = " or ".join(f"'{choice}'" for choice in get_args(field.type))
+    return _Attribute(
+        required=field.required,
+        expected=None if expected is None else str(expected),
+        is_list=bool(extra.get(LIST)),
+    )
+
+
+def _metas(kind: object) -> Iterator[msgspec.Meta]:
+    """Walk what is declared of a type, the outermost first."""
+    if get_origin(kind) is Annotated:
+        inner, *metas = get_args(kind)
+        yield from reversed([meta for meta in metas if isinstance(meta, msgspec.Meta)])
+        yield from _metas(inner)
+    else:
+        for part in get_args(kind):
+            yield from _metas(part)

@@ -1,0 +1,197 @@
+"""What a request is refused with says what is wrong, and what to do."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson
+from batchd.domain.operations import OperationRequest
+from batchd.operations import requests
+from batchd.operations.table import OPERATIONS
+
+HANDLER = "00000000-0000-7000-8000-000000000000"
+BATCH = {"batch": HANDLER}
+PARSE = {operation.name: operation.parse for operation in OPERATIONS}
+
+
+def refusal(name: str, **parts: object) -> BatchdError:
+    error = PARSE[name](OperationRequest(**parts))  # type: ignore[arg-type]
+    assert isinstance(error, BatchdError), error
+    return error
+
+
+def create(text: str) -> bytes:
+    return f'{{"handler": "{HANDLER}", "operation": "get_batch"{text}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (
+            {"status[]": ["completed", "cancelled"]},
+            (
+                "query.status[]: There is no such parameter. Its name is 'status': "
+                "separate several values by commas."
+            ),
+        ),
+        (
+            {"limit[]": "1"},
+            "query.limit[]: There is no such parameter. Its name is 'limit': give it once.",
+        ),
+        (
+            {"status": ["completed", "cancelled"]},
+            "query.status: It is given more than once: separate several values by commas.",
+        ),
+        ({"limit": ["1", "2"]}, "query.limit: It is given more than once."),
+        (
+            {"ge": "2026-01-01T00:00:00Z"},
+            "query.ge: It must be a number, seconds since the Unix epoch, for example 1767225600.",
+        ),
+        (
+            {"ge": -1},
+            "query.ge: It must be a number, seconds since the Unix epoch, for example 1767225600.",
+        ),
+        ({"limit": "many"}, "query.limit: It must be a whole number from 1 to 1000."),
+        ({"limit": "1.5"}, "query.limit: It must be a whole number from 1 to 1000."),
+        ({"limit": "1001"}, "query.limit: It must be a whole number from 1 to 1000."),
+        ({"limit": None}, "query.limit: It must not be null: leave it out."),
+        (
+            {"limits": "1"},
+            "query.limits: There is no such parameter. Perhaps 'limit' is meant.",
+        ),
+        ({"xyz": "1"}, "query.xyz: There is no such parameter."),
+    ],
+)
+def test_a_query_parameter_is_explained(query: Mapping[str, object], message: str) -> None:
+    assert refusal("get_batches", query=query).description == message
+
+
+def test_a_status_that_is_none_is_told_from_those_that_are() -> None:
+    message = refusal("get_batches", query={"status": "new,complete"}).description
+    assert message == (
+        "query.status: 'complete' is none of new, copying, copied, hash_mismatch, validating, "
+        "validation_failed, processing, processed, writing_results, completed, cancel, cancelling, "
+        "cancelled, deleting. Perhaps 'completed' is meant."
+    )
+    message = refusal("get_batch", path=BATCH, query={"expand": "progres"}).description
+    assert message.endswith("Perhaps 'progress' is meant.")
+    long = refusal("get_batches", query={"status": "x" * 5000}).description
+    assert len(long) < 400
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"status": "cancelled"}', "body.status: It must be 'cancel', not 'cancelled'."),
+        ('{"status": 1}', "body.status: It must be 'cancel'."),
+        ('{"status": null}', "body.status: It must be 'cancel', not null."),
+        ("{}", "body.status: It is missing."),
+        (
+            '{"state": "cancel"}',
+            "body.state: There is no such parameter. Perhaps 'status' is meant.",
+        ),
+        ("[]", "body: It must be an object, not a list."),
+        ("null", "body: It must be an object, not null."),
+        ("1.5", "body: It must be an object, not a number."),
+    ],
+)
+def test_the_body_of_a_cancel_is_explained(body: str, message: str) -> None:
+    assert refusal("update_batch", path=BATCH, body=body.encode()).description == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (', "priority": "high"', "body.priority: It must be a whole number from -100 to 100."),
+        (', "priority": 1.5', "body.priority: It must be a whole number from -100 to 100."),
+        (', "priority": 101', "body.priority: It must be a whole number from -100 to 100."),
+        (', "priority": 1e400', "body.priority: It must be a whole number from -100 to 100."),
+        (', "batch_dict": []', "body.batch_dict: It must be an object, not a list."),
+        (
+            ', "hash": "x"',
+            "body.hash: It must be a SHA-256 of 64 lower-case hexadecimal digits.",
+        ),
+        (
+            ', "batch_dict": {"A": 1}',
+            (
+                "body.batch_dict: A key must have 1 to 64 of a-z, 0-9 and _, and not begin with a "
+                "digit."
+            ),
+        ),
+        (
+            ', "handler": "x"',
+            "body: 'handler' is given twice in one object: leave one of them out.",
+        ),
+        (
+            ', "batch_dict": {"a": 1, "a": 1}',
+            "body: 'a' is given twice in one object: leave one of them out.",
+        ),
+        (
+            ', "batch_dict": {"a": [1, {"b": 1, "\\u0062": 2}]}',
+            "body: 'b' is given twice in one object: leave one of them out.",
+        ),
+    ],
+)
+def test_the_body_of_a_creation_is_explained(text: str, message: str) -> None:
+    assert refusal("create_batch", body=create(text)).description == message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "The body is not JSON: it is empty."),
+        (b'{"a": ?}', "The body is not JSON: invalid character (byte 7)."),
+        (b'\xef\xbb\xbf{"a": ?}', "The body is not JSON: invalid character (byte 10)."),
+        (
+            b'{"a": "\\ud83d"}',
+            (
+                "The body is not JSON: it ends in the middle, or half of a surrogate pair stands "
+                "alone."
+            ),
+        ),
+    ],
+)
+def test_a_place_in_a_body_is_counted_from_1(body: bytes, message: str) -> None:
+    error = refusal("create_batch", body=body)
+    assert isinstance(error, NotAValidJson)
+    assert error.description == message
+
+
+def test_a_byte_that_is_not_utf_8_is_counted_like_one_that_is_not_json() -> None:
+    error = refusal("create_batch", body=b'{"a": \xff}')
+    assert isinstance(error, InvalidCharacters)
+    assert error.description == "Byte 7 of the body is not UTF-8."
+
+
+def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
+    plain, marked = (
+        requests.create_batch(OperationRequest(body=mark + create("")))
+        for mark in (b"", b"\xef\xbb\xbf")
+    )
+    assert plain == marked
+
+
+def test_null_counts_as_absent() -> None:
+    nulls = ', "hash": null, "batch_dict": null, "priority": null'
+    plain, null = (
+        requests.create_batch(OperationRequest(body=create(text))) for text in ("", nulls)
+    )
+    assert plain == null
+    assert refusal("create_batch", body=create(', "handlers": null')).description.startswith(
+        "body.handlers: There is no such parameter."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 123456789012345.123456, "b": 1e17, "c": 12.50, "d": 1E400, "e": -0.0}',
+        '{ "z" : 1 ,\n\t"a":\r\n [ ] }',
+        '{"a": "\\u00e9\\/\\u2028", "b": "é"}',
+        '{"a": 123456789012345678901234567890}',
+        "{}",
+    ],
+)
+def test_the_batch_dict_is_kept_as_written(text: str) -> None:
+    command = requests.create_batch(OperationRequest(body=create(f', "batch_dict": {text}')))
+    assert command.batch_dict == text.encode()
