@@ -88,6 +88,18 @@ async def test_an_idle_connection_outlives_the_deadline_of_a_head(api_url: str) 
         await is_served(connection)
 
 
+@with_settings(header_timeout_s=SHORT_S)
+async def test_a_body_that_comes_after_the_answer_is_not_taken_for_a_head(api_url: str) -> None:
+    async with raw_connection(api_url) as connection:
+        await connection.send(request(b"POST /batches HTTP/1.1", b"Content-Length: 4"))
+        assert_refused(await connection.read_reply(), 401, 401000)
+        for byte in (b"a", b"b", b"c", b"d"):
+            await connection.send(byte)
+            assert await connection.read_some(within_s=SHORT_S / 2) == b""
+        assert await connection.read_some(within_s=2 * SHORT_S) == b""
+        await is_served(connection)
+
+
 @with_settings(keepalive_timeout_s=SHORT_S)
 async def test_an_idle_connection_is_closed(api_url: str) -> None:
     async with raw_connection(api_url) as connection:

@@ -57,7 +57,10 @@ class Protocol(web.RequestHandler):
         """The one that is being answered."""
         self._head = b""
         """The beginning of the head that is arriving."""
+        self._body: StreamReader | None = None
+        """That of the latest request; after the answer to it, it may still be arriving."""
         self._half_closed = False
+        self._is_sending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -73,7 +76,7 @@ class Protocol(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._request is None and data:
+        if self._request is None and data and (self._body is None or self._body.is_eof()):
             if not self._head:
                 self._set_deadline(self._server.limits.header_timeout_s, self._end_head)
             if len(self._head) < _MAX_FIRST_LINE:
@@ -91,12 +94,13 @@ class Protocol(web.RequestHandler):
             return True
         if not self._request.content.is_eof():
             self._request.content.set_exception(web.RequestPayloadError("the body is incomplete"))
-        self._set_deadline(HALF_CLOSED_S, self._abort)
+        if not self._is_sending:  # that has its own deadline
+            self._set_deadline(HALF_CLOSED_S, self._abort)
         return True
 
     def begin(self, request: web.BaseRequest) -> None:
         """Take note that the head is complete, and the request is being answered."""
-        self._request = request
+        self._request, self._body = request, request.content
         if self._half_closed:
             self._set_deadline(HALF_CLOSED_S, self._abort)
         else:
@@ -106,12 +110,12 @@ class Protocol(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the response: a client that does not read it is not waited for without end."""
-        if not self._half_closed:
-            self._set_deadline(self._server.limits.keepalive_timeout_s, self._abort)
+        self._is_sending = True
+        self._set_deadline(self._server.limits.keepalive_timeout_s, self._abort)
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
-            self._request, self._head = None, b""
+            self._request, self._head, self._is_sending = None, b"", False
             if self._half_closed:
                 self._set_deadline(_PIPELINED_S, self.force_close)
             else:
@@ -174,7 +178,7 @@ class Protocol(web.RequestHandler):
 
     def _abort(self) -> None:
         """Drop the connection with what the client has not read; the request is cancelled."""
-        metrics.CONNECTIONS_CLOSED.labels("gone" if self._half_closed else "not_read").inc()
+        metrics.CONNECTIONS_CLOSED.labels("not_read" if self._is_sending else "gone").inc()
         if self.transport is not None:
             cast(asyncio.WriteTransport, self.transport).abort()
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from batchd.api.app import OpenServices, create_app
 from batchd.api.context import CONTEXT
+from batchd.api.open_files import allow_open_files
 from batchd.api.protocol import ConnectionLimits, Server
 from batchd.api.routes import allowed_methods
 from batchd.settings import Settings
@@ -17,6 +18,8 @@ from batchd.settings import Settings
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_OTHER_FILES = 256
+"""Files and connections of the process besides those of its clients."""
 _GC_THRESHOLD = 20_000
 """New objects between two collections; Python's default is 700."""
 
@@ -68,6 +71,7 @@ async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.E
         # Requests leave no garbage for the collector, but by the hundred they are enough objects
         # for it to run all the time.
         gc.set_threshold(_GC_THRESHOLD)
+        allow_open_files(settings.max_connections + _OTHER_FILES)
         await _listen(runner, settings.listen)
         logger.info("listening on %s", settings.listen)
         await stop.wait()
