@@ -1,14 +1,21 @@
 """A trailer of one request never becomes a header of the next one on the same connection."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from importlib.metadata import version
 from unittest.mock import create_autospec
 
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
+from aiohttp.test_utils import BaseTestServer, TestServer
 
+from batchd.api.app import create_app
+from batchd.bootstrap import Components
+from batchd.settings import Settings
 from tests.support.callers import ApiCaller
+from tests.support.live import LiveServer
 from tests.support.raw_http import raw_connection, request
 
 WHO = b"GET /whoami HTTP/1.1"
@@ -18,6 +25,20 @@ CHUNKED = b"Transfer-Encoding: chunked"
 def chunks(*trailer: bytes) -> bytes:
     """Return an empty chunked body and its trailer."""
     return b"\r\n".join([b"0", *trailer, b"", b""])
+
+
+@pytest.fixture(params=["batchd's connections", "aiohttp's connections"])
+async def api_url(
+    request: pytest.FixtureRequest, settings: Settings, components: Components
+) -> AsyncIterator[str]:
+    """Serve the API as `batchd api` does, then as other runners of aiohttp's do, gunicorn's too."""
+    server: BaseTestServer = LiveServer(settings, components)
+    if request.param == "aiohttp's connections":
+        app = create_app(settings, lambda: nullcontext(components.services))
+        server = TestServer(app, host="127.0.0.1")
+    await server.start_server()
+    yield str(server.make_url("")).rstrip("/")
+    await server.close()
 
 
 @pytest.fixture
