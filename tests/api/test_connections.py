@@ -1,5 +1,6 @@
 """Connections end that say nothing, do not read, or are too many; half-closed ones are answered."""
 
+import re
 import time
 from contextlib import AsyncExitStack
 
@@ -151,6 +152,10 @@ async def test_connections_beyond_the_limit_are_refused_and_the_others_are_serve
                 return (await next_one.read_reply()).status == 200
 
         assert await eventually(served, bool)
+        await within[1].send(request(b"GET /metrics HTTP/1.1", b"Connection: close"))
+        metrics = (await within[1].read_to_end()).decode()
+    assert 'batchd_connections_closed_total{reason="too_many"}' in metrics
+    assert re.search(r"^batchd_connections [1-9]", metrics, re.MULTILINE)
 
 
 async def test_a_half_closed_client_gets_its_answer(

@@ -136,6 +136,13 @@ def test_the_body_of_a_creation_is_explained(text: str, message: str) -> None:
     assert refusal("create_batch", body=create(text)).description == message
 
 
+def test_a_message_is_no_echo() -> None:
+    name = "x" * 50_000
+    for body in (f'{{"{name}": 1}}', f'{{"{name}": 1, "{name}": 1}}', f'{{"status": "{name}"}}'):
+        assert len(refusal("update_batch", path=BATCH, body=body.encode()).description) < 200
+    assert len(refusal("get_batches", query={name: "1"}).description) < 200
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

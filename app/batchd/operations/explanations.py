@@ -61,7 +61,9 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
     location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
     location = location.replace(".", "/").replace("[", "/").replace("]", "")
     if unknown := _UNKNOWN.fullmatch(message):
-        return InvalidRequest(f"{pointer}{location}/{unknown[1]}", _unknown(unknown[1], schema))
+        return InvalidRequest(
+            f"{pointer}{location}/{quoted(unknown[1])}", _unknown(unknown[1], schema)
+        )
     if missing := _MISSING.fullmatch(message):
         return InvalidRequest(f"{pointer}{location}/{missing[1]}", "It is missing.")
     for pattern, meaning in _PATTERNS.items():
@@ -74,8 +76,8 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
 def one_of(value: str, allowed: tuple[str, ...]) -> str:
     """Say that a value is none of the allowed ones, and which one may be meant."""
     if len(allowed) == 1:
-        return f"It must be '{allowed[0]}', not '{_quoted(value)}'."
-    text = f"'{_quoted(value)}' is none of {', '.join(allowed)}."
+        return f"It must be '{allowed[0]}', not '{quoted(value)}'."
+    text = f"'{quoted(value)}' is none of {', '.join(allowed)}."
     nearest = _nearest(value, allowed)
     return f"{text} Perhaps '{nearest}' is meant." if nearest else text
 
@@ -97,6 +99,11 @@ def is_list(schema: type[Any], name: str) -> bool:
     return attribute is not None and attribute.is_list
 
 
+def quoted(text: str) -> str:
+    """Return the text, cut if it is long: a message is no echo."""
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
+
+
 def _must_be(message: str, schema: type[Any] | None, name: str) -> str:
     expected = None if schema is None else expectation(schema, name)
     if wrong_type := _WRONG_TYPE.fullmatch(message):
@@ -105,7 +112,7 @@ def _must_be(message: str, schema: type[Any] | None, name: str) -> str:
             return f"{expected or _words(needed)}, not null"
         return expected or f"{_words(needed)}, not {_words(given)}"
     if wrong_value := _WRONG_VALUE.fullmatch(message):
-        return f"{expected}, not '{_quoted(wrong_value[1])}'"
+        return f"{expected}, not '{quoted(wrong_value[1])}'"
     return expected or _within(message)
 
 
@@ -136,10 +143,6 @@ def _words(kinds: str) -> str:
 
 def _nearest(value: str, allowed: tuple[str, ...]) -> str | None:
     return next(iter(difflib.get_close_matches(value[:_MAX_QUOTED].lower(), allowed, n=1)), None)
-
-
-def _quoted(value: str) -> str:
-    return value if len(value) <= _MAX_QUOTED else f"{value[:_MAX_QUOTED]}…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

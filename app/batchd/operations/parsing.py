@@ -17,6 +17,7 @@ from batchd.operations.explanations import (
     explain,
     is_list,
     optional_names,
+    quoted,
 )
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def _decode(body: bytes, schema: type[T]) -> T:
     try:
         value = _parse(text)
         if repeated := repeated_name(text):
-            message = f"'{repeated}' is given twice in one object: leave one of them out."
+            message = f"'{quoted(repeated)}' is given twice in one object: leave one of them out."
             raise InvalidRequest("/body", message)
     except RecursionError:
         raise NotAValidJson("The body is nested too deeply.") from None
