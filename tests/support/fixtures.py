@@ -86,12 +86,13 @@ async def api_url(settings: Settings, components: Components) -> AsyncIterator[s
 async def url_on_each_loop(
     request: pytest.FixtureRequest,
     settings: Settings,
+    plugin_environment: Mapping[str, str],
     components: Components,
     clock: MovableClock,
 ) -> AsyncIterator[str]:
     """Serve the API on the loop of the tests, then on that of `batchd api`, and return where."""
     if request.param == "uvloop":
-        with server_on_uvloop(settings, clock) as url:
+        with server_on_uvloop(settings, plugin_environment, clock) as url:
             yield url
         return
     server = LiveServer(settings, components)

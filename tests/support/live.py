@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
@@ -42,14 +42,16 @@ class LiveServer(BaseTestServer):
 
 
 @contextmanager
-def server_on_uvloop(settings: Settings, clock: Clock) -> Iterator[str]:
+def server_on_uvloop(
+    settings: Settings, environment: Mapping[str, str], clock: Clock
+) -> Iterator[str]:
     """Serve from a thread on the loop that `batchd api` has; its transports are not asyncio's."""
     url: Future[str] = Future()
     loop = uvloop.new_event_loop()
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async with open_components(settings, clock=clock) as components:
+        async with open_components(settings, environment=environment, clock=clock) as components:
             server = LiveServer(settings, components)
             await server.start_server()
             url.set_result(str(server.make_url("")).rstrip("/"))
