@@ -16,6 +16,7 @@ from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply
 from tests.support.clock import MovableClock
 from tests.support.fixtures import MakeCaller
+from tests.support.polling import eventually
 from tests.support.refusals import assert_refused
 from tests.support.secrets import holder, works
 
@@ -177,7 +178,8 @@ async def test_a_new_role_counts_at_once(make_caller: MakeCaller, users: Users) 
 
     await users.set_role(user, "reader")
 
-    assert (await caller.get("/batches")).status == 200
+    # The API process is notified, long before it would ask the database again by itself.
+    await eventually(lambda: caller.get("/batches"), lambda reply: reply.status == 200)
     assert (await caller.get("/whoami")).body["role"] == "reader"
     assert (await users.current(user)).role == "reader"
 
