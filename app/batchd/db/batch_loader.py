@@ -129,7 +129,7 @@ def _fail(futures: _Futures, error: BaseException) -> None:
 
 def _copy(error: BaseException) -> Exception:
     if isinstance(error, ProcessingTimeout):
-        return ProcessingTimeout(error.description)
+        return ProcessingTimeout(error.description, is_outage=error.is_outage)
     failure = RuntimeError("the query for several batches failed")
     failure.__cause__ = error
     return failure

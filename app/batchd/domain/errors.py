@@ -102,10 +102,18 @@ class MethodNotAllowed(OperationNotAllowed):
 
 
 class ProcessingTimeout(BatchdError):
-    """The database, the storage or the authorizer does not answer."""
+    """The database, the storage or the authorizer does not answer.
+
+    `is_outage` is False if the work ran into a time limit of ours while the server was responding:
+    trying it again without a bound does not help.
+    """
 
     status, subcode, name = 503, 503159, "processing_timeout"
     retry_after_s = 2
+
+    def __init__(self, description: str, *, is_outage: bool = True) -> None:
+        super().__init__(description)
+        self.is_outage = is_outage
 
 
 class General(BatchdError):
