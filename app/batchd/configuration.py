@@ -1,6 +1,7 @@
 """Settings classes that are read from environment variables, the core's and each plugin's."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,6 +26,9 @@ class EnvironmentSettings(BaseModel):
         return f"{cls.prefix}{field.upper()}"
 
 
+_SIMILAR = 0.85
+"""How near two names must be for one to be the other, misspelt; 1.0 means equal."""
+
 S = TypeVar("S", bound=EnvironmentSettings)
 
 
@@ -35,7 +39,9 @@ def read_settings(cls: type[S], environment: Mapping[str, str]) -> S:
         return cls.model_validate({name: value for name, value in values.items() if value})
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise InvalidSettings("\n".join(_describe(cls, fault) for fault in faults)) from None
+        raise InvalidSettings(
+            "\n".join(_describe(cls, fault, environment) for fault in faults)
+        ) from None
 
 
 def to_environment(values: Mapping[str, object]) -> dict[str, str]:
@@ -43,11 +49,40 @@ def to_environment(values: Mapping[str, object]) -> dict[str, str]:
     return {EnvironmentSettings.variable(name): str(value) for name, value in values.items()}
 
 
-def _describe(cls: type[EnvironmentSettings], fault: Any) -> str:
+def _classes(cls: type[EnvironmentSettings]) -> Iterator[type[EnvironmentSettings]]:
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _classes(subclass)
+
+
+def unknown_variables(environment: Mapping[str, str]) -> Mapping[str, str | None]:
+    """Return the BATCHD_ variables of no loaded settings class, each with the nearest that is one.
+
+    An empty one counts as unset.
+    """
+    known = {
+        cls.variable(name) for cls in _classes(EnvironmentSettings) for name in cls.model_fields
+    }
+    return {
+        name: next(iter(get_close_matches(name, known, 1, _SIMILAR)), None)
+        for name, value in sorted(environment.items())
+        if name.startswith(EnvironmentSettings.prefix) and value and name not in known
+    }
+
+
+def _misspelt(variable: str, environment: Mapping[str, str]) -> str:
+    """Return a hint at a variable that may have been meant to be this one."""
+    unknown = list(unknown_variables(environment))
+    similar = get_close_matches(variable, unknown, 1, _SIMILAR)
+    return f" ({similar[0]} is set: is it misspelt?)" if similar else ""
+
+
+def _describe(cls: type[EnvironmentSettings], fault: Any, environment: Mapping[str, str]) -> str:
     """Return one line for a fault as pydantic reports it."""
     match fault["type"]:
         case "missing":
-            reason = "required, but not set"
+            variable = cls.variable(str(fault["loc"][0]))
+            reason = f"required, but not set{_misspelt(variable, environment)}"
         case "value_error":
             reason = str(fault["ctx"]["error"])
         case _:

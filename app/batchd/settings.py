@@ -4,18 +4,30 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, field_validator
 
 from batchd.configuration import EnvironmentSettings, read_settings
+from batchd.database_url import check_database_url
 
 GIB = 1024**3
 MIB = 1024**2
+_MAX_PORT = 65_535
 
 
 class Settings(EnvironmentSettings):
     """What the API, the workers and the administration need, whatever plugins are chosen."""
 
     database_url: SecretStr = Field(description="PostgreSQL 15 or newer, postgresql://…")
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="URL for LISTEN and `batchd migrate` if BATCHD_DATABASE_URL is a pooler's; "
+        "unset: BATCHD_DATABASE_URL",
+    )
+    database_prepared: bool = Field(
+        True,
+        description="Use of prepared statements; false for PgBouncer before 1.21 in transaction "
+        "mode",
+    )
     database_pool: PositiveInt = Field(10, description="connections a process holds at most")
     database_timeout_s: PositiveFloat = Field(5.0, description="after this a query is given up")
 
@@ -25,7 +37,7 @@ class Settings(EnvironmentSettings):
     )
 
     listen: str = Field(
-        "127.0.0.1:8080", pattern=r"^.+:\d{1,5}$", description="host:port of the API"
+        "127.0.0.1:8080", pattern=r"^.+:[0-9]{1,5}$", description="host:port of the API"
     )
     shutdown_timeout_s: PositiveFloat = Field(
         20.0, description="how long running requests may take to end at SIGTERM"
@@ -79,12 +91,35 @@ class Settings(EnvironmentSettings):
 
     metrics_listen: str | None = Field(
         None,
-        pattern=r"^.+:\d{1,5}$",
+        pattern=r"^.+:[0-9]{1,5}$",
         description="host:port where a worker serves its metrics; the API does so at /metrics",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="of the log"
     )
+
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_database_url(url.get_secret_value())
+        return url
+
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _check_port(cls, address: str | None) -> str | None:
+        if address is not None and int(address.rpartition(":")[2]) > _MAX_PORT:
+            raise ValueError(f"the port must be a number from 0 to {_MAX_PORT}")
+        return address
+
+    @property
+    def direct_url(self) -> SecretStr:
+        """Where LISTEN and migrations go, which a pooler is not able to carry."""
+        return self.database_direct_url or self.database_url
+
+    @property
+    def direct_url_variable(self) -> str:
+        return self.variable("database_direct_url" if self.database_direct_url else "database_url")
 
 
 def read_core_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -93,16 +128,16 @@ def read_core_settings(environ: Mapping[str, str] = os.environ) -> Settings:
 
 
 def plugin_environment(
-    environ: Mapping[str, str], database_url: SecretStr | None
+    environ: Mapping[str, str], *database_urls: SecretStr | None
 ) -> Mapping[str, str]:
     """Return what plugins see of the environment.
 
-    That is all but the core's own variables and those that hold the database URL by another name.
+    That is all but the core's own variables and those that hold a database URL by another name.
     """
     own = {Settings.variable(field) for field in Settings.model_fields}
-    url = database_url and database_url.get_secret_value()
+    urls = [url.get_secret_value() for url in database_urls if url is not None]
     return {
         name: value
         for name, value in environ.items()
-        if name not in own and not (url and url in value)
+        if name not in own and not any(url in value for url in urls)
     }

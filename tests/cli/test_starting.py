@@ -1,8 +1,11 @@
-"""How `batchd` starts, and what it says when it refuses to: one clear message, exit code 1."""
+"""How `batchd` starts, and what it says when it refuses to: one line for each fault, and a code."""
 
 import asyncio
+import json
+import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,8 +14,9 @@ import aiohttp
 import asyncpg
 import pytest
 
-from batchd.configuration import to_environment
+from batchd.configuration import InvalidSettings, to_environment
 from batchd.db.migrations import required_versions
+from batchd.settings import read_core_settings
 from tests.support.command import Ended, batchd, environment
 from tests.support.dev_process import BATCHD
 from tests.support.policies import write_policy
@@ -20,11 +24,25 @@ from tests.support.polling import eventually
 
 pytestmark = pytest.mark.slow
 
+FAILED, UNAVAILABLE, INVALID_SETTINGS, TERMINATED = 1, 69, 78, 143
 
-def assert_refused(ended: Ended, *named: str, env: Mapping[str, str]) -> None:
+
+def refusals(ended: Ended) -> list[str]:
+    """Return the messages: of services in the log's format, of others behind the name."""
+    prefix = "batchd: "
+    lines = ended.errors.splitlines()
+    if not lines or lines[0].startswith(prefix):
+        assert all(line.startswith(prefix) for line in lines), ended
+        return [line.removeprefix(prefix) for line in lines]
+    records = [json.loads(line) for line in lines]
+    assert [record for record in records if "exception" in record] == [], ended
+    return [record["message"] for record in records if record["level"] == "CRITICAL"]
+
+
+def assert_refused(ended: Ended, *named: str, env: Mapping[str, str], code: int = FAILED) -> None:
     """Hold the end against what a person needs: what is wrong, without a traceback or a secret."""
-    assert (ended.code, ended.output) == (1, ""), ended
-    assert ended.errors.startswith("batchd: "), ended
+    assert (ended.code, ended.output) == (code, ""), ended
+    assert refusals(ended)
     assert "Traceback" not in ended.errors
     assert [name for name in named if name not in ended.errors] == [], ended
     assert env["BATCHD_DATABASE_URL"] not in ended.errors
@@ -69,23 +87,36 @@ async def versions(url: str) -> set[str]:
 async def test_a_missing_setting_is_named(command: str) -> None:
     ended = await batchd(command, env={**environment(), "BATCHD_DATABASE_URL": ""})
 
-    assert ended.code == 1
-    assert ended.errors == "batchd: BATCHD_DATABASE_URL: required, but not set\n"
+    assert ended.code == INVALID_SETTINGS
+    assert refusals(ended) == ["BATCHD_DATABASE_URL: required, but not set"]
 
 
 async def test_a_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) -> None:
     without = {name: value for name, value in env.items() if name != "BATCHD_S3_BUCKET"}
     ended = await batchd("worker", env=without)
 
-    assert ended.code == 1
-    assert ended.errors == "batchd: BATCHD_S3_BUCKET: required, but not set\n"
+    assert ended.code == INVALID_SETTINGS
+    assert refusals(ended) == ["BATCHD_S3_BUCKET: required, but not set"]
+
+
+async def test_a_misspelt_variable_is_named_beside_the_one_that_is_missing(
+    env: Mapping[str, str],
+) -> None:
+    misspelt = {**env, "BATCHD_S3_BUKCET": env["BATCHD_S3_BUCKET"], "BATCHD_S3_BUCKET": ""}
+    ended = await batchd("worker", env=misspelt)
+
+    assert refusals(ended) == [
+        "BATCHD_S3_BUCKET: required, but not set (BATCHD_S3_BUKCET is set: is it misspelt?)"
+    ]
 
 
 async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
     wrong = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
     ended = await batchd("worker", env={**env, **wrong})
 
-    assert_refused(ended, *(f"{name}: Input should be" for name in wrong), env=env)
+    assert_refused(
+        ended, *(f"{name}: Input should be" for name in wrong), env=env, code=INVALID_SETTINGS
+    )
     assert len(ended.errors.splitlines()) == len(wrong)
 
 
@@ -93,7 +124,7 @@ async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str])
     wrong = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
     ended = await batchd("worker", env={**env, **wrong})
 
-    assert_refused(ended, *(f"{name}: " for name in wrong), env=env)
+    assert_refused(ended, *(f"{name}: " for name in wrong), env=env, code=INVALID_SETTINGS)
     assert len(ended.errors.splitlines()) == len(wrong)
 
 
@@ -138,8 +169,199 @@ async def test_a_database_that_does_not_answer_is_said(env: Mapping[str, str]) -
     env = {**env, "BATCHD_DATABASE_URL": url}
     ended = await batchd("worker", env=env)
 
-    assert_refused(ended, "database is not responding", env=env)
+    named = ("BATCHD_DATABASE_URL", "database is not responding", f"127.0.0.1:{port}")
+    assert_refused(ended, *named, env=env, code=UNAVAILABLE)
     assert "hidden" not in ended.errors
+
+
+SECRET = "pa-ss-word"
+COMMANDS = [("api",), ("worker",), ("migrate",), ("users", "list"), ("accounts", "list")]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+async def test_a_wrong_password_is_refused(
+    env: Mapping[str, str], database_url: str, command: tuple[str, ...]
+) -> None:
+    credentials, _, server = database_url.rpartition("@")
+    url = f"{credentials.rpartition(':')[0]}:{SECRET}@{server}"
+    env = {**env, "BATCHD_DATABASE_URL": url}
+    ended = await batchd(*command, env=env)
+
+    named = ("BATCHD_DATABASE_URL", "password authentication failed")
+    assert_refused(ended, *named, env=env, code=INVALID_SETTINGS)
+    assert len(ended.errors.splitlines()) == 1
+    assert SECRET not in ended.errors
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+async def test_an_unknown_database_is_refused(
+    env: Mapping[str, str], database_url: str, command: tuple[str, ...]
+) -> None:
+    env = {**env, "BATCHD_DATABASE_URL": f"{database_url}_missing"}
+    ended = await batchd(*command, env=env)
+
+    assert_refused(ended, "BATCHD_DATABASE_URL", "does not exist", env=env, code=INVALID_SETTINGS)
+    assert len(ended.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://u:pa-ss-word@db/x", "must be a URL like postgresql://"),
+        ("host=db password=pa-ss-word", "white space"),
+        ("postgresql://u:pa-ss-word#1@db/x", "a raw '#'"),
+        ("postgresql://u:pa-ss-word%1@db/x", "a raw '%'"),
+        ("postgresql://u:pa-ss-word@1@db/x", "a raw '@'"),
+        ("postgresql://u:pa-ss-word/1@db/x", "a raw '/'"),
+        ("postgresql://u:pa-ss-word?1@db/x", "a raw '?'"),
+        ("postgresql://u:pa-ss-word[1@db/x", "a raw '['"),
+        ("postgresql://u:pa-ss-word@db:99999/x", "a port must be a number from 1 to 65535"),
+        ("postgresql://u:pa-ss-word@db:port/x", "a port must be a number from 1 to 65535"),
+        ("postgresql://u:pa-ss-word@db/x?sslmode", "name=value"),
+        ("postgresql://u:pa-ss-word@db/x?sslmode=no-verify", "sslmode must be one of"),
+        ("postgresql://u:pa-ss-word@db/x?channel_binding=require", "'channel_binding'"),
+        ("postgresql://u:pa-ss-word@db/x?target_session_attrs=standby", "target_session_attrs"),
+        ("postgresql://u:pa-ss-word@db/x?sslrootcert=/no/such.crt", "'sslrootcert'"),
+    ],
+)
+def test_a_bad_database_url_is_refused_without_a_part_of_the_password(
+    url: str, reason: str
+) -> None:
+    with pytest.raises(InvalidSettings) as refusal:
+        read_core_settings({"BATCHD_DATABASE_URL": url})
+
+    assert str(refusal.value).startswith("BATCHD_DATABASE_URL: ")
+    assert reason in str(refusal.value)
+    assert "ss-word" not in str(refusal.value)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+async def test_a_parameter_that_the_server_does_not_know_is_refused(
+    env: Mapping[str, str], database_url: str
+) -> None:
+    env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?no_such=1"}
+    ended = await batchd("users", "list", env=env)
+
+    assert_refused(ended, "BATCHD_DATABASE_URL", "no_such", env=env, code=INVALID_SETTINGS)
+
+
+@pytest.mark.parametrize("command", ["api", "migrate"])
+async def test_tls_that_the_server_does_not_offer_is_refused_alike(
+    env: Mapping[str, str], database_url: str, command: str
+) -> None:
+    env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?sslmode=require"}
+    ended = await batchd(command, env=env)
+
+    assert_refused(ended, "BATCHD_DATABASE_URL", "SSL", env=env, code=UNAVAILABLE)
+
+
+async def test_migrate_says_while_it_waits_what_it_waits_for_and_not_for_long(
+    env: Mapping[str, str],
+) -> None:
+    with taken_port() as port:
+        pass
+    url = f"postgresql://batchd:{SECRET}@127.0.0.1:{port}/batchd"
+    env = {**env, "BATCHD_DATABASE_URL": url, "BATCHD_LOG_LEVEL": "WARNING"}
+    begun = time.monotonic()
+    ended = await batchd("migrate", env=env)
+
+    assert time.monotonic() - begun < 30
+    assert_refused(ended, "BATCHD_DATABASE_URL", str(port), env=env, code=UNAVAILABLE)
+    assert '"waiting: BATCHD_DATABASE_URL: ' in ended.errors
+    assert SECRET not in ended.errors
+
+
+async def test_migrate_goes_to_the_direct_url(
+    env: Mapping[str, str], empty_database_url: str
+) -> None:
+    away = "postgresql://batchd@127.0.0.1:1/batchd"
+    env = {
+        **env,
+        "BATCHD_DATABASE_URL": away,
+        "BATCHD_DATABASE_DIRECT_URL": empty_database_url,
+    }
+
+    assert await batchd("migrate", env=env) == Ended(code=0, output="", errors="")
+    assert await versions(empty_database_url) == required_versions()
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("users", "list"), ("accounts", "list")])
+async def test_what_needs_no_storage_asks_for_no_bucket(
+    env: Mapping[str, str], command: tuple[str, ...]
+) -> None:
+    without = {name: value for name, value in env.items() if not name.startswith("BATCHD_S3_")}
+    ended = await batchd(*command, env=without)
+
+    assert (ended.code, ended.errors) == (0, "")
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in listed.split()]
+
+
+async def test_terminating_migrate_leaves_no_child(env: Mapping[str, str]) -> None:
+    blocker = await asyncpg.connect(env["BATCHD_DATABASE_URL"])
+    await blocker.execute("BEGIN; LOCK TABLE schema_migrations IN ACCESS EXCLUSIVE MODE")
+    process = await asyncio.create_subprocess_exec(
+        *BATCHD, "migrate", env=env, stderr=asyncio.subprocess.DEVNULL
+    )
+
+    async def children() -> list[int]:
+        return children_of(process.pid)
+
+    try:
+        (child,) = await eventually(children, lambda pids: len(pids) == 1)
+        process.send_signal(signal.SIGTERM)
+
+        assert await process.wait() == TERMINATED
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await blocker.close()
+
+
+@pytest.mark.parametrize("variable", ["BATCHD_LISTEN", "BATCHD_METRICS_LISTEN"])
+def test_a_port_that_does_not_exist_is_refused(variable: str) -> None:
+    environment = {"BATCHD_DATABASE_URL": "postgresql://db", variable: "127.0.0.1:99999"}
+    with pytest.raises(InvalidSettings, match=f"^{variable}: the port must be a number"):
+        read_core_settings(environment)
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_a_variable_that_no_setting_reads_is_warned_of(
+    env: Mapping[str, str], command: str
+) -> None:
+    with taken_port() as port:
+        pass
+    unknown = {
+        "BATCHD_LEESE_S": "3",
+        "BATCHD_S3_ENDPONT": SECRET,
+        "BATCHD_ENTIRELY_DIFFERENT": "1",
+        "BATCHD_EMPTY": "",
+        "BATCHD_LISTEN": f"127.0.0.1:{port}",
+        "BATCHD_LOG_LEVEL": "WARNING",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *BATCHD, command, env={**env, **unknown}, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            lines = [await process.stderr.readline() for _ in range(3)]
+    finally:
+        process.kill()
+        await process.communicate()
+    prefix = "the environment variable BATCHD_"
+    assert sorted(json.loads(line)["message"] for line in lines) == [
+        f"{prefix}ENTIRELY_DIFFERENT is no setting",
+        f"{prefix}LEESE_S is no setting: did you mean BATCHD_LEASE_S?",
+        f"{prefix}S3_ENDPONT is no setting: did you mean BATCHD_S3_ENDPOINT?",
+    ]
+    assert SECRET.encode() not in b"".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +373,7 @@ async def test_an_unknown_plugin_is_refused(
 ) -> None:
     ended = await batchd(command, env={**env, variable: "no_such"})
 
-    assert_refused(ended, "no_such", installed, env=env)
+    assert_refused(ended, "no_such", installed, env=env, code=INVALID_SETTINGS)
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])

@@ -7,8 +7,10 @@ from batchd.settings import Settings
 
 def migrate() -> None:
     """Apply the migrations that are missing; safe when several do so at once."""
-    start(_migrate)
+    start(_migrate, log_refusal=True)
 
 
 async def _migrate(settings: Settings) -> None:
-    await migrations.migrate(settings.database_url.get_secret_value())
+    await migrations.migrate(
+        settings.direct_url.get_secret_value(), setting=settings.direct_url_variable
+    )

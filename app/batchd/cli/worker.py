@@ -3,7 +3,7 @@
 import os
 
 from batchd.bootstrap import open_components
-from batchd.cli.runner import Stop, serve
+from batchd.cli.runner import Stop, serve, warn_of_unknown_variables
 from batchd.observability import metrics
 from batchd.pipeline.worker import work
 from batchd.settings import Settings
@@ -18,4 +18,5 @@ async def _work(settings: Settings, stop: Stop) -> None:
     if settings.metrics_listen is not None:
         metrics.serve(settings.metrics_listen)
     async with open_components(settings, environment=os.environ) as components:
+        warn_of_unknown_variables(os.environ)
         await work(settings, components.database, components.dispatcher, stop)

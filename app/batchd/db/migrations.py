@@ -2,16 +2,41 @@
 
 import asyncio
 import logging
+import os
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
+from batchd.database_url import (
+    each_server,
+    secrets_of,
+    ssl_mode,
+    with_ssl_mode,
+    without_parameters,
+)
 from batchd.db.connection import Connection
+from batchd.db.server import DatabaseUnavailable, connect, startup_error
 from batchd.shipped import shipped_folder
 
 logger = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 5.0
+_WAIT_S = 10.0
+_WAIT_INTERVAL_S = 1.0
+_UNKNOWN_TO_DBMATE = frozenset(
+    {
+        *("target_session_attrs", "sslnegotiation", "sslcrl", "krbsrvname", "gsslib"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version"),
+    }
+)
+_DRIVER_VARIABLES = (
+    *("HOME", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE"),
+    *("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"),
+)
+"""Those that both drivers know, for what the URL leaves out."""
 
 
 class MigrationFailed(Exception):
@@ -28,21 +53,67 @@ def required_versions() -> frozenset[str]:
     )
 
 
-def _with_sslmode(url: str) -> str:
-    """Add the sslmode that asyncpg uses by default, which dbmate's driver does not."""
-    parts = urlsplit(url)
-    if "sslmode" in parse_qs(parts.query):
-        return url
-    mode = "disable" if parts.hostname in {"127.0.0.1", "localhost", "::1", None} else "require"
-    query = f"{parts.query}&sslmode={mode}".lstrip("&")
-    return urlunsplit(parts._replace(query=query))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where dbmate, which knows one server and fewer modes of TLS, is sent to."""
+
+    url: str
+    sslmode: str
 
 
-async def migrate(database_url: str) -> None:
+async def _probe(url: str, setting: str, timeout_s: float) -> None:
+    """Connect as the API does. Raises InvalidSettings or DatabaseUnavailable."""
+    try:
+        connection = await connect(url, timeout_s=timeout_s)
+    except Exception as error:
+        raise startup_error(error, setting=setting, url=url) or error from error
+    connection.terminate()
+
+
+async def _find_target(url: str, setting: str) -> _Target:
+    """Return the first server that takes connections, and whether it takes them by TLS."""
+    servers = each_server(url)
+    for server_url in servers[:-1]:
+        try:
+            await _probe(server_url, setting, _CONNECT_TIMEOUT_S)
+        except DatabaseUnavailable as error:
+            logger.warning("%s", error)
+        else:
+            break
+    else:
+        server_url = servers[-1]
+        await _probe(server_url, setting, _CONNECT_TIMEOUT_S)
+    mode = ssl_mode(server_url)
+    if mode in {"allow", "prefer"}:
+        try:
+            await _probe(with_ssl_mode(server_url, "require"), setting, _CONNECT_TIMEOUT_S)
+        except DatabaseUnavailable:
+            mode = "disable"
+        else:
+            mode = "require"
+    return _Target(url=server_url, sslmode=mode)
+
+
+async def _wait_for_target(url: str, setting: str) -> _Target:
+    """Wait for a database that is being started, but not for long."""
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            return await _find_target(url, setting)
+        except DatabaseUnavailable as error:
+            if time.monotonic() + _WAIT_INTERVAL_S > deadline:
+                raise
+            logger.warning("waiting: %s", error)
+            await asyncio.sleep(_WAIT_INTERVAL_S)
+
+
+async def migrate(database_url: str, *, setting: str = "BATCHD_DATABASE_URL") -> None:
     """Apply the pending migrations; concurrent runs wait for each other.
 
-    Raises MigrationFailed.
+    Raises InvalidSettings and DatabaseUnavailable, which name the setting, or MigrationFailed.
     """
+    target = await _wait_for_target(database_url, setting)
+    url = without_parameters(with_ssl_mode(target.url, target.sslmode), _UNKNOWN_TO_DBMATE)
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).parent / "dbmate"),
         "--migrations-dir",
@@ -51,20 +122,23 @@ async def migrate(database_url: str) -> None:
         "--env-file",
         "",
         "--migration-lock",
-        "--wait",
-        "up",
-        env={"DATABASE_URL": _with_sslmode(database_url)},
+        "migrate",
+        env={"DATABASE_URL": url}
+        | {name: os.environ[name] for name in _DRIVER_VARIABLES if name in os.environ},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
         output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
-        raise MigrationFailed(output.decode(errors="replace").strip())
+        text = output.decode(errors="replace").strip()
+        for secret in secrets_of(url):
+            text = text.replace(secret, "***")
+        raise MigrationFailed(text)
     logger.info("schema is up to date")
 
 

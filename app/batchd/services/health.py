@@ -49,8 +49,7 @@ class Health:
         return True
 
     async def _probe_database(self) -> None:
-        async with self._database.connection() as connection:
-            await connection.fetchval("SELECT 1")
+        await self._database.check()
 
     async def _probe_schema(self) -> None:
         async with self._database.connection() as connection:
