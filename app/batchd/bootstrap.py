@@ -68,7 +68,7 @@ def open_authorizer(
     settings: Settings, environment: Mapping[str, str]
 ) -> AbstractAsyncContextManager[Authorizer]:
     """Open the authorizer that the settings name. Raises UnknownPlugin, or what it refuses for."""
-    visible = plugin_environment(environment, settings.database_url)
+    visible = plugin_environment(environment, settings.database_url, settings.direct_url)
     return plugin_loader.load("batchd.authorizers", settings.authorizer)(
         authorizer_context(visible)
     )
@@ -126,7 +126,7 @@ async def open_components(
     ids = ids or TimeOrderedIds()
     async with AsyncExitStack() as stack:
         authorizer = await stack.enter_async_context(open_authorizer(settings, environment))
-        visible = plugin_environment(environment, settings.database_url)
+        visible = plugin_environment(environment, settings.database_url, settings.direct_url)
         # Before the database: what is wrong with the settings is said without waiting for it.
         storage = await stack.enter_async_context(
             plugin_loader.load("batchd.storages", settings.storage)(
@@ -134,7 +134,7 @@ async def open_components(
             )
         )
         database = await stack.enter_async_context(_open_current_database(settings))
-        notifications = await stack.enter_async_context(open_notifications(settings))
+        notifications = await stack.enter_async_context(open_notifications(settings, database))
         cancellations = Cancellations()
         notifications.subscribe(Channel.CANCELLED, cancellations.on_notification)
         permissions = PermissionChecker(authorizer, permissions_of(api_operations))

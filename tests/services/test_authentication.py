@@ -45,9 +45,9 @@ def time() -> Time:
 
 
 @pytest.fixture
-def notifications() -> Notifications:
+def notifications(components: Components) -> Notifications:
     """Return one that hears nothing but what a test tells it."""
-    made = Notifications("postgresql://unused", timeout_s=1.0)
+    made = Notifications(components.database, "postgresql://unused", timeout_s=1.0)
     made.connected = True
     return made
 

@@ -5,10 +5,11 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
+from uuid import uuid4
 
-import asyncpg
-
-from batchd.db.connection import Connection
+from batchd.db.connection import Connection, Database
+from batchd.db.server import connect
+from batchd.domain.errors import ProcessingTimeout
 from batchd.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -32,21 +33,33 @@ async def notify(connection: Connection, channel: Channel, payload: str) -> None
     await connection.execute(_NOTIFY, channel.value, payload)
 
 
-class Notifications:
-    """A listening connection, reopened whenever it breaks."""
+class NotHeard(Exception):
+    """The connection is open, but does not receive what is sent."""
 
-    def __init__(self, dsn: str, *, timeout_s: float) -> None:
+
+class Notifications:
+    """A listening connection, reopened whenever it breaks.
+
+    An open connection proves nothing: behind a pooler, or after a failover, it may hear nobody. So
+    again and again a notification is sent through the pool, as those of the other processes are.
+    """
+
+    def __init__(self, database: Database, dsn: str, *, timeout_s: float) -> None:
+        self._database = database
         self._dsn = dsn
         self._timeout_s = timeout_s
         self._callbacks: dict[Channel, Callable[[str], None]] = {}
+        self._echo_channel = f"batchd_echo_{uuid4().hex}"
+        self._sent = ""
+        self._heard = asyncio.Event()
         self.connected = False
-        """While this is False, no notifications are received."""
+        """While this is False, notifications may not be received."""
 
     def subscribe(self, channel: Channel, callback: Callable[[str], None]) -> None:
         """Call `callback` with each payload; it must neither block nor raise.
 
-        After each reconnection it is called with an empty payload, because notifications may have
-        been missed.
+        When notifications are received again, it is called with an empty payload, because some
+        may have been missed.
         """
         self._callbacks[channel] = callback
 
@@ -63,9 +76,9 @@ class Notifications:
 
     async def _listen(self) -> None:
         terminated = asyncio.Event()
-        connection = await asyncpg.connect(
+        connection = await connect(
             self._dsn,
-            timeout=self._timeout_s,
+            timeout_s=self._timeout_s,
             command_timeout=self._timeout_s,
             server_settings={"application_name": "batchd notifications"},
         )
@@ -73,17 +86,41 @@ class Notifications:
             connection.add_termination_listener(lambda _: terminated.set())
             for channel in Channel:
                 await connection.add_listener(channel.value, self._on_notification)
-            self.connected = True
-            for callback in self._callbacks.values():
-                callback("")
+            await connection.add_listener(self._echo_channel, self._on_echo)
             while not terminated.is_set():
+                await self._confirm()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PING_INTERVAL_S):
                         await terminated.wait()
-                # Detects a connection that broke without being closed.
-                await connection.execute("SELECT 1", timeout=_PING_INTERVAL_S)
         finally:
             connection.terminate()
+
+    async def _confirm(self) -> None:
+        """Send a notification, and find out whether it is received. Raises NotHeard."""
+        self._heard.clear()
+        self._sent = uuid4().hex
+        try:
+            async with self._database.connection() as sender:
+                await sender.execute(_NOTIFY, self._echo_channel, self._sent)
+        except ProcessingTimeout:
+            self.connected = False
+            return
+        try:
+            async with asyncio.timeout(_PING_INTERVAL_S):
+                await self._heard.wait()
+        except TimeoutError:
+            raise NotHeard(
+                "it does not receive its own notification: if BATCHD_DATABASE_URL is a pooler's, "
+                "BATCHD_DATABASE_DIRECT_URL must be the server's own"
+            ) from None
+        if not self.connected:
+            self.connected = True
+            for callback in self._callbacks.values():
+                callback("")
+
+    def _on_echo(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        if payload == self._sent:
+            self._heard.set()
 
     def _on_notification(
         self, _connection: object, _pid: int, channel: str, payload: object
@@ -94,10 +131,12 @@ class Notifications:
 
 
 @asynccontextmanager
-async def open_notifications(settings: Settings) -> AsyncIterator[Notifications]:
+async def open_notifications(
+    settings: Settings, database: Database
+) -> AsyncIterator[Notifications]:
     """Listen while the block runs."""
     notifications = Notifications(
-        settings.database_url.get_secret_value(), timeout_s=settings.database_timeout_s
+        database, settings.direct_url.get_secret_value(), timeout_s=settings.database_timeout_s
     )
     listener = asyncio.create_task(notifications.run())
     try:
