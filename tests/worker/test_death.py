@@ -164,7 +164,7 @@ async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
     batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
     await step(components, batch, *TO_PROCESSED)
     with monkeypatch.context() as patched:
-        patched.setattr("batchd.pipeline.results.tidy", die)
+        patched.setattr("batchd.pipeline.results.delete_files", die)
         with pytest.raises(ConnectionAbortedError):
             await step(components, batch, Stage.RESULTS)
     assert await caller.status(batch) == "completed"

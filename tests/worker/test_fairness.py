@@ -87,7 +87,7 @@ async def test_urgent_batch_overtakes_another_of_its_account(
 async def test_cancel_reaches_a_running_chunk_without_waiting_for_its_pulse(
     caller: ApiCaller, worker: RunWorker, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchd.pipeline.chunks.lease._PULSE_S", 60.0)
+    monkeypatch.setattr("batchd.pipeline.chunks.lease._HEARTBEAT_INTERVAL_S", 60.0)
     async with worker():
         batch = await caller.create(numbered_lines(3), "gated")
         await gated.until_begun(1)

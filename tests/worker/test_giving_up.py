@@ -140,7 +140,7 @@ async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
     with caplog.at_level(logging.WARNING, logger="batchd"):
         await components.dispatcher.supervise()
     (told,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
-    assert f"copy:{batch} failed {2 * MAX_DEFECTS} times" in told
+    assert f"batch {batch} is stuck in copying: copy:{batch}, {2 * MAX_DEFECTS} failures" in told
     assert "The storage does not answer." in told
     await step(components, batch, *TO_PROCESSING)
     assert await caller.status(batch) == "processing"

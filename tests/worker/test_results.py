@@ -171,16 +171,16 @@ async def test_progress_does_not_go_back_while_the_batch_comes_to_its_end(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The counts move from the chunks to the batch in the very moment in which they are read."""
-    find_tally = chunks.find_line_counts
+    find_line_counts = chunks.find_line_counts
 
     async def find_after_the_end(connection: Connection, batch: BatchId) -> LineCounts:
         await components.dispatcher.handle(Job(Stage.RESULTS, batch))
-        return await find_tally(connection, batch)
+        return await find_line_counts(connection, batch)
 
     batch = await caller.create(lines_of({"path": {"batch": NOBODY}}))
     for stage in (Stage.COPY, Stage.VALIDATE, Stage.CHUNK):
         await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), 0))
-    monkeypatch.setattr(chunks, "find_tally", find_after_the_end)
+    monkeypatch.setattr(chunks, "find_line_counts", find_after_the_end)
     shown = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
     assert shown["status"] == "processed"
     assert shown["progress"]["failed"] == 1
