@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from batchd.domain.operations import Operation, OperationContext, OperationFactory
-from tests.support.gated import Gated
+from tests.support.gated_operation import Gated
 
 
 @pytest.fixture

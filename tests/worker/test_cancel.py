@@ -13,7 +13,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from batchd.domain.jobs import EXPRESS_MAX_BYTES
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.fixtures import MakeCaller
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.history import History
 
 pytestmark = pytest.mark.slow

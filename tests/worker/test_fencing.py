@@ -16,7 +16,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.runner import MAX_CLAIMS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.slow_storage import SlowStorage
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from batchd.pipeline.dispatcher import MAX_DEFECTS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.stepping import TO_COPIED, TO_PROCESSED, TO_PROCESSING, step
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from batchd.domain.jobs import Stage
 from batchd.pipeline.chunks import runner
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.polling import eventually
 from tests.support.stepping import TO_PROCESSING, step
 

@@ -12,7 +12,7 @@ from batchd.domain.batches import END_STATUSES, Status
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from tests.support.callers import ApiCaller, lines_of
-from tests.support.gated import Gated, numbered_lines
+from tests.support.gated_operation import Gated, numbered_lines
 from tests.support.history import GONE, History
 from tests.support.polling import eventually
 from tests.support.slow_storage import SlowStorage
