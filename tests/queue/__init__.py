@@ -1,1 +1,1 @@
-"""The job queue: order, leases, and what is done when jobs are lost."""
+"""Tests of the job queue: its engine and its order."""

@@ -1,4 +1,4 @@
-"""However a job ends, it is done or it goes back to the queue."""
+"""A job is completed or returns to the queue, however its handler ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,14 +17,14 @@ from batchd.queue.engine import JobConsumer, RetryLater
 from batchd.settings import Settings
 from tests.support.polling import eventually
 from tests.support.relay import relay_to
-from tests.support.rows import a_batch
+from tests.support.rows import new_batch
 
 pytestmark = pytest.mark.slow
 
 Handle = Callable[[Job], Awaitable[None]]
 
 
-BATCH = a_batch()
+BATCH = new_batch()
 
 
 @pytest.fixture
@@ -33,125 +33,125 @@ def job() -> Job:
 
 
 @pytest.fixture
-async def queued(components: Components, job: Job) -> None:
+async def queued_job(components: Components, job: Job) -> None:
     async with components.database.transaction() as connection:
         await jobs.enqueue(connection, BATCH, [job])
 
 
-def queue_of(components: Components, handle: Handle) -> JobConsumer:
+def new_consumer(components: Components, handle: Handle) -> JobConsumer:
     return JobConsumer(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
 
 
-async def left(components: Components) -> list[tuple[str, str]]:
-    """Return the jobs that are in the queue: whose, and whether waiting or taken."""
+async def queued_jobs(components: Components) -> list[tuple[str, str]]:
+    """Return the keys and statuses of the jobs in the queue."""
     async with components.database.connection() as connection:
         rows = await connection.fetch("SELECT dedupe_key, status FROM pgqueuer")
     return [(row["dedupe_key"], row["status"]) for row in rows]
 
 
-@pytest.mark.usefixtures("queued")
-async def test_job_that_is_done_leaves_the_queue(components: Components, job: Job) -> None:
-    done = asyncio.Event()
+@pytest.mark.usefixtures("queued_job")
+async def test_completed_job_leaves_the_queue(components: Components, job: Job) -> None:
+    handled = asyncio.Event()
 
-    async def handle(taken: Job) -> None:
-        assert taken == job
-        done.set()
+    async def handle(handled_job: Job) -> None:
+        assert handled_job == job
+        handled.set()
 
-    queue = queue_of(components, handle)
-    running = asyncio.create_task(queue.run())
+    consumer = new_consumer(components, handle)
+    running = asyncio.create_task(consumer.run())
     async with asyncio.timeout(10):
-        await done.wait()
-    queue.stop()
+        await handled.wait()
+    consumer.stop()
     await running
-    assert await left(components) == []
+    assert await queued_jobs(components) == []
 
 
-@pytest.mark.usefixtures("queued")
+@pytest.mark.usefixtures("queued_job")
 @pytest.mark.parametrize("failure", [RetryLater(0.0), ValueError("a defect")], ids=type)
-async def test_job_that_failed_is_tried_again(
-    components: Components, job: Job, failure: Exception
-) -> None:
-    tries: list[Job] = []
+async def test_failed_job_is_retried(components: Components, job: Job, failure: Exception) -> None:
+    attempts: list[Job] = []
     succeeded = asyncio.Event()
 
-    async def handle(taken: Job) -> None:
-        tries.append(taken)
-        if len(tries) == 1:
+    async def handle(handled_job: Job) -> None:
+        attempts.append(handled_job)
+        if len(attempts) == 1:
             raise failure
         succeeded.set()
 
-    queue = queue_of(components, handle)
-    running = asyncio.create_task(queue.run())
+    consumer = new_consumer(components, handle)
+    running = asyncio.create_task(consumer.run())
     async with asyncio.timeout(10):
         await succeeded.wait()
-    queue.stop()
+    consumer.stop()
     await running
-    assert tries == [job, job]
+    assert attempts == [job, job]
 
 
-@pytest.mark.usefixtures("queued")
-async def test_job_that_failed_while_the_database_was_away_is_tried_again_before_its_lease_ends(
+@pytest.mark.usefixtures("queued_job")
+async def test_job_that_failed_during_an_outage_is_retried_before_its_lease_expires(
     settings: Settings, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tries = 0
+    attempts = 0
     succeeded = asyncio.Event()
 
     async def handle(_: Job) -> None:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
             await relay.cut()
-            raise ProcessingTimeout("The database is away.")
+            raise ProcessingTimeout("The database is not responding.")
         succeeded.set()
 
-    async def asked_in_vain() -> bool:
+    async def outage_logged() -> bool:
         return "the database is not responding" in caplog.text
 
     async with relay_to(database_url) as relay:
         changes = {"database_url": SecretStr(relay.url)}
         async with open_database(settings.model_copy(update=changes)) as database:
-            queue = JobConsumer(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
-            running = asyncio.create_task(queue.run())
-            await eventually(asked_in_vain, bool)
+            consumer = JobConsumer(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
+            running = asyncio.create_task(consumer.run())
+            await eventually(outage_logged, bool)
             await relay.mend()
             async with asyncio.timeout(15):
                 await succeeded.wait()
-            queue.stop()
+            consumer.stop()
             await running
 
 
-@pytest.mark.usefixtures("queued")
-async def test_job_that_runs_at_the_stop_goes_back(components: Components, job: Job) -> None:
+@pytest.mark.usefixtures("queued_job")
+async def test_running_job_returns_to_the_queue_when_the_consumer_is_stopped(
+    components: Components, job: Job
+) -> None:
     async def handle(_: Job) -> None:
-        queue.stop()
+        consumer.stop()
         await asyncio.Event().wait()
 
-    queue = queue_of(components, handle)
+    consumer = new_consumer(components, handle)
     async with asyncio.timeout(10):
-        await queue.run()
-    assert await left(components) == [(job.key, "queued")]
+        await consumer.run()
+    assert await queued_jobs(components) == [(job.key, "queued")]
 
 
-@pytest.mark.usefixtures("queued")
-async def test_job_taken_in_the_very_moment_of_the_stop_goes_back_unseen(
+@pytest.mark.usefixtures("queued_job")
+async def test_job_dequeued_while_stopping_returns_to_the_queue_without_being_handled(
     components: Components, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dequeue = Queries.dequeue
 
     async def dequeue_and_stop(queries: Queries, **options: object) -> Sequence[models.Job]:
-        taken: Sequence[models.Job] = await dequeue(queries, **options)  # type: ignore[arg-type]
-        if taken:
-            queue.stop()
-        return taken
+        dequeued: Sequence[models.Job] = await dequeue(queries, **options)  # type: ignore[arg-type]
+        if dequeued:
+            consumer.stop()
+        return dequeued
 
-    seen: list[Job] = []
+    handled: list[Job] = []
 
-    async def handle(taken: Job) -> None:
-        seen.append(taken)
+    async def handle(handled_job: Job) -> None:
+        handled.append(handled_job)
 
     monkeypatch.setattr(Queries, "dequeue", dequeue_and_stop)
-    queue = queue_of(components, handle)
+    consumer = new_consumer(components, handle)
     async with asyncio.timeout(10):
-        await queue.run()
-    assert await left(components) == [(job.key, "queued")]
-    assert seen == []
+        await consumer.run()
+    assert await queued_jobs(components) == [(job.key, "queued")]
+    assert handled == []

@@ -1,4 +1,4 @@
-"""How the waiting work of accounts is interleaved."""
+"""Fair scheduling interleaves the queued jobs of the accounts."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
@@ -12,19 +12,19 @@ from batchd.domain.chunks import Chunk
 from batchd.domain.ids import AccountId
 from batchd.domain.jobs import EXPRESS_MAX_BYTES, Job, Lane, Stage, lane_of
 from batchd.queue import fair_scheduling, jobs
-from tests.support.rows import a_batch
+from tests.support.rows import new_batch
 
 LARGE = EXPRESS_MAX_BYTES + 1
 LINES = 100
-_USER = (
+_INSERT_USER = (
     "INSERT INTO users (user_id, account, role, name, created_ts) VALUES ($1, $2, '', '', now())"
 )
-_SERVED = """
+_DELETE_NEXT = """
 DELETE FROM pgqueuer WHERE id IN (
     SELECT id FROM pgqueuer ORDER BY priority DESC, id LIMIT $1
 ) RETURNING dedupe_key
 """
-_ORDER = "SELECT dedupe_key FROM pgqueuer ORDER BY priority DESC, id"
+_FIND_IN_ORDER = "SELECT dedupe_key FROM pgqueuer ORDER BY priority DESC, id"
 
 
 @pytest.fixture
@@ -42,114 +42,128 @@ async def queue_batch(
     priority: int = 0,
     size: int = LARGE,
 ) -> Batch:
-    """Queue a batch that is being processed, in so many chunks."""
-    made = a_batch(account, size=size, status=Status.PROCESSING, priority=priority)
-    planned = [
-        Chunk(number=no, start=no, size=1, first_line=no + 1, lines=LINES) for no in range(count)
+    """Queue the chunks of a batch that is being processed."""
+    batch = new_batch(account, size=size, status=Status.PROCESSING, priority=priority)
+    planned_chunks = [
+        Chunk(number=number, start=number, size=1, first_line=number + 1, lines=LINES)
+        for number in range(count)
     ]
     async with connection.transaction():
-        await connection.execute(_USER, made.user, made.account)
-        await batches.insert(connection, made, request_hash=b"")
-        await chunks.insert(connection, made.batch, planned)
-        wanted = [Job(Stage.CHUNK, made.batch, no) for no in range(count)]
-        await jobs.enqueue(connection, made, wanted, costs=[LINES] * count)
-    return made
+        await connection.execute(_INSERT_USER, batch.user, batch.account)
+        await batches.insert(connection, batch, request_hash=b"")
+        await chunks.insert(connection, batch.batch, planned_chunks)
+        chunk_jobs = [Job(Stage.CHUNK, batch.batch, number) for number in range(count)]
+        await jobs.enqueue(connection, batch, chunk_jobs, costs=[LINES] * count)
+    return batch
 
 
-async def order(connection: "asyncpg.Connection[asyncpg.Record]", **names: Batch) -> list[str]:
-    """Return in which order the chunks would be served, as `<name><number>`."""
-    rows = await connection.fetch(_ORDER)
-    return [_named(row["dedupe_key"], names) for row in rows]
+async def chunk_order(
+    connection: "asyncpg.Connection[asyncpg.Record]", **names: Batch
+) -> list[str]:
+    """Return the chunks in the order they would run, as `<name><number>`."""
+    rows = await connection.fetch(_FIND_IN_ORDER)
+    return [_name_of(row["dedupe_key"], names) for row in rows]
 
 
-async def serve(connection: "asyncpg.Connection[asyncpg.Record]", count: int) -> None:
-    assert len(await connection.fetch(_SERVED, count)) == count
+async def run_next(connection: "asyncpg.Connection[asyncpg.Record]", count: int) -> None:
+    assert len(await connection.fetch(_DELETE_NEXT, count)) == count
 
 
-def _named(key: str, names: dict[str, Batch]) -> str:
-    _, batch, no = key.split(":")
-    return next(name for name, made in names.items() if str(made.batch) == batch) + no
+def _name_of(key: str, names: dict[str, Batch]) -> str:
+    _, batch_id, number = key.split(":")
+    return next(name for name, batch in names.items() if str(batch.batch) == batch_id) + number
 
 
-async def test_newcomer_is_served_at_once_and_then_in_turn(
+async def test_newcomer_runs_at_once_and_then_in_turn(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     giant = await queue_batch(connection, 8)
-    await serve(connection, 3)
+    await run_next(connection, 3)
     small = await queue_batch(connection, 2)
-    assert await order(connection, g=giant, s=small) == ["g3", "s0", "g4", "s1", "g5", "g6", "g7"]
+    assert await chunk_order(connection, g=giant, s=small) == [
+        "g3",
+        "s0",
+        "g4",
+        "s1",
+        "g5",
+        "g6",
+        "g7",
+    ]
 
 
-async def test_batches_of_one_account_do_not_add_up(
+async def test_batches_of_one_account_share_its_turns(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     first = await queue_batch(connection, 2)
     second = await queue_batch(connection, 2, account=first.account)
     other = await queue_batch(connection, 3)
-    assert await order(connection, f=first, s=second, o=other) == [
+    assert await chunk_order(connection, f=first, s=second, o=other) == [
         *("f0", "o0", "f1", "o1", "s0", "o2", "s1"),
     ]
 
 
-async def test_who_was_idle_has_saved_nothing(
+async def test_idle_account_accumulates_no_credit(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    one = await queue_batch(connection, 1)
-    await serve(connection, 1)
-    two = await queue_batch(connection, 6)
-    await serve(connection, 3)
-    again = await queue_batch(connection, 2, account=one.account)
-    assert await order(connection, t=two, a=again) == ["t3", "a0", "t4", "a1", "t5"]
+    early = await queue_batch(connection, 1)
+    await run_next(connection, 1)
+    late = await queue_batch(connection, 6)
+    await run_next(connection, 3)
+    returning = await queue_batch(connection, 2, account=early.account)
+    assert await chunk_order(connection, t=late, r=returning) == ["t3", "r0", "t4", "r1", "t5"]
 
 
-async def test_weight_gives_a_larger_part(
+async def test_weight_gives_a_larger_share(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     heavy = AccountId(uuid4())
     await accounts.set_weight(connection, heavy, 3)
     light = await queue_batch(connection, 3)
     paying = await queue_batch(connection, 6, account=heavy)
-    served = await order(connection, l=light, p=paying)
-    assert served[:4].count("l0") == 1
-    assert [sum(name[0] == "p" for name in served[start : start + 4]) for start in (0, 4)] == [3, 3]
+    chunk_names = await chunk_order(connection, l=light, p=paying)
+    assert chunk_names[:4].count("l0") == 1
+    assert [sum(name[0] == "p" for name in chunk_names[start : start + 4]) for start in (0, 4)] == [
+        3,
+        3,
+    ]
     await accounts.set_weight(connection, heavy, 2)
     assert dict(await accounts.find_weights(connection)) == {light.account: 1, heavy: 2}
 
 
-async def test_urgent_batch_goes_before_the_others_of_its_account_alone(
+async def test_urgent_batch_precedes_only_the_batches_of_its_account(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     usual = await queue_batch(connection, 3)
     other = await queue_batch(connection, 3)
     urgent = await queue_batch(connection, 2, account=usual.account, priority=5)
-    assert await order(connection, u=usual, o=other, x=urgent) == [
+    assert await chunk_order(connection, u=usual, o=other, x=urgent) == [
         *("o0", "x0", "o1", "x1", "u0", "o2", "u1", "u2"),
     ]
     later = await queue_batch(connection, 1, account=usual.account, priority=1)
-    assert await order(connection, u=usual, o=other, x=urgent, l=later) == [
+    assert await chunk_order(connection, u=usual, o=other, x=urgent, l=later) == [
         *("o0", "x0", "o1", "x1", "o2", "l0", "u0", "u1", "u2"),
     ]
 
 
-async def test_orders_survive_that_time_is_set_back(
+async def test_order_is_kept_when_virtual_time_is_reset(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    one = await queue_batch(connection, 5)
-    two = await queue_batch(connection, 3)
-    await serve(connection, 4)
-    before = await order(connection, o=one, t=two)
+    early = await queue_batch(connection, 5)
+    late = await queue_batch(connection, 3)
+    await run_next(connection, 4)
+    order = await chunk_order(connection, e=early, l=late)
     async with connection.transaction():
         assert await fair_scheduling.rebase(connection, threshold=10 * LINES) is False
         assert await fair_scheduling.rebase(connection, threshold=4 * LINES) is True
-    assert await order(connection, o=one, t=two) == before
+    assert await chunk_order(connection, e=early, l=late) == order
     newcomer = await queue_batch(connection, 2)
-    after = await order(connection, o=one, t=two, n=newcomer)
-    assert after.index("n0") <= 2
-    assert [name for name in after if name[0] != "n"] == before
+    new_order = await chunk_order(connection, e=early, l=late, n=newcomer)
+    assert new_order.index("n0") <= 2
+    assert [name for name in new_order if name[0] != "n"] == order
 
 
-async def test_work_of_small_batches_has_a_lane_of_its_own() -> None:
-    small, large = a_batch(size=EXPRESS_MAX_BYTES), a_batch(size=LARGE)
+async def test_small_batches_have_a_separate_lane() -> None:
+    small, large = new_batch(size=EXPRESS_MAX_BYTES), new_batch(size=LARGE)
     assert {lane_of(small, stage) for stage in Stage} == {Lane.EXPRESS}
     assert lane_of(large, Stage.CHUNK) is Lane.CHUNKS
     assert {lane_of(large, stage) for stage in Stage if stage is not Stage.CHUNK} == {Lane.STAGES}

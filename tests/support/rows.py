@@ -1,4 +1,4 @@
-"""Batches put straight into the database, where a test needs more than it could make one by one."""
+"""Batches inserted directly into the database, for tests that need many or none of the API."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def at(milliseconds: int) -> datetime:
-    """Return a moment so long after T0."""
+    """Return the time so many milliseconds after T0."""
     return T0 + timedelta(milliseconds=milliseconds)
 
 
@@ -25,14 +25,14 @@ class Row:
     status: Status
 
 
-def a_batch(
+def new_batch(
     account: AccountId | None = None,
     *,
     size: int = 0,
     status: Status = Status.NEW,
     priority: int = 0,
 ) -> Batch:
-    """Return a new batch that is in no database."""
+    """Return a batch that has not been inserted."""
     return Batch(
         batch=BatchId(uuid4()),
         account=account or AccountId(uuid4()),
@@ -61,11 +61,21 @@ async def insert_batches(
     """Add batches of the owner's account, each with a random id; return them newest first."""
     user = owner.user.user
     records = [
-        (uuid4(), user.account, user.user, uuid4(), b"", "get_batch", status, moment, moment)
-        for moment, status in rows
+        (
+            uuid4(),
+            user.account,
+            user.user,
+            uuid4(),
+            b"",
+            "get_batch",
+            status,
+            created_ts,
+            created_ts,
+        )
+        for created_ts, status in rows
     ]
     columns = "batch account user_id handler request_hash operation status created_ts updated_ts"
     async with components.database.connection() as connection:
         await connection.copy_records_to_table("batches", columns=columns.split(), records=records)
-    made = [Row(str(record[0]), record[7], record[6]) for record in records]
-    return sorted(made, key=lambda row: (row.created_ts, row.batch), reverse=True)
+    inserted = [Row(str(record[0]), record[7], record[6]) for record in records]
+    return sorted(inserted, key=lambda row: (row.created_ts, row.batch), reverse=True)
