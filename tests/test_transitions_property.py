@@ -16,7 +16,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
-from tests.support.expectation import BEGINNING, CHUNKS, WORK, Expectation
+from tests.support.expectation import CHUNKS, CLAIMED_STATUS, NEXT_STAGE, Expectation
 from tests.support.fixtures import MakeCaller
 from tests.support.history import GONE, History
 
@@ -64,20 +64,20 @@ class Scene:
         if action in JOBS:
             await self.do_job(JOBS[action])
         elif action == "work":
-            await self.do_job(WORK.get(self.expected.status, Stage.COPY))
+            await self.do_job(NEXT_STAGE.get(self.expected.status, Stage.COPY))
         elif action == "begin and die":
             await self.begin_and_die()
         else:
             await self.ask(action)
 
     async def do_job(self, stage: Stage) -> None:
-        chunk = self.expected.chunks
-        self.expected.work(stage)
+        chunk = self.expected.completed_chunks
+        self.expected.run_stage(stage)
         await self.components.dispatcher.handle(Job(stage, BatchId(UUID(self.batch)), chunk))
 
     async def begin_and_die(self) -> None:
         """Take the batch like a worker that is killed then."""
-        to = BEGINNING.get(self.expected.status)
+        to = CLAIMED_STATUS.get(self.expected.status)
         if to is None:
             return
         self.expected.status = to
@@ -96,7 +96,7 @@ class Scene:
                 assert told(reply) == self.expected.delete()
             case "create again":
                 reply = await self.caller.call("POST", "/batches", json=self.body)
-                assert told(reply) == self.expected.repeat()
+                assert told(reply) == self.expected.repeat_create()
             case "create another":
                 other = {**self.body, "batch_dict": {}}
                 reply = await self.caller.call("POST", "/batches", json=other)

@@ -1,4 +1,4 @@
-"""What the contract says of a batch, said once more and not in the words of the code under test."""
+"""The state of a batch by the contract, modelled independently of the code under test."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from batchd.domain.jobs import Stage
 from tests.support.history import GONE
 
 CHUNKS = 2
-"""Of the batches that are good."""
+"""Number of chunks of a valid batch."""
 
-CAN_BE_CANCELLED = {"new", "copying", "copied", "validating", "processing"}
-IS_CANCELLED = {"cancel", "cancelling", "cancelled"}
-ENDS = {"hash_mismatch", "validation_failed", "completed", "cancelled"}
-WORK = {
+CANCELLABLE = {"new", "copying", "copied", "validating", "processing"}
+CANCEL_STATUSES = {"cancel", "cancelling", "cancelled"}
+END_STATUSES = {"hash_mismatch", "validation_failed", "completed", "cancelled"}
+NEXT_STAGE = {
     "new": Stage.COPY,
     "copying": Stage.COPY,
     "copied": Stage.VALIDATE,
@@ -24,46 +24,45 @@ WORK = {
     "cancelling": Stage.CANCEL,
     "deleting": Stage.DELETE,
 }
-BEGINNING = {
+CLAIMED_STATUS = {
     "new": Status.COPYING,
     "copied": Status.VALIDATING,
     "processed": Status.WRITING_RESULTS,
     "cancel": Status.CANCELLING,
 }
-"""What a worker makes of them first."""
+"""The status that a worker's claim changes each status to."""
 
 
 @dataclass(slots=True)
 class Expectation:
-    """What the contract says that a batch is."""
+    """The expected state of one batch."""
 
     kind: str
     status: str = "new"
-    chunks: int = 0
-    """So many are done."""
+    completed_chunks: int = 0
     total: int | None = None
-    """Lines to run; None until they are validated."""
+    """Number of lines; None until they are validated."""
     cancelled: int = 0
 
-    def work(self, stage: Stage) -> None:
-        if WORK.get(self.status) is not stage:
+    def run_stage(self, stage: Stage) -> None:
+        if NEXT_STAGE.get(self.status) is not stage:
             return
         match stage:
             case Stage.COPY:
                 self.status = "hash_mismatch" if self.kind == "changed" else "copied"
             case Stage.VALIDATE:
-                ways = {"bad": "validation_failed", "empty": "processed"}
-                self.status = ways.get(self.kind, "processing")
+                outcomes = {"bad": "validation_failed", "empty": "processed"}
+                self.status = outcomes.get(self.kind, "processing")
                 self.total = {"good": CHUNKS, "empty": 0}.get(self.kind)
             case Stage.CHUNK:
-                self.chunks += 1
-                if self.chunks == CHUNKS:
+                self.completed_chunks += 1
+                if self.completed_chunks == CHUNKS:
                     self.status = "processed"
             case Stage.RESULTS:
                 self.status = "completed"
             case Stage.CANCEL:
                 self.status = "cancelled"
-                self.cancelled = (self.total or 0) - self.chunks
+                self.cancelled = (self.total or 0) - self.completed_chunks
             case Stage.DELETE:
                 self.status = GONE
 
@@ -75,22 +74,22 @@ class Expectation:
 
     @property
     def progress(self) -> dict[str, int | None]:
-        done = self.chunks + self.cancelled
+        done = self.completed_chunks + self.cancelled
         return {
             "total": self.total,
             "succeeded": 0,
-            "failed": self.chunks,
+            "failed": self.completed_chunks,
             "cancelled": self.cancelled,
             "remaining": None if self.total is None else self.total - done,
         }
 
     def cancel(self) -> tuple[int, object]:
-        """Return the status and subcode of the answer, or what the batch is then."""
+        """Return the HTTP status, and the subcode or the new status of the batch."""
         if self.status == GONE:
             return 404, 404653
-        if self.status in IS_CANCELLED:
+        if self.status in CANCEL_STATUSES:
             return 400, 400358
-        if self.status not in CAN_BE_CANCELLED:
+        if self.status not in CANCELLABLE:
             return 400, 400592
         self.status = "cancel"
         return 200, self.status
@@ -98,10 +97,10 @@ class Expectation:
     def delete(self) -> tuple[int, object]:
         if self.status == GONE:
             return 404, 404653
-        if self.status not in ENDS:
+        if self.status not in END_STATUSES:
             return 400, 400592
         self.status = "deleting"
         return 200, self.status
 
-    def repeat(self) -> tuple[int, object]:
+    def repeat_create(self) -> tuple[int, object]:
         return (400, 400358) if self.status == GONE else (201, self.status)

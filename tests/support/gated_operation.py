@@ -1,4 +1,4 @@
-"""An operation that the tests hold in their hands: its lines end when they are let."""
+"""An operation whose lines finish only when the test releases them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,51 +15,52 @@ from tests.support.callers import lines_of
 from tests.support.polling import eventually
 
 
-class Gated:
-    """Answers each line with its path, but not before it is let."""
+class GatedOperation:
+    """Returns the path of each line, after the line is released."""
 
     name = "gated"
 
     def __init__(self) -> None:
-        self.begun: list[int] = []
-        """Line numbers."""
-        self.batches: list[str] = []
-        """Of the lines in `begun`."""
-        self.ended: list[int] = []
-        self._let = asyncio.Semaphore(0)
+        self.started: list[int] = []
+        """Line numbers, in the order of the calls."""
+        self.started_batches: list[str] = []
+        """The batches of the lines in `started`."""
+        self.finished: list[int] = []
+        """Line numbers, in the order of the results."""
+        self._gate = asyncio.Semaphore(0)
 
-    def check(self, parts: OperationRequest) -> Sequence[ValidationIssue]:
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
         return ()
 
     async def run(self, call: OperationCall) -> OperationResult:
         batch, _, number_text = call.key.rpartition(":")
         number = int(number_text)
-        self.begun.append(number)
-        self.batches.append(batch)
-        await self._let.acquire()
-        self.ended.append(number)
+        self.started.append(number)
+        self.started_batches.append(batch)
+        await self._gate.acquire()
+        self.finished.append(number)
         return OperationResult(status=200, body=msgspec.json.encode(call.request.path))
 
-    def let(self, lines: int) -> None:
-        """Let so many lines end."""
+    def release(self, lines: int) -> None:
+        """Let so many lines finish."""
         for _ in range(lines):
-            self._let.release()
+            self._gate.release()
 
-    async def until_begun(self, lines: int) -> None:
-        async def begun() -> int:
-            return len(self.begun)
+    async def wait_started(self, lines: int) -> None:
+        async def count() -> int:
+            return len(self.started)
 
-        await eventually(begun, lambda seen: seen >= lines)
+        await eventually(count, lambda started: started >= lines)
 
-    async def until_ended(self, lines: int) -> None:
-        async def ended() -> int:
-            return len(self.ended)
+    async def wait_finished(self, lines: int) -> None:
+        async def count() -> int:
+            return len(self.finished)
 
-        await eventually(ended, lambda seen: seen >= lines)
+        await eventually(count, lambda finished: finished >= lines)
 
 
 def numbered_lines(count: int, *, padding: int = 0) -> bytes:
-    """Return a batch file whose lines know their numbers, by id and path."""
+    """Return a batch file whose lines contain their numbers, in the id and the path."""
     query = {"padding": "x" * padding}
     return lines_of(
         *({"id": f"n{n}", "path": {"n": n}, "query": query} for n in range(1, count + 1))

@@ -1,4 +1,4 @@
-"""What the database itself sees of each batch: every status it has, in order."""
+"""The history of each batch's status, recorded by a trigger in the database."""
 
 from dataclasses import dataclass
 
@@ -9,65 +9,65 @@ from batchd.db.connection import Database
 from batchd.domain.batches import TRANSITIONS, Status
 
 GONE = "gone"
-"""Stands for the end of the row."""
+"""Takes the place of a status after the row has been deleted."""
 
 _RECORD = """
 CREATE TABLE history (
-    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     batch uuid NOT NULL,
-    was text,
-    became text
+    old_status text,
+    new_status text
 );
 
-CREATE FUNCTION note_status() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION record_status() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO history (batch, became) VALUES (NEW.batch, NEW.status);
+        INSERT INTO history (batch, new_status) VALUES (NEW.batch, NEW.status);
     ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO history (batch, was) VALUES (OLD.batch, OLD.status);
+        INSERT INTO history (batch, old_status) VALUES (OLD.batch, OLD.status);
     ELSIF NEW.status <> OLD.status THEN
-        INSERT INTO history (batch, was, became) VALUES (NEW.batch, OLD.status, NEW.status);
+        INSERT INTO history (batch, old_status, new_status)
+        VALUES (NEW.batch, OLD.status, NEW.status);
     END IF;
     RETURN NULL;
 END
 $$;
 
-CREATE TRIGGER note_status AFTER INSERT OR UPDATE OR DELETE ON batches
-FOR EACH ROW EXECUTE FUNCTION note_status();
+CREATE TRIGGER record_status AFTER INSERT OR UPDATE OR DELETE ON batches
+FOR EACH ROW EXECUTE FUNCTION record_status();
 """
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Reads what a trigger has recorded."""
+    """Reads the recorded changes."""
 
     database: Database
 
     async def of(self, batch: str) -> list[str]:
-        """Return the statuses that the batch has had, each change held against the legal ones."""
+        """Return the statuses of the batch in order; assert that each change is legal."""
         async with self.database.connection() as connection:
             changes = await connection.fetch(
-                "SELECT was, became FROM history WHERE batch = $1 ORDER BY no", batch
+                "SELECT old_status, new_status FROM history WHERE batch = $1 ORDER BY id", batch
             )
-        last = None
-        for change in changes:
-            assert change["was"] == last
-            assert is_legal(change["was"], change["became"]), change
-            last = change["became"]
-        return [change["became"] or GONE for change in changes]
+        transitions = [(change["old_status"], change["new_status"]) for change in changes]
+        statuses = [new_status for _, new_status in transitions]
+        assert [old_status for old_status, _ in transitions] == [None, *statuses][:-1]
+        assert [each for each in transitions if not is_legal(*each)] == []
+        return [status or GONE for status in statuses]
 
 
-def is_legal(was: str | None, became: str | None) -> bool:
-    if was is None:
-        return became == Status.NEW
-    if became is None:
-        return was == Status.DELETING
-    return Status(became) in TRANSITIONS[Status(was)]
+def is_legal(old_status: str | None, new_status: str | None) -> bool:
+    if old_status is None:
+        return new_status == Status.NEW
+    if new_status is None:
+        return old_status == Status.DELETING
+    return Status(new_status) in TRANSITIONS[Status(old_status)]
 
 
 @pytest.fixture
 async def history(components: Components) -> History:
-    """Record every change of a status from here on."""
+    """Record every change of a status from now on."""
     async with components.database.connection() as connection:
         await connection.execute(_RECORD)
     return History(components.database)

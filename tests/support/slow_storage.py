@@ -1,4 +1,4 @@
-"""A storage that holds up whoever reads, until the test lets it."""
+"""A storage whose reads block until the test unblocks them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,22 +10,22 @@ from batchd.plugins.s3.storage import S3Storage
 
 
 class SlowStorage:
-    """Stands in front of the real one."""
+    """Patches the reads of the real storage."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked = asyncio.Event()
-        self.let = asyncio.Event()
-        self.went_on = asyncio.Event()
+        self.read_requested = asyncio.Event()
+        self.unblocked = asyncio.Event()
+        self.read_resumed = asyncio.Event()
         read = S3Storage.read
 
         @asynccontextmanager
-        async def held_read(
+        async def blocking_read(
             storage: S3Storage, key: str, *, offset: int = 0, length: int | None = None
         ) -> AsyncIterator[AsyncIterator[bytes]]:
-            self.asked.set()
-            await self.let.wait()
-            self.went_on.set()
+            self.read_requested.set()
+            await self.unblocked.wait()
+            self.read_resumed.set()
             async with read(storage, key, offset=offset, length=length) as pieces:
                 yield pieces
 
-        monkeypatch.setattr(S3Storage, "read", held_read)
+        monkeypatch.setattr(S3Storage, "read", blocking_read)

@@ -1,4 +1,4 @@
-"""A batch's life, stage by stage without a worker: it stands still where a test wants it."""
+"""Runs a batch stage by stage without a worker, so that a test can stop it in any status."""
 
 from uuid import UUID
 
@@ -14,14 +14,14 @@ TO_THE_END = (*TO_PROCESSED, Stage.RESULTS)
 
 
 async def step(components: Components, batch: str, *stages: Stage) -> None:
-    """Do what a worker does in these stages; of the chunks, the first."""
+    """Run these stages like a worker; of the chunks, only the first."""
     for stage in stages:
         chunk = 0 if stage is Stage.CHUNK else None
         await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), chunk))
 
 
 async def ended_batch(components: Components, owner: ApiCaller, lines: bytes, **more: str) -> str:
-    """Return a batch whose lines have been run, or refused."""
+    """Return a batch whose lines have been run, or found invalid."""
     batch = await owner.create(lines, **more)
     await step(components, batch, *TO_THE_END)
     return batch

@@ -1,4 +1,4 @@
-"""A worker as a process of its own, which can be killed."""
+"""A worker in a separate process, which a test can kill."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 @asynccontextmanager
 async def worker_process(env: Mapping[str, str]) -> AsyncIterator[Process]:
-    """Start `batchd worker`; whatever happens, it has ended afterwards."""
+    """Run `batchd worker` while the block runs; it is killed if it has not exited by then."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "batchd.cli", "worker", env=env
     )

@@ -1,1 +1,1 @@
-"""Batches taken through their lives by real workers."""
+"""Batches processed from beginning to end, by workers or stage by stage."""

@@ -1,4 +1,4 @@
-"""Workers here can run one more operation, which waits for the test."""
+"""The workers of these tests can also run the gated operation."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 import pytest
 
 from batchd.domain.operations import Operation, OperationContext, OperationFactory
-from tests.support.gated_operation import Gated
+from tests.support.gated_operation import GatedOperation
 
 
 @pytest.fixture
-def gated() -> Gated:
-    return Gated()
+def gated() -> GatedOperation:
+    return GatedOperation()
 
 
 @pytest.fixture
-def operations(gated: Gated) -> Sequence[OperationFactory]:
+def operations(gated: GatedOperation) -> Sequence[OperationFactory]:
     @asynccontextmanager
-    async def opened(_: OperationContext) -> AsyncIterator[Operation]:
+    async def open_operation(_: OperationContext) -> AsyncIterator[Operation]:
         yield gated
 
-    return (opened,)
+    return (open_operation,)

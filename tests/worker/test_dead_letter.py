@@ -1,4 +1,4 @@
-"""No batch hangs: what fails again and again is told, and ends in the way that is left."""
+"""Jobs that keep failing are reported and dead-lettered, so that every batch ends."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ from batchd.pipeline.dispatcher import MAX_DEFECTS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated_operation import Gated, numbered_lines
+from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.stepping import TO_COPIED, TO_PROCESSED, TO_PROCESSING, step
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ def settings(settings: Settings) -> Settings:
 
 @contextmanager
 def reading_fails(patch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]:
-    """Let every read of the storage fail."""
+    """Let every read of the storage fail while the block runs."""
 
     def fail(*_: object, **__: object) -> None:
         raise error
@@ -42,25 +42,25 @@ def reading_fails(patch: pytest.MonkeyPatch, error: Exception) -> Iterator[None]
         yield
 
 
-async def fail_to_the_last(components: Components, batch: str, stage: Stage) -> None:
-    """Let the stage fail until one more failure is too many."""
+async def fail_until_last_attempt(components: Components, batch: str, stage: Stage) -> None:
+    """Let the stage fail until the next failure dead-letters its job."""
     for _ in range(MAX_DEFECTS - 1):
         with pytest.raises(Exception, match="a defect"):
             await step(components, batch, stage)
 
 
 async def report(caller: ApiCaller, batch: str) -> tuple[int, list[str]]:
-    """Return the line that the validation report is about, and the codes it tells."""
+    """Return the line number and the codes of the only entry in the validation report."""
     (line,) = await caller.download(batch)
     return line["line"], [error["code"] for error in line["errors"]]
 
 
-async def test_file_that_can_not_be_copied_ends_the_batch_with_a_report(
+async def test_file_that_cannot_be_copied_ends_the_batch_with_a_report(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
     with reading_fails(monkeypatch, ValueError("a defect")):
-        await fail_to_the_last(components, batch, Stage.COPY)
+        await fail_until_last_attempt(components, batch, Stage.COPY)
         assert await caller.status(batch) == "copying"
         await step(components, batch, Stage.COPY)
     await step(components, batch, Stage.VALIDATE)
@@ -68,27 +68,30 @@ async def test_file_that_can_not_be_copied_ends_the_batch_with_a_report(
     assert await report(caller, batch) == (1, ["general"])
 
 
-async def test_copy_that_can_not_be_validated_ends_the_batch_with_a_report(
+async def test_file_that_cannot_be_validated_ends_the_batch_with_a_report(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
     await step(components, batch, *TO_COPIED)
     with reading_fails(monkeypatch, ValueError("a defect")):
-        await fail_to_the_last(components, batch, Stage.VALIDATE)
+        await fail_until_last_attempt(components, batch, Stage.VALIDATE)
         await step(components, batch, Stage.VALIDATE)
     assert await caller.status(batch) == "validation_failed"
     assert await report(caller, batch) == (1, ["general"])
 
 
-async def test_chunk_that_can_not_be_stored_fails_and_the_others_go_on(
-    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
+async def test_lines_of_a_chunk_that_keeps_failing_fail_without_the_others(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gated.let(100)
+    gated.release(100)
     batch = await caller.create(numbered_lines(2 * LINES), "gated")
     await step(components, batch, *TO_PROCESSING)
     with monkeypatch.context() as patched:
-        patched.setattr(LineRunner, "run", _broken)
-        await fail_to_the_last(components, batch, Stage.CHUNK)
+        patched.setattr(LineRunner, "run", _raise_defect)
+        await fail_until_last_attempt(components, batch, Stage.CHUNK)
         await step(components, batch, Stage.CHUNK)
     await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
     await step(components, batch, Stage.RESULTS)
@@ -97,14 +100,14 @@ async def test_chunk_that_can_not_be_stored_fails_and_the_others_go_on(
     assert [line["status"] for line in results] == [500] * LINES + [200] * LINES
 
 
-def _broken(*_: object, **__: object) -> None:
+def _raise_defect(*_: object, **__: object) -> None:
     raise ValueError("a defect")
 
 
-async def test_results_that_the_storage_lost_are_told_line_by_line(
-    caller: ApiCaller, components: Components, gated: Gated
+async def test_lines_of_a_missing_part_are_failed(
+    caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
-    gated.let(2 * LINES)
+    gated.release(2 * LINES)
     batch = await caller.create(numbered_lines(2 * LINES), "gated")
     await step(components, batch, *TO_PROCESSED)
     await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 1))
@@ -121,41 +124,44 @@ async def test_results_that_the_storage_lost_are_told_line_by_line(
         (n, f"n{n}") for n in range(1, 2 * LINES + 1)
     ]
     assert [line["status"] for line in results] == [500] * LINES + [200] * LINES
-    shown = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
-    assert (shown["progress"]["succeeded"], shown["progress"]["failed"]) == (LINES, LINES)
-    assert shown["errors"] == {"500": {"count": LINES, "lines": [1, 2, 3, 4, 5]}}
+    body = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
+    assert (body["progress"]["succeeded"], body["progress"]["failed"]) == (LINES, LINES)
+    assert body["errors"] == {"500": {"count": LINES, "lines": [1, 2, 3, 4, 5]}}
 
 
-async def test_outage_is_waited_out_and_the_supervisor_says_what_it_is(
+async def test_job_is_retried_throughout_an_outage_which_the_supervisor_reports(
     caller: ApiCaller,
     components: Components,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
-    with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
+    with reading_fails(monkeypatch, ProcessingTimeout("The storage is not responding.")):
         for _ in range(2 * MAX_DEFECTS):
             with pytest.raises(ProcessingTimeout):
                 await step(components, batch, Stage.COPY)
     with caplog.at_level(logging.WARNING, logger="batchd"):
         await components.dispatcher.supervise()
-    (told,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
-    assert f"batch {batch} is stuck in copying: copy:{batch}, {2 * MAX_DEFECTS} failures" in told
-    assert "The storage does not answer." in told
+    (message,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
+    assert f"batch {batch} is stuck in copying: copy:{batch}, {2 * MAX_DEFECTS} failures" in message
+    assert "The storage is not responding." in message
     await step(components, batch, *TO_PROCESSING)
     assert await caller.status(batch) == "processing"
 
 
-async def test_chunk_that_was_given_back_alive_is_not_given_up(
-    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
+async def test_released_chunk_is_not_dead_lettered(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However often workers are restarted, or the storage is away."""
+    """No matter how often workers are restarted or the storage is unavailable."""
     batch = await caller.create(numbered_lines(LINES), "gated")
     await step(components, batch, *TO_PROCESSING)
-    with reading_fails(monkeypatch, ProcessingTimeout("The storage does not answer.")):
+    with reading_fails(monkeypatch, ProcessingTimeout("The storage is not responding.")):
         for _ in range(20):
             with pytest.raises(ProcessingTimeout):
                 await step(components, batch, Stage.CHUNK)
-    gated.let(LINES)
+    gated.release(LINES)
     await step(components, batch, Stage.CHUNK, Stage.RESULTS)
     assert {line["outcome"] for line in await caller.download(batch)} == {"succeeded"}

@@ -1,4 +1,4 @@
-"""The operation that docs/batches.md shows is a whole one."""
+"""The example operation in docs/batches.md works."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -31,11 +31,11 @@ async def test_it_runs_in_a_batch(
         batch = await caller.create(lines, "get_rate_of_day")
         assert await caller.end(batch) == "completed"
         results = await caller.download(batch)
-        bad = await caller.create(lines_of({"path": {}}), "get_rate_of_day")
-        assert await caller.end(bad) == "validation_failed"
+        invalid = await caller.create(lines_of({"path": {}}), "get_rate_of_day")
+        assert await caller.end(invalid) == "validation_failed"
     assert [(line["outcome"], line["status"], line["body"]) for line in results] == [
         ("succeeded", 200, {"rate": "0.9312"}),
         ("failed", 404, {"error": "no such currency"}),
     ]
-    (line,) = await caller.download(bad)
+    (line,) = await caller.download(invalid)
     assert line["errors"][0]["pointer"] == "/path/currency"

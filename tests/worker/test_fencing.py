@@ -1,4 +1,4 @@
-"""Whoever has been replaced changes nothing any more."""
+"""A worker whose claim is lost changes nothing any more."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.runner import MAX_CLAIMS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated_operation import Gated, numbered_lines
+from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.slow_storage import SlowStorage
 
 pytestmark = pytest.mark.slow
@@ -34,12 +34,14 @@ def settings(settings: Settings) -> Settings:
 async def handle(
     components: Components, batch: str, stage: Stage, chunk: int | None = None
 ) -> None:
-    """Do the stage's work here and now."""
+    """Run the stage without a worker."""
     await components.dispatcher.handle(Job(stage, BatchId(UUID(batch)), chunk))
 
 
-async def batch_to_run(caller: ApiCaller, components: Components, lines: int = LINES) -> str:
-    """Make a batch whose lines are about to run."""
+async def create_processing_batch(
+    caller: ApiCaller, components: Components, lines: int = LINES
+) -> str:
+    """Create a batch whose chunks can run."""
     batch = await caller.create(numbered_lines(lines), "gated")
     await handle(components, batch, Stage.COPY)
     await handle(components, batch, Stage.VALIDATE)
@@ -47,46 +49,46 @@ async def batch_to_run(caller: ApiCaller, components: Components, lines: int = L
     return batch
 
 
-async def take(components: Components, batch: str, *, lease_s: float) -> Chunk:
-    """Take the first chunk like a worker that is never heard of again."""
+async def claim_chunk(components: Components, batch: str, *, lease_s: float) -> Chunk:
+    """Claim the first chunk like a worker that dies at once."""
     async with components.database.connection() as connection:
-        taken = await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
-    assert taken is not None
-    return taken[0]
+        claimed = await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=lease_s)
+    assert claimed is not None
+    return claimed[0]
 
 
 async def files(
     components: Components, caller: ApiCaller, batch: str, folder: str = ""
 ) -> list[str]:
-    """Return what the batch has in the storage."""
+    """Return the keys of the batch's files in a folder."""
     prefix = f"batches/{caller.user.user.account}/{batch}/{folder}"
     keys = components.dispatcher._context.storage.list_keys(prefix)
     return [key.removeprefix(prefix) async for key in keys]
 
 
 async def parts(components: Components, caller: ApiCaller, batch: str) -> list[str]:
-    """Return the results of chunks that are in the storage."""
+    """Return the keys of the chunks' results."""
     return await files(components, caller, batch, "parts/")
 
 
 # Chunks
 
 
-async def test_results_of_a_replaced_worker_are_refused_and_removed(
-    caller: ApiCaller, components: Components, gated: Gated
+async def test_results_of_a_replaced_worker_are_rejected_and_deleted(
+    caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
-    batch = await batch_to_run(caller, components)
+    batch = await create_processing_batch(caller, components)
     first = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
-    await gated.until_begun(LINES)
+    await gated.wait_started(LINES)
     second = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
-    await gated.until_begun(2 * LINES)
-    # The first ends all its lines before it can have noticed.
-    gated.let(LINES)
+    await gated.wait_started(2 * LINES)
+    # The first finishes its lines before it can notice that its claim is lost.
+    gated.release(LINES)
     await first
-    assert gated.ended == list(range(1, LINES + 1))
+    assert gated.finished == list(range(1, LINES + 1))
     assert await parts(components, caller, batch) == []
     assert await caller.status(batch) == "processing"
-    gated.let(LINES)
+    gated.release(LINES)
     await second
     assert await parts(components, caller, batch) == ["0.2"]
     assert await caller.status(batch) == "processed"
@@ -94,39 +96,39 @@ async def test_results_of_a_replaced_worker_are_refused_and_removed(
     assert [line["line"] for line in await caller.download(batch)] == list(range(1, LINES + 1))
 
 
-async def test_replaced_worker_stops_of_itself(
-    caller: ApiCaller, components: Components, gated: Gated
+async def test_replaced_worker_stops(
+    caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
-    batch = await batch_to_run(caller, components)
+    batch = await create_processing_batch(caller, components)
     first = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
-    await gated.until_begun(LINES)
-    await take(components, batch, lease_s=60)
+    await gated.wait_started(LINES)
+    await claim_chunk(components, batch, lease_s=60)
     async with asyncio.timeout(5):
         await first
-    assert gated.ended == []
+    assert gated.finished == []
     assert await parts(components, caller, batch) == []
 
 
-async def test_chunk_that_is_done_is_not_run_again(
-    caller: ApiCaller, components: Components, gated: Gated
+async def test_completed_chunk_is_not_run_again(
+    caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
-    batch = await batch_to_run(caller, components, 2 * LINES)
-    gated.let(4 * LINES)
+    batch = await create_processing_batch(caller, components, 2 * LINES)
+    gated.release(4 * LINES)
     await handle(components, batch, Stage.CHUNK, 0)
     await handle(components, batch, Stage.CHUNK, 0)
-    assert gated.begun == list(range(1, LINES + 1))
+    assert gated.started == list(range(1, LINES + 1))
     assert await caller.status(batch) == "processing"
     await handle(components, batch, Stage.CHUNK, 1)
     assert await caller.status(batch) == "processed"
 
 
-async def test_chunk_that_kills_every_worker_fails_and_lets_the_others_go_on(
-    caller: ApiCaller, components: Components, gated: Gated
+async def test_lines_of_a_chunk_that_kills_its_workers_fail_without_the_others(
+    caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
-    batch = await batch_to_run(caller, components, 2 * LINES)
+    batch = await create_processing_batch(caller, components, 2 * LINES)
     for _ in range(MAX_CLAIMS):
-        await take(components, batch, lease_s=0.1)
-    gated.let(LINES)
+        await claim_chunk(components, batch, lease_s=0.1)
+    gated.release(LINES)
     await handle(components, batch, Stage.CHUNK, 0)
     await handle(components, batch, Stage.CHUNK, 1)
     await handle(components, batch, Stage.RESULTS)
@@ -136,19 +138,19 @@ async def test_chunk_that_kills_every_worker_fails_and_lets_the_others_go_on(
     assert {line["body"]["subcode"] for line in results[:LINES]} == {500000}
 
 
-async def test_cancel_waits_for_a_dead_worker_no_longer_than_its_lease(
-    caller: ApiCaller, components: Components, worker: RunWorker, gated: Gated
+async def test_cancel_waits_for_a_dead_worker_only_until_its_lease_expires(
+    caller: ApiCaller, components: Components, worker: RunWorker, gated: GatedOperation
 ) -> None:
-    batch = await batch_to_run(caller, components)
-    dead = await take(components, batch, lease_s=1.0)
+    batch = await create_processing_batch(caller, components)
+    chunk = await claim_chunk(components, batch, lease_s=1.0)
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     async with worker():
         assert await caller.end(batch, within_s=4) == "cancelled"
     assert {line["outcome"] for line in await caller.download(batch)} == {"cancelled"}
-    # Should it come back to life, it is told that it has been replaced.
+    # Should the worker still be alive, its next heartbeat tells it that the claim is lost.
     async with components.database.connection() as connection:
         assert not await chunks.heartbeat(
-            connection, BatchId(UUID(batch)), dead, lease_s=1.0, counts=dead.counts
+            connection, BatchId(UUID(batch)), chunk, lease_s=1.0, counts=chunk.counts
         )
 
 
@@ -156,7 +158,7 @@ async def test_cancel_waits_for_a_dead_worker_no_longer_than_its_lease(
 
 
 @pytest.mark.parametrize(
-    ("done", "stage", "begun", "after"),
+    ("previous_stages", "stage", "claimed_status", "next_status"),
     [
         ([], Stage.COPY, Status.COPYING, "copied"),
         ([Stage.COPY], Stage.VALIDATE, Status.VALIDATING, "processing"),
@@ -168,31 +170,31 @@ async def test_cancel_waits_for_a_dead_worker_no_longer_than_its_lease(
         ),
     ],
 )
-async def test_replaced_worker_ends_no_stage(
+async def test_replaced_worker_completes_no_stage(
     caller: ApiCaller,
     components: Components,
-    gated: Gated,
+    gated: GatedOperation,
     monkeypatch: pytest.MonkeyPatch,
-    done: list[Stage],
+    previous_stages: list[Stage],
     stage: Stage,
-    begun: Status,
-    after: str,
+    claimed_status: Status,
+    next_status: str,
 ) -> None:
-    gated.let(LINES)
+    gated.release(LINES)
     batch = await caller.create(numbered_lines(LINES), "gated")
-    for earlier in done:
-        await handle(components, batch, earlier, 0)
-    before = await files(components, caller, batch)
+    for previous_stage in previous_stages:
+        await handle(components, batch, previous_stage, 0)
+    keys = await files(components, caller, batch)
     with monkeypatch.context() as patched:
         storage = SlowStorage(patched)
         first = asyncio.create_task(handle(components, batch, stage))
-        await storage.asked.wait()
+        await storage.read_requested.wait()
         async with components.database.connection() as connection:
             now = components.dispatcher._context.clock.now()
-            assert await batches.claim(connection, BatchId(UUID(batch)), begun, now=now)
-        storage.let.set()
+            assert await batches.claim(connection, BatchId(UUID(batch)), claimed_status, now=now)
+        storage.unblocked.set()
         await first
-    assert await caller.status(batch) == begun
-    assert await files(components, caller, batch) == before
+    assert await caller.status(batch) == claimed_status
+    assert await files(components, caller, batch) == keys
     await handle(components, batch, stage)
-    assert await caller.status(batch) == after
+    assert await caller.status(batch) == next_status

@@ -1,4 +1,4 @@
-"""Work whose job was lost is found again: what there is to do stands in batches and chunks."""
+"""Orphaned batches and chunks, whose jobs are lost, are found and queued again."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +10,7 @@ from batchd.domain.jobs import Stage
 from batchd.pipeline.chunks import runner
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.gated_operation import Gated, numbered_lines
+from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.polling import eventually
 from tests.support.stepping import TO_PROCESSING, step
 
@@ -26,12 +26,12 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"sweep_s": 0.2, "worker_slots": 2, "chunk_lines": LINES})
 
 
-async def forget_jobs(components: Components) -> None:
+async def delete_jobs(components: Components) -> None:
     async with components.database.connection() as connection:
         await connection.execute("DELETE FROM pgqueuer")
 
 
-async def test_batch_whose_job_was_lost_is_found(
+async def test_orphaned_batches_are_requeued(
     caller: ApiCaller, components: Components, worker: RunWorker
 ) -> None:
     new = await caller.create(b"")
@@ -39,37 +39,40 @@ async def test_batch_whose_job_was_lost_is_found(
     await step(components, copied, Stage.COPY)
     cancelled = await caller.create(b"")
     await caller.call("PATCH", f"/batches/{cancelled}", json={"status": "cancel"})
-    await forget_jobs(components)
+    await delete_jobs(components)
     async with worker():
         assert await caller.end(new) == "completed"
         assert await caller.end(copied) == "completed"
         assert await caller.end(cancelled) == "cancelled"
 
 
-async def test_chunks_whose_jobs_were_lost_while_others_ran_are_found(
-    caller: ApiCaller, components: Components, worker: RunWorker, gated: Gated
+async def test_orphaned_chunks_are_requeued_while_others_run(
+    caller: ApiCaller, components: Components, worker: RunWorker, gated: GatedOperation
 ) -> None:
     async with worker():
         batch = await caller.create(numbered_lines(4 * LINES), "gated")
-        await gated.until_begun(2 * LINES)
-        await forget_jobs(components)
-        # Those that ran are taken again: their jobs are gone, and they could be dead.
-        gated.let(10 * LINES)
+        await gated.wait_started(2 * LINES)
+        await delete_jobs(components)
+        # The running chunks are claimed again as well: without jobs, their workers could be dead.
+        gated.release(10 * LINES)
         assert await caller.end(batch) == "completed"
         results = await caller.download(batch)
     assert [line["line"] for line in results] == list(range(1, 4 * LINES + 1))
     assert {line["outcome"] for line in results} == {"succeeded"}
 
 
-async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_for(
-    caller: ApiCaller, components: Components, gated: Gated, monkeypatch: pytest.MonkeyPatch
+async def test_processed_batch_whose_worker_died_before_the_status_change_is_found(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def die(*_: object) -> None:
         raise ConnectionAbortedError
 
     batch = await caller.create(numbered_lines(LINES), "gated")
     await step(components, batch, *TO_PROCESSING)
-    gated.let(LINES)
+    gated.release(LINES)
     with monkeypatch.context() as patched:
         patched.setattr(runner, "mark_processed", die)
         with pytest.raises(ConnectionAbortedError):
@@ -79,7 +82,7 @@ async def test_worker_that_died_before_it_said_that_all_is_processed_is_made_up_
     assert await caller.status(batch) == "processed"
 
 
-async def test_deleted_batch_whose_job_was_lost_goes(
+async def test_orphaned_deletion_is_requeued(
     caller: ApiCaller, components: Components, worker: RunWorker
 ) -> None:
     async def status() -> int:
@@ -89,6 +92,6 @@ async def test_deleted_batch_whose_job_was_lost_goes(
         batch = await caller.create(b"")
         assert await caller.end(batch) == "completed"
     await caller.call("DELETE", f"/batches/{batch}")
-    await forget_jobs(components)
+    await delete_jobs(components)
     async with worker():
         await eventually(status, (404).__eq__)

@@ -1,4 +1,4 @@
-"""Lines run with the permission that the batch's creator has when they run."""
+"""Each line runs with the permission that the batch's creator has at that time."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +11,7 @@ from batchd.bootstrap import Components
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
-from tests.support.gated_operation import Gated, numbered_lines
+from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.polling import eventually
 
 pytestmark = pytest.mark.slow
@@ -27,19 +27,19 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"line_concurrency": 2})
 
 
-async def until_noticed(components: Components, batch: str) -> None:
-    """Wait until the worker has looked again who the creator is: it does so after each pulse."""
+async def wait_for_refresh(components: Components, batch: str) -> None:
+    """Wait until the worker has refreshed the creator, which it does as often as heartbeats."""
 
-    async def pulse() -> datetime:
+    async def lease_end() -> datetime:
         async with components.database.connection() as connection:
-            seen: datetime = await connection.fetchval(
+            leased_until: datetime = await connection.fetchval(
                 "SELECT leased_until FROM chunks WHERE batch = $1", batch
             )
-        return seen
+        return leased_until
 
     for _ in range(2):
-        before = await pulse()
-        await eventually(pulse, before.__ne__)
+        previous = await lease_end()
+        await eventually(lease_end, previous.__ne__)
 
 
 def disable(components: Components, caller: ApiCaller) -> Awaitable[object]:
@@ -60,12 +60,12 @@ Change = Callable[[Components, ApiCaller], Awaitable[object]]
         pytest.param(disable, 401, 401000, id="disabled"),
     ],
 )
-async def test_lines_after_the_creator_lost_the_permission_fail(
+async def test_lines_fail_after_the_creator_loses_the_permission(
     caller: ApiCaller,
     make_caller: MakeCaller,
     worker: RunWorker,
     components: Components,
-    gated: Gated,
+    gated: GatedOperation,
     change: Change,
     status: int,
     subcode: int,
@@ -73,27 +73,28 @@ async def test_lines_after_the_creator_lost_the_permission_fail(
     colleague = await make_caller(account=caller.user.user.account)
     async with worker():
         batch = await caller.create(numbered_lines(LINES), "gated")
-        gated.let(3)
-        await gated.until_begun(5)
+        gated.release(3)
+        await gated.wait_started(5)
         await change(components, caller)
-        await until_noticed(components, batch)
-        gated.let(LINES)
+        await wait_for_refresh(components, batch)
+        gated.release(LINES)
         assert await colleague.end(batch) == "completed"
     results = await colleague.download(batch)
-    # Three were done, two had begun.
+    # Three lines were done, and two had started.
     assert [line["status"] for line in results] == [200] * 5 + [status] * 4
     assert [line["line"] for line in results] == list(range(1, LINES + 1))
-    for line in results[5:]:
-        assert line["outcome"] == "failed"
-        assert set(line["body"]) == {"subcode", "trace", "description"}
-        assert line["body"]["subcode"] == subcode
-    assert gated.begun == [1, 2, 3, 4, 5]
-    shown = (await colleague.get(f"/batches/{batch}?expand=progress,errors")).body
-    assert shown["errors"] == {str(status): {"count": 4, "lines": [6, 7, 8, 9]}}
-    assert (shown["progress"]["succeeded"], shown["progress"]["failed"]) == (5, 4)
+    assert {line["outcome"] for line in results[5:]} == {"failed"}
+    assert {line["body"]["subcode"] for line in results[5:]} == {subcode}
+    assert {tuple(sorted(line["body"])) for line in results[5:]} == {
+        ("description", "subcode", "trace")
+    }
+    assert gated.started == [1, 2, 3, 4, 5]
+    body = (await colleague.get(f"/batches/{batch}?expand=progress,errors")).body
+    assert body["errors"] == {str(status): {"count": 4, "lines": [6, 7, 8, 9]}}
+    assert (body["progress"]["succeeded"], body["progress"]["failed"]) == (5, 4)
 
 
-async def test_lines_say_what_a_direct_call_would(
+async def test_line_without_permission_fails_like_a_direct_call(
     make_caller: MakeCaller, worker: RunWorker, components: Components
 ) -> None:
     submitter = await make_caller("submitter")
@@ -110,22 +111,22 @@ async def test_lines_say_what_a_direct_call_would(
     assert line["body"]["trace"] != direct.body["trace"]
 
 
-async def test_permission_that_comes_back_counts_again(
-    caller: ApiCaller, worker: RunWorker, components: Components, gated: Gated
+async def test_line_runs_after_the_permission_is_restored(
+    caller: ApiCaller, worker: RunWorker, components: Components, gated: GatedOperation
 ) -> None:
-    """What counts is the moment when a line runs, not the worst that was ever seen."""
+    """The permission is checked when the line runs, and earlier losses have no effect."""
     user = caller.user.user.user
     await components.services.users.set_role(user, "admin")
     batch = await caller.create(numbered_lines(LINES), "gated")
     await become_reader(components, caller)
     await components.services.users.set_role(user, "admin")
-    gated.let(LINES)
+    gated.release(LINES)
     async with worker():
         assert await caller.end(batch) == "completed"
     assert {line["status"] for line in await caller.download(batch)} == {200}
 
 
-async def test_role_that_may_not_run_the_operation_can_not_make_the_batch(
+async def test_role_without_the_operation_cannot_create_its_batch(
     make_caller: MakeCaller,
 ) -> None:
     submitter = await make_caller("submitter")

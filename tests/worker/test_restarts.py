@@ -1,4 +1,4 @@
-"""The database and the storage are restarted while lines run: nothing is lost, nothing is twice."""
+"""Restarts of the database or the storage while lines run lose and repeat no results."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -24,7 +24,7 @@ LINES = 6_000
 
 
 class Servers:
-    """A PostgreSQL and an S3 server of the test's own, which it may stop."""
+    """PostgreSQL and S3 servers that the test can restart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,9 +46,9 @@ class Servers:
 
 @pytest.fixture
 async def servers(tmp_path: Path) -> AsyncIterator[Servers]:
-    made = Servers(tmp_path)
-    async with made.database, made.storage:
-        yield made
+    servers = Servers(tmp_path)
+    async with servers.database, servers.storage:
+        yield servers
 
 
 @pytest.fixture
@@ -74,8 +74,8 @@ async def test_lines_survive_a_restart(
     batch = await caller.create(lines_of(*lines))
 
     async def done() -> int:
-        shown = await caller.get(f"/batches/{batch}?expand=progress")
-        count: int = shown.body["progress"]["succeeded"]
+        reply = await caller.get(f"/batches/{batch}?expand=progress")
+        count: int = reply.body["progress"]["succeeded"]
         return count
 
     async with worker_process(process_environment):
@@ -88,8 +88,8 @@ async def test_lines_survive_a_restart(
             await servers.start_storage()
 
         async def status() -> str | None:
-            answer: dict[str, str] = (await caller.get(f"/batches/{batch}")).body
-            return answer.get("status")
+            body: dict[str, str] = (await caller.get(f"/batches/{batch}")).body
+            return body.get("status")
 
         assert await eventually(status, {"completed"}.__contains__, within_s=60)
     results = [json.loads(line) for line in (await caller.download_bytes(batch)).splitlines()]

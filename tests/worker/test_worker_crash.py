@@ -1,4 +1,4 @@
-"""Workers are killed at the worst moments, and what they were at is finished by others, once."""
+"""Workers are killed in critical moments, and other workers complete their batches correctly."""
 
 import asyncio
 import json
@@ -38,29 +38,29 @@ async def kill(process: Process) -> None:
     assert await process.wait() == -signal.SIGKILL
 
 
-async def until_some_lines_are_done(caller: ApiCaller, batch: str) -> int:
-    """Return how many; not all, that is."""
+async def wait_for_progress(caller: ApiCaller, batch: str) -> int:
+    """Wait until some but not all lines are done; return how many."""
 
     async def progress() -> tuple[int, int | None]:
-        shown = (await caller.get(f"/batches/{batch}?expand=progress")).body["progress"]
-        return shown["succeeded"], shown["total"]
+        counts = (await caller.get(f"/batches/{batch}?expand=progress")).body["progress"]
+        return counts["succeeded"], counts["total"]
 
-    done, total = await eventually(progress, lambda seen: seen[0] > 0)
+    done, total = await eventually(progress, lambda counts: counts[0] > 0)
     assert total is not None
     assert done < total
     return done
 
 
-async def assert_every_line_once_in_order(caller: ApiCaller, batch: str, lines: int) -> None:
+async def assert_each_line_has_one_result(caller: ApiCaller, batch: str, lines: int) -> None:
     data = await caller.download_bytes(batch)
     results = [json.loads(line) for line in data.splitlines()]
     assert [(line["line"], line["id"]) for line in results] == [
         (number, str(number)) for number in range(1, lines + 1)
     ]
     assert {line["status"] for line in results} == {200}
-    shown = (await caller.get(f"/batches/{batch}?expand=progress,results")).body
-    assert shown["results"]["lines"] == lines
-    assert shown["progress"] == {
+    body = (await caller.get(f"/batches/{batch}?expand=progress,results")).body
+    assert body["results"]["lines"] == lines
+    assert body["progress"] == {
         "total": lines,
         "succeeded": lines,
         "failed": 0,
@@ -69,56 +69,56 @@ async def assert_every_line_once_in_order(caller: ApiCaller, batch: str, lines: 
     }
 
 
-async def batch_of(caller: ApiCaller, lines: int) -> str:
-    """Make a batch each of whose lines looks at another batch."""
+async def create_batch(caller: ApiCaller, lines: int) -> str:
+    """Create a batch whose lines get another batch."""
     target = await caller.create(b"")
     return await caller.create(
         lines_of(*({"id": str(n), "path": {"batch": target}} for n in range(1, lines + 1)))
     )
 
 
-async def test_batch_of_20000_lines_survives_its_worker(
+async def test_batch_of_20000_lines_survives_a_killed_worker(
     caller: ApiCaller, process_environment: Mapping[str, str], history: History
 ) -> None:
-    batch = await batch_of(caller, 20_000)
-    async with worker_process(process_environment) as first:
-        await until_some_lines_are_done(caller, batch)
-        await kill(first)
+    batch = await create_batch(caller, 20_000)
+    async with worker_process(process_environment) as killed:
+        await wait_for_progress(caller, batch)
+        await kill(killed)
     assert await caller.status(batch) == "processing"
     async with worker_process(process_environment):
         assert await caller.end(batch, within_s=120) == "completed"
-    await assert_every_line_once_in_order(caller, batch, 20_000)
+    await assert_each_line_has_one_result(caller, batch, 20_000)
     assert await history.of(batch) == SUCCESS
 
 
-async def test_worker_that_is_asked_to_end_gives_its_work_back_at_once(
+async def test_terminated_worker_returns_its_jobs_at_once(
     caller: ApiCaller, components: Components, process_environment: Mapping[str, str]
 ) -> None:
-    batch = await batch_of(caller, 3_000)
-    async with worker_process(process_environment) as first:
-        await until_some_lines_are_done(caller, batch)
-        first.send_signal(signal.SIGTERM)
+    batch = await create_batch(caller, 3_000)
+    async with worker_process(process_environment) as terminated:
+        await wait_for_progress(caller, batch)
+        terminated.send_signal(signal.SIGTERM)
         async with asyncio.timeout(5):
-            assert await first.wait() == 0
+            assert await terminated.wait() == 0
     async with components.database.connection() as connection:
-        left = await connection.fetch(
+        pending = await connection.fetch(
             "SELECT 'chunk:' || batch || ':' || no AS job FROM chunks WHERE part_key IS NULL"
         )
         jobs = await connection.fetch("SELECT dedupe_key AS job FROM pgqueuer")
-        waiting = await connection.fetch(
+        ready = await connection.fetch(
             "SELECT dedupe_key AS job FROM pgqueuer"
             " WHERE status = 'queued' AND execute_after <= now()"
         )
-    assert left
-    # Nobody has to wait for a lease to end, or for the sweep.
-    assert set(left) <= set(waiting)
-    assert set(waiting) == set(jobs)
+    assert pending
+    # No job waits for a lease to expire, or for the supervisor.
+    assert set(pending) <= set(ready)
+    assert set(ready) == set(jobs)
     async with worker_process(process_environment):
         assert await caller.end(batch) == "completed"
-    await assert_every_line_once_in_order(caller, batch, 3_000)
+    await assert_each_line_has_one_result(caller, batch, 3_000)
 
 
-async def test_idle_worker_ends_when_it_is_asked_to(
+async def test_idle_worker_exits_when_interrupted(
     caller: ApiCaller, process_environment: Mapping[str, str]
 ) -> None:
     batch = await caller.create(b"")
@@ -129,25 +129,25 @@ async def test_idle_worker_ends_when_it_is_asked_to(
             assert await process.wait() == 0
 
 
-async def test_frozen_worker_that_thaws_writes_over_nobody(
+async def test_resumed_worker_overwrites_nothing(
     caller: ApiCaller, process_environment: Mapping[str, str], history: History
 ) -> None:
-    """It was taken for dead, and its chunks are another's: the zombie must change nothing."""
-    batch = await batch_of(caller, 3_000)
+    """It was presumed dead, and another worker has claimed its chunks."""
+    batch = await create_batch(caller, 3_000)
     async with worker_process(process_environment) as frozen:
-        await until_some_lines_are_done(caller, batch)
+        await wait_for_progress(caller, batch)
         frozen.send_signal(signal.SIGSTOP)
         async with worker_process(process_environment):
             assert await caller.end(batch, within_s=60) == "completed"
         frozen.send_signal(signal.SIGCONT)
-        # It ends what it was at, and then itself.
+        # It finishes its current work before it exits.
         frozen.send_signal(signal.SIGTERM)
         assert await frozen.wait() == 0
-    await assert_every_line_once_in_order(caller, batch, 3_000)
+    await assert_each_line_has_one_result(caller, batch, 3_000)
     assert await history.of(batch) == SUCCESS
 
 
-async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
+async def test_unneeded_files_of_a_worker_that_died_at_the_end_are_deleted(
     caller: ApiCaller,
     components: Components,
     process_environment: Mapping[str, str],
@@ -170,20 +170,20 @@ async def test_what_a_worker_left_that_died_right_after_the_end_is_removed(
     assert await caller.status(batch) == "completed"
     assert len(await files()) > 1
     async with worker_process(process_environment):
-        (left,) = await eventually(files, lambda found: len(found) == 1)
-    assert left.startswith("results.")
+        (key,) = await eventually(files, lambda keys: len(keys) == 1)
+    assert key.startswith("results.")
     assert len(await caller.download(batch)) == 1
 
 
-# Between two statuses
+# Killed between two statuses
 
-_HOLD = """
-CREATE TABLE held (batch uuid, status text);
+_BLOCK_TRANSITIONS = """
+CREATE TABLE blocked_statuses (batch uuid, status text);
 
-CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION block_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.status <> OLD.status
-        AND EXISTS (SELECT FROM held h WHERE h.batch = OLD.batch AND h.status = OLD.status)
+        AND (OLD.batch, OLD.status) IN (SELECT batch, status FROM blocked_statuses)
     THEN
         PERFORM pg_advisory_xact_lock_shared(7);
     END IF;
@@ -191,61 +191,67 @@ BEGIN
 END
 $$;
 
-CREATE TRIGGER hold BEFORE UPDATE ON batches FOR EACH ROW EXECUTE FUNCTION hold();
+CREATE TRIGGER block_transition BEFORE UPDATE ON batches
+FOR EACH ROW EXECUTE FUNCTION block_transition();
 """
 
-_WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+_COUNT_BLOCKED = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+)
 
 
 @asynccontextmanager
-async def held_in_status(database_url: str, wanted: dict[str, str]) -> AsyncIterator[None]:
-    """Let no worker take these batches out of these statuses: it waits, in the database."""
+async def blocked_in_status(database_url: str, statuses: dict[str, str]) -> AsyncIterator[None]:
+    """Block, in the database, transitions of these batches from these statuses."""
     connection = await asyncpg.connect(database_url)
     try:
-        await connection.execute(_HOLD)
+        await connection.execute(_BLOCK_TRANSITIONS)
         await connection.execute("SELECT pg_advisory_lock(7)")
-        await connection.executemany("INSERT INTO held VALUES ($1, $2)", wanted.items())
+        await connection.executemany(
+            "INSERT INTO blocked_statuses VALUES ($1, $2)", statuses.items()
+        )
         yield
     finally:
         await connection.close()
 
 
-async def test_worker_killed_at_the_end_of_a_stage_is_replaced(
+async def test_worker_killed_before_the_end_of_a_stage_is_replaced(
     caller: ApiCaller,
     components: Components,
     process_environment: Mapping[str, str],
     database_url: str,
     history: History,
 ) -> None:
-    """The most is lost there: all is written, and nobody has been told."""
-    stages = {
+    """This loses the most work: everything is written, but the status has not changed."""
+    statuses = {
         await caller.create(lines_of({"id": "1", "path": {"batch": NOBODY}})): status
         for status in ("copying", "validating", "writing_results")
     }
 
-    async def waiting() -> int:
+    async def blocked() -> int:
         async with components.database.connection() as connection:
-            count: int = await connection.fetchval(_WAITING)
+            count: int = await connection.fetchval(_COUNT_BLOCKED)
         return count
 
-    async with held_in_status(database_url, stages):
-        async with worker_process(process_environment) as first:
-            await eventually(waiting, len(stages).__eq__)
-            await kill(first)
-        assert {batch: await caller.status(batch) for batch in stages} == stages
+    async with blocked_in_status(database_url, statuses):
+        async with worker_process(process_environment) as killed:
+            await eventually(blocked, len(statuses).__eq__)
+            await kill(killed)
+        assert {batch: await caller.status(batch) for batch in statuses} == statuses
         async with components.database.connection() as connection:
-            await connection.execute("DELETE FROM held")
+            await connection.execute("DELETE FROM blocked_statuses")
     async with worker_process(process_environment):
-        for batch in stages:
-            assert await caller.end(batch) == "completed"
-            assert await history.of(batch) == SUCCESS
-            (line,) = await caller.download(batch)
-            assert (line["id"], line["status"]) == ("1", 404)
-        # What the first one had written has gone too.
+        assert {await caller.end(batch) for batch in statuses} == {"completed"}
+        assert [await history.of(batch) for batch in statuses] == [SUCCESS] * len(statuses)
+        results = [await caller.download(batch) for batch in statuses]
+        assert [[(line["id"], line["status"]) for line in lines] for lines in results] == [
+            [("1", 404)]
+        ] * len(statuses)
+        # The files of the killed worker are deleted as well.
         storage = components.dispatcher._context.storage
         prefix = f"batches/{caller.user.user.account}/"
 
         async def files() -> list[str]:
             return [key.split("/")[2] async for key in storage.list_keys(prefix)]
 
-        await eventually(files, lambda found: sorted(found) == sorted(stages))
+        await eventually(files, lambda folders: sorted(folders) == sorted(statuses))
