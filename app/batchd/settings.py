@@ -17,7 +17,7 @@ _MAX_PORT = 65_535
 class Settings(EnvironmentSettings):
     """What the API, the workers and the administration need, whatever plugins are chosen."""
 
-    database_url: SecretStr = Field(description="PostgreSQL 15 or newer, postgresql://…")
+    database_url: SecretStr = Field(description="URL of PostgreSQL 15 or newer, postgresql://…")
     database_direct_url: SecretStr | None = Field(
         None,
         description="URL for LISTEN and `batchd migrate` if BATCHD_DATABASE_URL is a pooler's; "
@@ -28,26 +28,28 @@ class Settings(EnvironmentSettings):
         description="Use of prepared statements; false for PgBouncer before 1.21 in transaction "
         "mode",
     )
-    database_pool: PositiveInt = Field(10, description="connections a process holds at most")
-    database_timeout_s: PositiveFloat = Field(5.0, description="after this a query is given up")
+    database_pool: PositiveInt = Field(
+        10, description="Maximum number of database connections of one process"
+    )
+    database_timeout_s: PositiveFloat = Field(5.0, description="Time limit of a database query")
 
-    storage: str = Field("s3", description="storage plugin (entry points batchd.storages)")
+    storage: str = Field("s3", description="Storage plugin (entry points batchd.storages)")
     authorizer: str = Field(
-        "casbin", description="authorizer plugin (entry points batchd.authorizers)"
+        "casbin", description="Authorizer plugin (entry points batchd.authorizers)"
     )
 
     listen: str = Field(
-        "127.0.0.1:8080", pattern=r"^.+:[0-9]{1,5}$", description="host:port of the API"
+        "127.0.0.1:8080", pattern=r"^.+:[0-9]{1,5}$", description="Host and port of the API"
     )
     shutdown_timeout_s: PositiveFloat = Field(
-        20.0, description="how long running requests may take to end at SIGTERM"
+        20.0, description="Time that running requests have to finish after SIGTERM"
     )
     max_requests: PositiveInt = Field(
-        1_000, description="requests one API process works on at once; more are refused with 503"
+        1_000,
+        description="Maximum number of concurrent requests of one API process; "
+        "more are refused with 503",
     )
-    body_timeout_s: PositiveFloat = Field(
-        30.0, description="how long the body of a request may be in coming"
-    )
+    body_timeout_s: PositiveFloat = Field(30.0, description="Request body timeout")
     header_timeout_s: PositiveFloat = Field(
         10.0,
         description="Timeout for the head of a request, and for the first byte after connecting",
@@ -65,37 +67,48 @@ class Settings(EnvironmentSettings):
         "make its `help`; unset: no `help`",
     )
     rate_per_s: float = Field(
-        0.0, ge=0, description="requests a second each user may make of one API process; 0: any"
+        0.0,
+        ge=0,
+        description="Maximum number of requests per second of each user to one API process; "
+        "0 means unlimited",
     )
 
-    upload_validity_s: PositiveInt = Field(3600, description="life of an upload URL")
-    download_validity_s: PositiveInt = Field(3600, description="life of a download URL")
+    upload_validity_s: PositiveInt = Field(3600, description="Validity of an upload URL")
+    download_validity_s: PositiveInt = Field(3600, description="Validity of a download URL")
 
-    max_file_bytes: PositiveInt = Field(5 * GIB, description="of a batch file, also unpacked")
-    max_lines: PositiveInt = Field(10_000_000, description="of a batch file")
-    max_line_bytes: PositiveInt = Field(MIB, description="of one line")
+    max_file_bytes: PositiveInt = Field(
+        5 * GIB, description="Maximum batch file size, before and after decompression"
+    )
+    max_lines: PositiveInt = Field(
+        10_000_000, description="Maximum number of lines of a batch file"
+    )
+    max_line_bytes: PositiveInt = Field(MIB, description="Maximum size of one line")
     max_open_batches: PositiveInt = Field(
-        10_000, description="batches an account may have that are not at an end"
+        10_000, description="Maximum number of unfinished batches of an account"
     )
 
-    chunk_lines: PositiveInt = Field(1_000, description="lines a worker takes at a time, at most")
-    chunk_bytes: PositiveInt = Field(8 * MIB, description="bytes a worker takes at a time, about")
-    line_concurrency: PositiveInt = Field(64, description="lines of one chunk that run at once")
+    chunk_lines: PositiveInt = Field(1_000, description="Maximum number of lines of a chunk")
+    chunk_bytes: PositiveInt = Field(8 * MIB, description="Approximate maximum size of a chunk")
+    line_concurrency: PositiveInt = Field(
+        64, description="Number of lines of one chunk that run concurrently"
+    )
     worker_slots: PositiveInt = Field(
-        4, description="chunks one worker runs at once; small batches have places of their own"
+        4,
+        description="Number of chunks that one worker runs concurrently; "
+        "small batches have slots of their own",
     )
     lease_s: PositiveFloat = Field(
-        10.0, description="a worker silent for so long is taken for dead"
+        10.0, description="Time without a heartbeat after which a worker counts as dead"
     )
-    sweep_s: PositiveFloat = Field(5.0, description="how often lost work is looked for")
+    sweep_s: PositiveFloat = Field(5.0, description="Interval between two rounds of the supervisor")
 
     metrics_listen: str | None = Field(
         None,
         pattern=r"^.+:[0-9]{1,5}$",
-        description="host:port where a worker serves its metrics; the API does so at /metrics",
+        description="Host and port of a worker's metrics; those of the API are at /metrics",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="of the log"
+        "INFO", description="Lowest level of messages that are logged"
     )
 
     @field_validator("database_url", "database_direct_url")

@@ -11,5 +11,5 @@ from batchd.shipped import shipped_folder
 class PolicySettings(EnvironmentSettings):
     policies: Path = Field(
         default_factory=lambda: shipped_folder("policies"),
-        description="folder of the policy files; unset: the shipped ones",
+        description="Folder of the policy files; unset: the shipped ones",
     )

@@ -9,5 +9,5 @@ from batchd.configuration import EnvironmentSettings
 
 class HttpOperationsSettings(EnvironmentSettings):
     operations: Path | None = Field(
-        None, description="file of the HTTP operations (docs/batches.md); unset: none"
+        None, description="File of the HTTP operations (docs/batches.md); unset: none"
     )

@@ -17,16 +17,18 @@ _HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?")
 class S3Settings(EnvironmentSettings):
     prefix: ClassVar[str] = "BATCHD_S3_"
 
-    bucket: str = Field(description="the bucket; it must exist")
+    bucket: str = Field(description="Existing bucket")
     endpoint: str | None = Field(None, description="URL of the S3 service; unset: AWS")
     public_endpoint: str | None = Field(
-        None, description="the same service as callers reach it; unset: BATCHD_S3_ENDPOINT"
+        None, description="URL by which callers reach the S3 service; unset: BATCHD_S3_ENDPOINT"
     )
-    region: str = Field("us-east-1", description="region to sign for")
-    access_key: str | None = Field(None, description="unset: the ambient AWS credentials")
-    secret_key: SecretStr | None = Field(None, description="goes with BATCHD_S3_ACCESS_KEY")
+    region: str = Field("us-east-1", description="Region in signatures")
+    access_key: str | None = Field(
+        None, description="Access key; unset: the ambient AWS credentials"
+    )
+    secret_key: SecretStr | None = Field(None, description="Secret key of BATCHD_S3_ACCESS_KEY")
     addressing: Literal["path", "virtual"] = Field(
-        "path", description="bucket in the path, or in the host name"
+        "path", description="Place of the bucket's name in URLs: the path or the host name"
     )
 
     @field_validator("endpoint", "public_endpoint")
