@@ -1,6 +1,7 @@
 """A worker whose claim is lost changes nothing any more."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID
@@ -9,11 +10,13 @@ import pytest
 
 from batchd.bootstrap import Components
 from batchd.db import batches, chunks
-from batchd.domain.batches import Status
+from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.pipeline import copy as copy_stage
 from batchd.pipeline.chunks.runner import MAX_CLAIMS
+from batchd.pipeline.context import PipelineContext
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
@@ -198,3 +201,47 @@ async def test_replaced_worker_completes_no_stage(
     assert await files(components, caller, batch) == keys
     await handle(components, batch, stage)
     assert await caller.status(batch) == next_status
+
+
+async def test_a_frozen_copy_deletes_nothing_of_a_batch_that_was_completed_meanwhile(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It thaws right before it would end the batch as hash_mismatch."""
+    lines = b'{"path": {"batch": "00000000-0000-7000-8000-000000000000"}}\n'
+    batch = await caller.create(lines, hash=hashlib.sha256(lines).hexdigest())
+    frozen, thaw = asyncio.Event(), asyncio.Event()
+    copy_upload = copy_stage._copy_upload
+
+    async def freeze(context: PipelineContext, claimed: Batch) -> tuple[str, str | None]:
+        await copy_upload(context, claimed)
+        frozen.set()
+        await thaw.wait()
+        return "0" * 64, None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copy_stage, "_copy_upload", freeze)
+        stale = asyncio.create_task(handle(components, batch, Stage.COPY))
+        await frozen.wait()
+    for stage in (Stage.COPY, Stage.VALIDATE, Stage.CHUNK, Stage.RESULTS):
+        await handle(components, batch, stage, 0 if stage is Stage.CHUNK else None)
+    assert await caller.status(batch) == "completed"
+
+    thaw.set()
+    await stale
+
+    assert await caller.status(batch) == "completed"
+    assert len(await caller.download(batch)) == 1
+
+
+async def test_a_mismatch_leaves_no_copy_of_any_attempt(
+    caller: ApiCaller, components: Components
+) -> None:
+    batch = await caller.create(b"{}\n", hash="0" * 64)
+    async with components.dispatcher._context.storage.write(
+        f"batches/{caller.user.user.account}/{batch}/copy.dead"
+    ) as writer:
+        await writer.write(b"left behind by a worker that died")
+    await handle(components, batch, Stage.COPY)
+    assert await caller.status(batch) == "hash_mismatch"
+    await handle(components, batch, Stage.CLEANUP)
+    assert await files(components, caller, batch) == []

@@ -3,8 +3,9 @@
 from batchd.db import batches, chunks
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
-from batchd.domain.storage_keys import upload_key
-from batchd.pipeline.context import PipelineContext, delete_files
+from batchd.domain.jobs import Job, Stage
+from batchd.domain.storage_keys import copy_key, upload_key
+from batchd.pipeline.context import PipelineContext, advance
 from batchd.pipeline.results import assemble_results
 from batchd.queue import jobs
 from batchd.queue.engine import RetryLater
@@ -41,14 +42,8 @@ async def cancel(
 
 async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
     """End a batch that was not validated: no line was run, and the lines are not known."""
-    await delete_files(context, batch, keep=None)
-    async with context.database.transaction() as connection:
-        await batches.transition(
-            connection,
-            batch.batch,
-            Status.CANCELLED,
-            now=context.clock.now(),
-            attempt=batch.attempt,
-        )
+    key = copy_key(batch)
+    async with advance(context, batch, Status.CANCELLED, output_key=key) as (connection, ended):
         await batches.set_input(connection, batch.batch, key=None)
+        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
     await context.storage.delete([upload_key(batch.account, batch.handler)])

@@ -9,7 +9,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import copy_key, upload_key
-from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim, delete_files
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.queue import jobs
 
 
@@ -20,18 +20,10 @@ async def copy(context: PipelineContext, batch_id: BatchId) -> None:
         return
     sha256, problem = await _copy_upload(context, batch)
     if problem is None and batch.hash not in {None, sha256}:
-        # Before the status changes: a batch in hash_mismatch has no copy.
-        await delete_files(context, batch, keep=None)
-        async with context.database.transaction() as connection:
-            await batches.transition(
-                connection,
-                batch_id,
-                Status.HASH_MISMATCH,
-                now=context.clock.now(),
-                attempt=batch.attempt,
-            )
+        await _end_mismatched(context, batch)
     else:
         await _mark_copied(context, batch, problem)
+    # Only the attempt that moved the batch on gets here: the upload is needed by nobody any more.
     await context.storage.delete([upload_key(batch.account, batch.handler)])
 
 
@@ -63,6 +55,19 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
     except ObjectMissing:
         return digest.hexdigest(), "not_found"
     return digest.hexdigest(), None
+
+
+async def _end_mismatched(context: PipelineContext, batch: Batch) -> None:
+    """End the batch without a copy, deleting nothing but the copy of this very attempt.
+
+    The batch may have been completed by another attempt meanwhile. What other attempts left behind
+    is deleted by a job, which exists only if this attempt ends the batch.
+    """
+    key = copy_key(batch)
+    await context.storage.delete([key])
+    status = Status.HASH_MISMATCH
+    async with advance(context, batch, status, output_key=key) as (connection, ended):
+        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
 
 
 async def _mark_copied(context: PipelineContext, batch: Batch, problem: str | None) -> None:
