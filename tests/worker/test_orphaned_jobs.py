@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import asyncpg
 import pytest
 
 from batchd.bootstrap import Components
@@ -95,3 +96,34 @@ async def test_orphaned_deletion_is_requeued(
     await delete_jobs(components)
     async with worker():
         await eventually(status, (404).__eq__)
+
+
+async def test_a_duty_that_fails_keeps_no_job_from_being_rescued(
+    caller: ApiCaller, components: Components, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = await caller.create(b"{}\n", "no_op")
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute("DELETE FROM pgqueuer")
+        await connection.execute("DROP TABLE idempotency_keys")
+        await components.dispatcher.supervise()
+        jobs = await connection.fetchval("SELECT count(*) FROM pgqueuer")
+    finally:
+        await connection.close()
+    assert jobs == 1, batch
+    assert "the supervisor could not prune" in caplog.text
+
+
+async def test_the_log_of_the_engine_is_pruned(components: Components, database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO pgqueuer_log (created, job_id, status, priority, entrypoint) "
+            "SELECT now() - age * interval '1 hour', 1, 'successful', 0, 'x' "
+            "FROM generate_series(1, 48) AS age"
+        )
+        await components.dispatcher.supervise()
+        remaining = await connection.fetchval("SELECT count(*) FROM pgqueuer_log")
+    finally:
+        await connection.close()
+    assert remaining in {23, 24}

@@ -37,7 +37,12 @@ async def find(
     return None if row is None else (row["request_hash"], row["batch"])
 
 
-_PRUNE = "DELETE FROM idempotency_keys WHERE created_ts < $1"
+# Limited, like every deletion of the supervisor.
+_PRUNE = """
+DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM idempotency_keys WHERE created_ts < $1 LIMIT 20000
+))
+"""
 
 
 async def prune(connection: Connection, *, before: datetime) -> None:

@@ -1,9 +1,12 @@
 """The supervisor: recovers batches that are stuck, reports failing jobs, and prunes old rows."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from batchd.db import advisory_locks, idempotency_keys, job_failures
+from batchd.db.connection import Connection
 from batchd.domain.jobs import JobFailure
 from batchd.observability import metrics
 from batchd.pipeline.chunks.runner import mark_processed
@@ -18,33 +21,82 @@ _MAX_REPORTED_FAILURES = 20
 
 
 async def supervise(context: PipelineContext, uploads: Uploads) -> None:
-    """Run one round, unless another worker is running one."""
-    async with context.database.transaction() as connection:
-        if not await advisory_locks.try_acquire(connection, advisory_locks.SUPERVISOR):
-            return
-        orphaned_jobs = await orphans.find_orphaned_jobs(connection)
-        await jobs.enqueue_orphaned(connection, orphaned_jobs)
-        unmarked_batches = await orphans.find_unmarked_processed(connection)
-        failures = await job_failures.prune_and_find(connection, limit=_MAX_REPORTED_FAILURES)
-        if await fair_scheduling.rebase(connection):
-            logger.info("the virtual time of fair scheduling was reset")
-        await jobs.prune(connection)
-        await idempotency_keys.prune(
-            connection, before=context.clock.now() - _IDEMPOTENCY_KEY_LIFETIME
-        )
-    for job in orphaned_jobs:
-        metrics.STUCK_BATCHES.labels("queued again").inc()
-        logger.warning("job %s was neither queued nor running, and was requeued", job.key)
-    for batch in unmarked_batches:
-        if await mark_processed(context, batch):
-            metrics.STUCK_BATCHES.labels("noticed").inc()
-            logger.warning("batch %s was processed, but still in processing", batch)
-    metrics.FAILING_JOBS.set(len(failures))
-    for failure in failures:
-        _report(failure)
-    expired = await uploads.delete_expired()
-    if expired:
-        logger.info("deleted %d expired uploads", expired)
+    """Run one round: the rescue first, each duty in transactions of its own.
+
+    A duty that fails is logged, and keeps no other from being done.
+    """
+    supervisor = _Supervisor(context, uploads)
+    for duty in (
+        supervisor.requeue_orphaned_jobs,
+        supervisor.mark_processed_batches,
+        supervisor.report_failing_jobs,
+        supervisor.reset_virtual_time,
+        supervisor.prune,
+        supervisor.delete_expired_uploads,
+    ):
+        try:
+            await duty()
+        except Exception as error:  # noqa: BLE001  # the other duties do not depend on it
+            logger.warning("the supervisor could not %s: %r", duty.__name__, error)
+
+
+class _Supervisor:
+    """The duties. Several workers may do one at the same time only where that does no harm."""
+
+    def __init__(self, context: PipelineContext, uploads: Uploads) -> None:
+        self._context = context
+        self._uploads = uploads
+
+    @asynccontextmanager
+    async def _exclusive_transaction(self) -> "AsyncIterator[Connection | None]":
+        """Open a transaction as the only supervisor; None if another worker is one right now."""
+        async with self._context.database.transaction() as connection:
+            acquired = await advisory_locks.try_acquire(connection, advisory_locks.SUPERVISOR)
+            yield connection if acquired else None
+
+    async def requeue_orphaned_jobs(self) -> None:
+        async with self._exclusive_transaction() as connection:
+            if connection is None:
+                return
+            orphaned_jobs = await orphans.find_orphaned_jobs(connection)
+            await jobs.enqueue_orphaned(connection, orphaned_jobs)
+        for job in orphaned_jobs:
+            metrics.STUCK_BATCHES.labels("queued again").inc()
+            logger.warning("job %s was neither queued nor running, and was requeued", job.key)
+
+    async def mark_processed_batches(self) -> None:
+        async with self._context.database.connection() as connection:
+            batches = await orphans.find_unmarked_processed(connection)
+        for batch in batches:
+            if await mark_processed(self._context, batch):
+                metrics.STUCK_BATCHES.labels("noticed").inc()
+                logger.warning("batch %s was processed, but still in processing", batch)
+
+    async def report_failing_jobs(self) -> None:
+        async with self._exclusive_transaction() as connection:
+            if connection is None:
+                return
+            failures = await job_failures.prune_and_find(connection, limit=_MAX_REPORTED_FAILURES)
+        metrics.FAILING_JOBS.set(len(failures))
+        for failure in failures:
+            _report(failure)
+
+    async def reset_virtual_time(self) -> None:
+        async with self._exclusive_transaction() as connection:
+            if connection is not None and await fair_scheduling.rebase(connection):
+                logger.info("the virtual time of fair scheduling was reset")
+
+    async def prune(self) -> None:
+        """Delete old rows, a bounded number in each round."""
+        before = self._context.clock.now() - _IDEMPOTENCY_KEY_LIFETIME
+        async with self._context.database.connection() as connection:
+            await jobs.prune(connection)
+            await idempotency_keys.prune(connection, before=before)
+
+    async def delete_expired_uploads(self) -> None:
+        expired = await self._uploads.delete_expired()
+        if expired:
+            logger.info("deleted %d expired uploads", expired)
 
 
 def _report(failure: JobFailure) -> None:

@@ -91,12 +91,21 @@ async def requeue_stale(connection: Connection, *, stale_after_s: float) -> list
     return [row["dedupe_key"] for row in rows]
 
 
-# PgQueuer writes three rows per job and never deletes them.
-_PRUNE_LOG = "DELETE FROM pgqueuer_log WHERE created < now() - interval '1 day'"
-_PRUNE_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - interval '7 days'"
+# PgQueuer writes three rows per job and never deletes them. The number of rows is limited, because
+# a statement that runs into its time limit deletes nothing, in this round and in every other one.
+_PRUNE_LOG = """
+DELETE FROM pgqueuer_log WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pgqueuer_log WHERE created < now() - interval '1 day' LIMIT 20000
+))
+"""
+_PRUNE_STATISTICS = """
+DELETE FROM pgqueuer_statistics WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM pgqueuer_statistics WHERE created < now() - interval '7 days' LIMIT 20000
+))
+"""
 
 
 async def prune(connection: Connection) -> None:
-    """Delete PgQueuer's old log and statistics rows."""
+    """Delete PgQueuer's old log and statistics rows, a bounded number at a time."""
     await connection.execute(_PRUNE_LOG)
     await connection.execute(_PRUNE_STATISTICS)
