@@ -76,9 +76,48 @@ def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]
 
 @pytest.mark.slow
 def test_report_of_many_bad_lines_is_whole() -> None:
-    many = 30_000
+    many = 9_000
     with ValidationReport() as report:
         for line in range(1, many + 1):
             report.add(line, None, [NOT_JSON])
         assert report.invalid_lines == many
         assert [entry["line"] for entry in read(report, [])] == list(range(1, many + 1))
+
+
+def test_a_report_is_bounded_and_says_how_many_lines_are_invalid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batchd.pipeline.validate.report.MAX_ENTRIES", 3)
+    with ValidationReport() as report:
+        for line in range(1, 8):
+            report.add(line, None, [NO_BATCH])
+        lines = read(report, [(6, "a"), (9, "a")])
+    assert [line.get("line") for line in lines] == [1, 2, 3, None]
+    assert lines[-1] == {"truncated": True, "invalid_lines": 8}
+
+
+def test_the_size_of_a_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchd.pipeline.validate.report.MAX_BYTES", 1_000)
+    with ValidationReport() as report:
+        for line in range(1, 101):
+            report.add(line, None, [NO_BATCH])
+        encoded = list(report.encode([]))
+    assert sum(map(len, encoded[:-1])) <= 1_000
+    assert json.loads(encoded[-1]) == {"truncated": True, "invalid_lines": 100}
+
+
+def test_the_issues_of_a_line_are_bounded() -> None:
+    long = ValidationIssue(code="request_format", pointer="/" + "a" * 5_000, message="b" * 5_000)
+    with ValidationReport() as report:
+        report.add(1, None, [long] * 50)
+        (entry,) = read(report, [])
+    assert len(entry["errors"]) == 20
+    assert len(json.dumps(entry)) < 20_000
+
+
+def test_no_entry_has_a_character_at_which_a_reader_ends_a_line() -> None:
+    with ValidationReport() as report:
+        report.add(1, "a\u2028b\u2029c\u0085d", [NO_BATCH])
+        (encoded,) = report.encode([])
+    assert len(encoded.decode().splitlines()) == 1
+    assert json.loads(encoded)["id"] == "a\u2028b\u2029c\u0085d"

@@ -8,6 +8,7 @@ from batchd.domain.batches import MAX_SAMPLE_LINES, ErrorCount, LineCounts
 from batchd.domain.errors import BatchdError, General
 from batchd.domain.operations import OperationResult, error_result
 from batchd.observability import logs
+from batchd.pipeline.json_lines import escape_line_separators
 
 logger = logging.getLogger(__name__)
 
@@ -19,15 +20,17 @@ def encode(number: int, line_id: str | None, result: OperationResult | None) -> 
     """Return the line of the results file, with its line break."""
     id_attribute = b"" if line_id is None else b'"id":%b,' % msgspec.json.encode(line_id)
     if result is CANCELLED:
-        return b'{"line":%d,%b"outcome":"cancelled"}\n' % (number, id_attribute)
+        line = b'{"line":%d,%b"outcome":"cancelled"}\n' % (number, id_attribute)
+        return escape_line_separators(line)
     outcome = b"succeeded" if result.succeeded else b"failed"
-    return b'{"line":%d,%b"outcome":"%b","status":%d,"body":%b}\n' % (
+    line = b'{"line":%d,%b"outcome":"%b","status":%d,"body":%b}\n' % (
         number,
         id_attribute,
         outcome,
         result.status,
         result.body,
     )
+    return escape_line_separators(line)
 
 
 def failed_result(error: Exception, *, line_key: str) -> OperationResult:

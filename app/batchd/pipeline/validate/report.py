@@ -2,15 +2,23 @@
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 
 import msgspec
 
 from batchd.domain.operations import ValidationIssue
+from batchd.pipeline.json_lines import escape_line_separators
 from batchd.pipeline.validate.temporary_files import TemporaryFiles
 
+MAX_ISSUES = 20
+"""Of one line."""
+MAX_ENTRIES = 10_000
+MAX_BYTES = 16 * 1024**2
+"""Of the report, without its last line."""
 _MAX_MEMORY = 1024**2
+_MAX_POINTER_LENGTH = 300
+_MAX_MESSAGE_LENGTH = 500
 
 
 class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -22,19 +30,37 @@ class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     errors: tuple[ValidationIssue, ...] = ()
 
 
+class _Truncation(msgspec.Struct, frozen=True):
+    """The last line of a report that is not complete."""
+
+    truncated: bool
+    invalid_lines: int
+
+
 class ValidationReport(TemporaryFiles):
-    """Collects the entries in a temporary file."""
+    """Collects the entries in a temporary file; the report is bounded, whatever the file is like.
+
+    At most MAX_ISSUES issues a line, MAX_ENTRIES lines and MAX_BYTES. A longer one ends with
+    `{"truncated": true, "invalid_lines": N}`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._file = self._new_file(memory=_MAX_MEMORY)
+        self._size = 0
         self.invalid_lines = 0
         """Those added, without the lines whose only issue is a duplicate id."""
 
     def add(self, line: int, line_id: str | None, issues: Sequence[ValidationIssue]) -> None:
         """Add an invalid line; lines come in file order."""
-        self._file.write(_encode(line, line_id, tuple(issues)))
         self.invalid_lines += 1
+        if self.invalid_lines > MAX_ENTRIES or self._size > MAX_BYTES:
+            # It will not be in the report, but it counts.
+            self._file.write(b'{"line":%d}\n' % line)
+            return
+        entry = _encode(line, line_id, tuple(map(_shorten, islice(issues, MAX_ISSUES))))
+        self._size += len(entry)
+        self._file.write(entry)
 
     def encode(self, duplicate_ids: Iterable[tuple[int, str]]) -> Iterator[bytes]:
         """Yield the lines of the report, including the lines with duplicate ids."""
@@ -45,17 +71,36 @@ class ValidationReport(TemporaryFiles):
             for line, line_id in duplicate_ids
         )
         by_line = attrgetter("line")
+        count = size = reported = 0
         for line, group in groupby(heapq.merge(entries, duplicates, key=by_line), key=by_line):
+            count += 1
+            if reported < count - 1:
+                continue  # the report is full
             line_entries = list(group)
             line_id = next((entry.id for entry in line_entries if entry.id is not None), None)
-            yield _encode(
-                line, line_id, tuple(issue for entry in line_entries for issue in entry.errors)
-            )
+            issues = tuple(issue for entry in line_entries for issue in entry.errors)
+            encoded = _encode(line, line_id, issues)
+            size += len(encoded)
+            if count <= MAX_ENTRIES and size <= MAX_BYTES and issues:
+                reported += 1
+                yield encoded
+        if reported < count:
+            yield msgspec.json.encode(_Truncation(truncated=True, invalid_lines=count)) + b"\n"
+
+
+def _shorten(issue: ValidationIssue) -> ValidationIssue:
+    if len(issue.pointer) <= _MAX_POINTER_LENGTH and len(issue.message) <= _MAX_MESSAGE_LENGTH:
+        return issue
+    return ValidationIssue(
+        code=issue.code,
+        pointer=issue.pointer[:_MAX_POINTER_LENGTH],
+        message=issue.message[:_MAX_MESSAGE_LENGTH],
+    )
 
 
 def _encode(line: int, line_id: str | None, issues: tuple[ValidationIssue, ...]) -> bytes:
     entry = ReportEntry(line=line, id=line_id, outcome="invalid", errors=issues)
-    return msgspec.json.encode(entry) + b"\n"
+    return escape_line_separators(msgspec.json.encode(entry)) + b"\n"
 
 
 def _duplicate_id(line_id: str) -> ValidationIssue:
