@@ -25,7 +25,7 @@ setup: .venv/ready ## install batchd and its development tools into .venv
 run: setup ## start everything on this machine and run the sample batches; Ctrl-C stops it
 	@exec .venv/bin/batchd dev $(ARGS)
 
-# Measuring takes a third more time where Python has no sys.monitoring (3.11), so only the quick tests are
+# Measuring nearly doubles the CPU time where Python has no sys.monitoring (3.11), so only the quick tests are
 # measured; they must reach the threshold in setup.cfg by themselves.
 test: lint types imports docker ## run every check and every test, as CI does
 	$(PYTEST) -m 'not slow' --cov --cov-report=
