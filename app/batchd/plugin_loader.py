@@ -43,8 +43,14 @@ def load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[A
 def declared_operations(environment: Mapping[str, str]) -> frozenset[str] | None:
     """Return the names that operation sources declare now; None if no source is configured.
 
+    A source without an entry point for its names counts as configured: it may have any operation.
     Raises StartupError if a source can't read what it is configured with.
     """
-    declared = [plugin.load()(environment) for plugin in installed("batchd.operation_names")]
-    configured = [names for names in declared if names is not None]
+    declaring = {plugin.name: plugin for plugin in installed("batchd.operation_names")}
+    configured: list[frozenset[str]] = []
+    for source in installed("batchd.operation_sources"):
+        plugin = declaring.get(source.name)
+        names = frozenset() if plugin is None else plugin.load()(environment)
+        if names is not None:
+            configured.append(names)
     return frozenset().union(*configured) if configured else None
