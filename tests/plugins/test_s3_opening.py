@@ -1,6 +1,7 @@
 """How the S3 storage opens, and which settings it refuses."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -53,6 +54,16 @@ async def test_an_ip_address_has_no_bucket_in_its_host_name(name: str, endpoint:
     )
     with pytest.raises(InvalidSettings, match="BATCHD_S3_ADDRESSING: an IP address"):
         async with s3_storage(context):
+            pytest.fail("it was opened")
+
+
+async def test_ambient_credentials_that_are_incomplete_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ambient")
+    with pytest.raises(InvalidSettings, match=r"BATCHD_S3_ACCESS_KEY: .*AWS credentials"):
+        async with s3_storage(storage_context()):
             pytest.fail("it was opened")
 
 

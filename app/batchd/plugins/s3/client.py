@@ -34,7 +34,12 @@ async def open_clients(settings: S3Settings) -> AsyncIterator[Clients]:
     session = AioSession()
     if settings.access_key is not None and settings.secret_key is not None:
         session.set_credentials(settings.access_key, settings.secret_key.get_secret_value())
-    credentials = await session.get_credentials()
+    try:
+        credentials = await session.get_credentials()
+    except BotoCoreError as error:
+        raise InvalidSettings(
+            f"BATCHD_S3_ACCESS_KEY: not set, and the AWS credentials can't be used: {error}"
+        ) from error
     if credentials is None:
         raise InvalidSettings(
             "BATCHD_S3_ACCESS_KEY: not set, and there are no AWS credentials either"
