@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
 from batchd import plugin_loader
@@ -14,7 +15,7 @@ from batchd.db.connection import Database, open_database
 from batchd.db.migrations import check_schema
 from batchd.db.notifications import Channel, open_notifications
 from batchd.domain.operations import OperationContext, OperationFactory
-from batchd.domain.permission import Authorizer, AuthorizerContext
+from batchd.domain.permission import Authorizer, AuthorizerContext, AuthorizerFactory
 from batchd.domain.ports import Clock, Ids, StartupError, StorageContext
 from batchd.operations.batch_lines import ApiBatchOperation
 from batchd.operations.table import OPERATIONS, AnyOperation, permissions_of
@@ -49,6 +50,13 @@ class TimeOrderedIds:
         return uuid7()
 
 
+def visible_to_tools(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what the commands of plugins see of the environment, whose settings may be missing."""
+    variables = map(Settings.variable, ("database_url", "database_direct_url"))
+    urls = (SecretStr(environ[name]) for name in variables if environ.get(name))
+    return plugin_environment(environ, *urls)
+
+
 def authorizer_context(environment: Mapping[str, str]) -> AuthorizerContext:
     """Return what an authorizer gets to know of this installation. Raises StartupError."""
     declared = plugin_loader.declared_operations(environment)
@@ -69,9 +77,8 @@ def open_authorizer(
 ) -> AbstractAsyncContextManager[Authorizer]:
     """Open the authorizer that the settings name. Raises UnknownPlugin, or what it refuses for."""
     visible = plugin_environment(environment, settings.database_url, settings.direct_url)
-    return plugin_loader.load("batchd.authorizers", settings.authorizer)(
-        authorizer_context(visible)
-    )
+    factory: AuthorizerFactory = plugin_loader.load("batchd.authorizers", settings.authorizer)
+    return factory(authorizer_context(visible))
 
 
 @asynccontextmanager

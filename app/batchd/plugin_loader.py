@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -24,14 +23,14 @@ def _installed(_path: tuple[str, ...]) -> Mapping[str, Collection[EntryPoint]]:
     return {group: all_entry_points.select(group=group) for group in all_entry_points.groups}
 
 
-def load(group: str, name: str) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """Return the factory of a plugin. Raises UnknownPlugin."""
+def load(group: str, name: str) -> Callable[[Any], Any]:
+    """Return what the entry point of a plugin names, a factory. Raises UnknownPlugin."""
     names = {plugin.name: plugin for plugin in installed(group)}
     if name not in names:
         known = ", ".join(sorted(names)) or "none"
         raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {known}")
     try:
-        factory: Callable[[Any], AbstractAsyncContextManager[Any]] = names[name].load()
+        factory: Callable[[Any], Any] = names[name].load()
     except ModuleNotFoundError as error:
         raise UnknownPlugin(
             f"the plugin '{name}' of {group} needs the package '{error.name}', which is missing: "

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from batchd import plugin_loader
-from batchd.cli import COMMANDS, COMMANDS_OF_PLUGINS, build
+from batchd.cli import build, command_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +26,9 @@ def run(*arguments: object, settings: Mapping[str, str] = MappingProxyType({})) 
             patch.delenv(name)
         for name, value in settings.items():
             patch.setenv(name, value)
-        plugins = [plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS)]
-        app = build(*COMMANDS, *plugins)
-        result: Any = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        result: Any = CliRunner().invoke(
+            build(*command_names()), [str(argument) for argument in arguments]
+        )
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Printed(code=result.exit_code, output=result.output)

@@ -3,9 +3,9 @@
 import gc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ COMMANDS_OF_PLUGINS = "batchd.commands"
 
 
 def build(*names: str) -> typer.Typer:
-    """Return the command line with these commands."""
+    """Return the command line with these commands. Raises UnknownPlugin."""
     app = typer.Typer(
         name="batchd",
         help="The Batch API that a company runs itself.",
@@ -29,18 +29,25 @@ def build(*names: str) -> typer.Typer:
     )
     # With a callback it stays a group even with a single command.
     app.callback()(_root)
-    for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS):
-        if plugin.name in names:
-            app.add_typer(plugin.load()(_authorizer_context), name=plugin.name)
     for name in names:
-        if name not in COMMANDS:
-            continue
-        command = getattr(import_module(f"batchd.cli.{name}"), name)
+        command = _load(name)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
     return app
+
+
+def command_names() -> Sequence[str]:
+    """Return all commands; a plugin can't replace one of batchd's own."""
+    of_plugins = {plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS)}
+    return (*COMMANDS, *sorted(of_plugins.difference(COMMANDS)))
+
+
+def _load(name: str) -> Any:
+    if name in COMMANDS:
+        return getattr(import_module(f"batchd.cli.{name}"), name)
+    return plugin_loader.load(COMMANDS_OF_PLUGINS, name)(_authorizer_context)
 
 
 def _print_version(requested: bool) -> None:  # typer calls it with the value
@@ -62,9 +69,9 @@ def _root(
 
 
 def _authorizer_context(environment: Mapping[str, str]) -> AuthorizerContext:
-    from batchd.bootstrap import authorizer_context  # noqa: PLC0415  # other commands start sooner
+    from batchd.bootstrap import authorizer_context, visible_to_tools  # noqa: PLC0415  # other commands start sooner
 
-    return authorizer_context(environment)
+    return authorizer_context(visible_to_tools(environment))
 
 
 def main() -> None:
@@ -74,9 +81,13 @@ def main() -> None:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     # Importing creates no garbage, and collecting meanwhile takes a tenth longer.
     gc.disable()
-    known = [*COMMANDS, *(plugin.name for plugin in plugin_loader.installed(COMMANDS_OF_PLUGINS))]
+    known = command_names()
     requested = [name for name in sys.argv[1:2] if name in known]
-    app = build(*(requested or known))
+    try:
+        app = build(*(requested or known))
+    except plugin_loader.UnknownPlugin as refusal:
+        typer.echo(f"batchd: {refusal}", err=True)
+        sys.exit(1)
     # What was imported need not be scanned by any later collection.
     gc.freeze()
     gc.enable()
