@@ -19,8 +19,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 FROM python:3.13-slim
 LABEL org.opencontainers.image.title="batchd" \
     org.opencontainers.image.description="The Batch API that a company runs itself" \
-    org.opencontainers.image.licenses="Apache-2.0" \
-    org.opencontainers.image.version="0.1.0"
+    org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/batchd /opt/batchd
 # The shipped policies; mount your own folder over them.
 COPY policies /etc/batchd/policies

@@ -79,6 +79,13 @@ async def test_the_version_is_that_of_the_package() -> None:
     assert ended.output == f"batchd {setup_cfg['metadata']['version']}\n"
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml"])
+def test_the_version_is_not_repeated(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert "image.version" not in text
+    assert "image: batchd:" not in text
+
+
 @pytest.mark.parametrize("command", ["migrate", "users", "policy"])
 async def test_no_command_imports_another(command: str) -> None:
     modules = {"users": "batchd.cli.users", "policy": "casbin", "dev": "batchd.devstack.stack"}
