@@ -128,6 +128,37 @@ async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str])
     assert len(ended.errors.splitlines()) == len(wrong)
 
 
+OTHER_STORAGE = """
+from batchd.domain.ports import StartupError
+
+def other(context):
+    raise StartupError(f"it sees {', '.join(sorted(context.environment))}")
+"""
+
+
+async def test_another_storage_needs_no_setting_of_s3_and_sees_none_of_the_core(
+    env: Mapping[str, str], tmp_path: Path
+) -> None:
+    metadata = tmp_path / "other-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[batchd.storages]\nother = other_storage:other\n")
+    (tmp_path / "other_storage.py").write_text(OTHER_STORAGE)
+    without = {name: value for name, value in env.items() if not name.startswith("BATCHD_S3_")}
+    changes = {
+        "BATCHD_STORAGE": "other",
+        "PYTHONPATH": ":".join(filter(None, (str(tmp_path), env.get("PYTHONPATH")))),
+        "OTHER_SETTING": "1",
+        "ALSO_THE_URL": env["BATCHD_DATABASE_URL"],
+    }
+
+    ended = await batchd("worker", env={**without, **changes})
+
+    assert_refused(ended, "it sees", "OTHER_SETTING", "BATCHD_POLICIES", env=env)
+    hidden = ("BATCHD_DATABASE_URL", "BATCHD_STORAGE", "BATCHD_LOG_LEVEL", "ALSO_THE_URL")
+    assert [name for name in hidden if name in ended.errors] == []
+
+
 @pytest.mark.parametrize("command", ["api", "worker"])
 async def test_an_old_schema_is_refused(
     env: Mapping[str, str], empty_database_url: str, command: str
