@@ -35,7 +35,7 @@ from batchd.domain.permission import OwnerFilter
 from batchd.domain.ports import Clock, SignedUrl, Storage
 from batchd.domain.users import Caller
 from batchd.queue import jobs
-from batchd.services.authorization import PermissionChecker
+from batchd.services.authorization import Grant, PermissionChecker
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,12 +134,8 @@ class Batches:
         """Request the cancellation of a batch; the workers carry it out."""
         grant = await self._permissions.authorize(caller, "update_batch", parsed)
         batch_id = valid(parsed).batch
-        owner = grant.owner_filter(caller)
         async with self._database.transaction() as connection:
-            batch = await table.find_for_update(connection, caller.account, batch_id, owner)
-            grant.record(caller, exists=batch is not None, batch=batch_id)
-            if batch is None:
-                raise not_found(batch_id)
+            batch = await self._lock(connection, caller, grant, batch_id)
             if batch.status in CANCEL_STATUSES:
                 raise IdempotencyViolation(f"The batch is '{batch.status}' already.")
             if batch.status not in sources_of(Status.CANCEL):
@@ -153,12 +149,8 @@ class Batches:
         """Request the deletion of a batch: its files go first, then its row."""
         grant = await self._permissions.authorize(caller, "delete_batch", parsed)
         batch_id = valid(parsed).batch
-        owner = grant.owner_filter(caller)
         async with self._database.transaction() as connection:
-            batch = await table.find_for_update(connection, caller.account, batch_id, owner)
-            grant.record(caller, exists=batch is not None, batch=batch_id)
-            if batch is None:
-                raise not_found(batch_id)
+            batch = await self._lock(connection, caller, grant, batch_id)
             if batch.status not in END_STATUSES:
                 raise OperationOrderViolation(
                     f"The batch is '{batch.status}'. "
@@ -169,6 +161,17 @@ class Batches:
                     )
                 )
             return await self._move(connection, batch, Status.DELETING, Stage.DELETE)
+
+    async def _lock(
+        self, connection: Connection, caller: Caller, grant: Grant, batch_id: BatchId
+    ) -> Batch:
+        """Lock the batch for a change, and record the outcome. Raises NotFound."""
+        owner = grant.owner_filter(caller)
+        batch = await table.find_for_update(connection, caller.account, batch_id, owner)
+        grant.record(caller, exists=batch is not None, batch=batch_id)
+        if batch is None:
+            raise not_found(batch_id)
+        return batch
 
     async def _move(
         self, connection: Connection, batch: Batch, status: Status, stage: Stage
