@@ -49,7 +49,8 @@ def create_app(
             )
             yield
 
-    app = web.Application(middlewares=MIDDLEWARES, client_max_size=MAX_BODY_BYTES)
+    # A list of its own: OpenTelemetry's integration subclasses the application to add to it.
+    app = web.Application(middlewares=[*MIDDLEWARES], client_max_size=MAX_BODY_BYTES)
     app.cleanup_ctx.append(context)
     routes = routes_of(operations)
     app.add_routes([*routes, *with_trailing_slash(routes)])
