@@ -88,7 +88,9 @@ def test_line_of_the_right_form_is_taken_as_it_is(
         request=OperationRequest(
             path=line.get("path", {}),  # type: ignore[arg-type]  # … and objects
             query=line.get("query", {}),  # type: ignore[arg-type]
-            body=line.get("body"),  # type: ignore[arg-type]
+            body=json.dumps(line["body"], ensure_ascii=escaped).encode()
+            if "body" in line
+            else None,
         ),
     )
 
@@ -115,10 +117,30 @@ def test_line_that_is_not_json_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xff", b'{"id": "\xff"}', b'{"\xc3": {}}', b'{"path": {"batch": "\xed\xa0\x80"}}'],
+    [
+        b"\xff",
+        b'{"id": "\xff"}',
+        b'{"\xc3": {}}',
+        b'{"path": {"batch": "\xed\xa0\x80"}}',
+        b'{"body": {"\xff": 1}}',
+    ],
 )
 def test_line_that_is_not_utf8_is_refused(data: bytes) -> None:
     assert places(found_wrong(data)) == [("invalid_characters", "")]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"v": 12.50}', b'{ "v":123456789012345.123456\t}', b'{"v":1e999,"\\u00e9":-0}']
+)
+def test_body_is_kept_byte_for_byte(body: bytes) -> None:
+    assert parse(b'{"body": %b , "id": "a"}' % body, number=1).request.body == body
+
+
+@pytest.mark.parametrize("text", ["12.50", "1e3", "-0.0", "1E400", "123456789012345.123456"])
+def test_decimals_of_parameters_are_kept_as_written(text: str) -> None:
+    request = parse(b'{"path": {"a": %b}}' % text.encode(), number=1).request
+    assert str(request.path["a"]) == text
+    assert request.path["a"] == float(text)
 
 
 def test_message_names_the_byte_that_is_not_utf8() -> None:

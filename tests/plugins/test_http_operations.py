@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from batchd.domain.operations import OperationRequest
 from batchd.plugins.http_operations import HttpOperations
-from tests.support.http_operations import GET, Declare, World, body, run
+from tests.support.http_operations import GET, Declare, World, body, request_of, run
 from tests.support.upstream import Upstream, running_upstream
 
 POST = """
@@ -24,7 +23,7 @@ body = { type = "object", required = ["amount"], properties = { amount = { type 
 def issues(source: HttpOperations, **parts: Any) -> list[tuple[str, str]]:
     operation = source.find("op")
     assert operation is not None
-    return [(issue.pointer, issue.message) for issue in operation.check(OperationRequest(**parts))]
+    return [(issue.pointer, issue.message) for issue in operation.check(request_of(**parts))]
 
 
 # Requests

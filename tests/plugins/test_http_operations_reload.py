@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from batchd.domain.operations import OperationRequest
 from batchd.file_watcher import SETTLE_S
 from batchd.plugins.http_operations import HttpOperations
-from tests.support.http_operations import GOOD, OP, Declare, run
+from tests.support.http_operations import GOOD, OP, Declare, request_of, run
 from tests.support.polling import eventually
 from tests.support.upstream import Upstream
 
@@ -85,7 +84,7 @@ async def missing_pointers(source: HttpOperations) -> list[str]:
     """Return the pointers of the issues of a line with an empty body."""
     operation = source.find("op")
     assert operation is not None
-    return [issue.pointer for issue in operation.check(OperationRequest(path={"x": 1}, body={}))]
+    return [issue.pointer for issue in operation.check(request_of(path={"x": 1}, body={}))]
 
 
 INVALID_PATH = GOOD + 'body = "a\\u0000b"'

@@ -76,8 +76,14 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
     return opened()
 
 
-def call_of(*, key: str = "b:1", **parts: Mapping[str, Any]) -> OperationCall:
-    return OperationCall(caller=CALLER, request=OperationRequest(**parts), key=key)  # type: ignore[arg-type]
+def request_of(*, body: Mapping[str, Any] | None = None, **parts: Any) -> OperationRequest:
+    """Return the request of a line; a body is passed on as JSON text."""
+    text = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+    return OperationRequest(body=text, **parts)
+
+
+def call_of(*, key: str = "b:1", **parts: Any) -> OperationCall:
+    return OperationCall(caller=CALLER, request=request_of(**parts), key=key)
 
 
 async def run(source: HttpOperations, name: str = "op", **parts: Any) -> OperationResult:

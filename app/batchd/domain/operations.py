@@ -3,12 +3,27 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, Self, TypeAlias, runtime_checkable
 
 import msgspec
 
 from batchd.domain.errors import BatchdError
 from batchd.domain.users import Caller
+
+
+class WrittenFloat(float):
+    """A float that `str` returns as it was written in JSON: `12.50`, `1e3`."""
+
+    __slots__ = ("_text",)
+    _text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +34,12 @@ class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Mapping[str, object] = {}
     query: Mapping[str, object] = {}
-    body: Mapping[str, object] | bytes | BatchdError | None = None
-    """From HTTP: the bytes, not looked at yet, or why they were not taken."""
+    """Numbers of a batch line that are not integers are of type `WrittenFloat`."""
+    body: bytes | BatchdError | None = None
+    """JSON text, kept as written. From HTTP: not looked at yet, or the error in its place.
+
+    From a batch line: an object in valid JSON and UTF-8.
+    """
     idempotency_key: str | None = None
     """HTTP only."""
 

@@ -56,11 +56,9 @@ def read_body(request: OperationRequest, schema: type[T]) -> T:
     body = request.body
     if isinstance(body, BatchdError):
         raise body
-    if isinstance(body, bytes):
-        return _decode(body, schema)
-    if body is not None:
-        body = _without_nulls(body, schema)
-    return _convert(body, schema, "/body", strict=True)
+    if body is None:
+        raise InvalidRequest("/body", "It is missing.")
+    return _decode(body, schema)
 
 
 def read_object(text: bytes, schema: type[T], pointer: str) -> T:
@@ -121,14 +119,11 @@ def _is_null(item: object) -> bool:
     return item is None or (isinstance(item, msgspec.Raw) and bytes(item) == b"null")
 
 
-def _convert(value: object, schema: type[T], pointer: str, *, strict: bool = False) -> T:
-    """Convert; with `strict` a string is not a number, as it is in a URL."""
-    if value is None:
-        raise InvalidRequest(pointer, "It is missing.")
-    if not strict and isinstance(value, Mapping):
-        value = {name: _check_value(schema, name, item, pointer) for name, item in value.items()}
+def _convert(values: Mapping[str, object], schema: type[T], pointer: str) -> T:
+    """Convert the values of a path or a query, where a string may be a number."""
+    values = {name: _check_value(schema, name, value, pointer) for name, value in values.items()}
     try:
-        return msgspec.convert(value, schema, strict=strict)
+        return msgspec.convert(values, schema, strict=False)
     except msgspec.ValidationError as error:
         raise explain(str(error), pointer, schema) from None
 
@@ -153,8 +148,10 @@ def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> o
         raise InvalidRequest(f"{pointer}/{name}", f"It must be {expected}.")
     if isinstance(value, str) and value.strip() != value:
         raise InvalidRequest(f"{pointer}/{name}", "There is a space before or after it.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest(f"{pointer}/{name}", "It is not a finite number.")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidRequest(f"{pointer}/{name}", "It is not a finite number.")
+        return float(value)  # msgspec knows no subclasses of it
     return value
 
 

@@ -5,7 +5,12 @@ from typing import Any
 
 import msgspec
 
-from batchd.domain.operations import Operation, OperationRequest, ValidationIssue
+from batchd.domain.operations import (
+    Operation,
+    OperationRequest,
+    ValidationIssue,
+    WrittenFloat,
+)
 from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64
@@ -15,7 +20,7 @@ _OBJECTS = ("path", "query", "body")
 class _Line(msgspec.Struct, forbid_unknown_fields=True):
     path: dict[str, Any] = {}
     query: dict[str, Any] = {}
-    body: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     id: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -40,8 +45,9 @@ _DUPLICATE_ATTRIBUTE = ValidationIssue(
 )
 """The only remaining cause when the last value of each attribute is valid."""
 
-_line_decoder = msgspec.json.Decoder(_Line)
-_json_decoder = msgspec.json.Decoder()
+_line_decoder = msgspec.json.Decoder(_Line, float_hook=WrittenFloat)
+# Numbers of any size are valid: those of a body are not converted here.
+_json_decoder = msgspec.json.Decoder(float_hook=float)
 
 
 def parse(data: bytes, *, number: int) -> ParsedLine:
@@ -49,20 +55,18 @@ def parse(data: bytes, *, number: int) -> ParsedLine:
     if number == 1:
         data = data.removeprefix(BOM)
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look into the body
         line = _line_decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _diagnose(data) from None
     line_id = None if line.id is msgspec.UNSET else line.id
+    body = None if line.body is msgspec.UNSET else bytes(line.body)
     if line_id is not None and not 1 <= len(line_id) <= MAX_ID_LENGTH:
         raise _diagnose(data)
-    return ParsedLine(
-        line_id,
-        OperationRequest(
-            path=line.path,
-            query=line.query,
-            body=None if line.body is msgspec.UNSET else line.body,
-        ),
-    )
+    if body is not None and not body.startswith(b"{"):
+        raise _diagnose(data)
+    return ParsedLine(line_id, OperationRequest(path=line.path, query=line.query, body=body))
 
 
 def check(operation: Operation, data: bytes, *, number: int) -> ParsedLine:

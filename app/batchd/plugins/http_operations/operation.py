@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import aiohttp
-import msgspec
 
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
 from batchd.domain.operations import (
@@ -89,7 +88,7 @@ class HttpOperation:
             method=self._schema.method,
             url=build_url(self._schema, call.request),
             headers={**self._headers, "Idempotency-Key": call.key},
-            body=msgspec.json.encode(call.request.body) if self._schema.body else None,
+            body=_body(call.request) if self._schema.body else None,
         )
 
     async def _attempt(
@@ -138,3 +137,8 @@ class HttpOperation:
         trace = logs.current_trace()
         logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
         return error_result(error, trace)
+
+
+def _body(request: OperationRequest) -> bytes | None:
+    """Return the body as the line has it, byte for byte."""
+    return request.body if isinstance(request.body, bytes) else None

@@ -15,6 +15,7 @@ from batchd.plugins.http_operations.url_template import (
 )
 
 _SCALAR = "must be a string, a number or a boolean"
+_body_decoder = msgspec.json.Decoder(float_hook=float)
 
 
 def validate(schema: OperationSchema, request: OperationRequest) -> list[ValidationIssue]:
@@ -73,9 +74,9 @@ def _query_issues(
 def _body_issues(schema: OperationSchema, body: object) -> Sequence[ValidationIssue]:
     if schema.body is None:
         return [] if body is None else [new_issue("This operation accepts no body.", "body")]
-    if not isinstance(body, Mapping):
+    if not isinstance(body, bytes):
         return [new_issue("It is missing.", "body")]
-    return schema.body.validate(body)
+    return schema.body.validate(_body_decoder.decode(body))
 
 
 def _is_plain_text(value: object) -> bool:
@@ -91,7 +92,9 @@ def _text(value: object) -> str | None:
     match value:
         case str():
             return value
-        case bool() | int() | float():
-            return msgspec.json.encode(value).decode()
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
         case _:
             return None
