@@ -1,6 +1,5 @@
 """Converts the parts of a request to checked values: the same for HTTP and for batch lines."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from batchd.operations.explanations import (
     optional_names,
     quoted,
 )
+from batchd.operations.json_text import describe_error, repeated_name
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -26,7 +26,6 @@ V = TypeVar("V")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
-_BYTE = re.compile(r"\(byte (\d+)\)")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _BOM = b"\xef\xbb\xbf"
 
@@ -88,7 +87,7 @@ def _decode(body: bytes, schema: type[T]) -> T:
         raise NotAValidJson("The body is nested too deeply.") from None
     except msgspec.MsgspecError as error:
         raise NotAValidJson(
-            f"The body is not JSON: {_reason(text, str(error), skipped)}."
+            f"The body is not JSON: {describe_error(text, str(error), skipped=skipped)}."
         ) from None
     if not isinstance(value, dict):
         raise explain(f"Expected `object`, got `{_kind(value)}`", "/body")
@@ -97,16 +96,6 @@ def _decode(body: bytes, schema: type[T]) -> T:
         return msgspec.json.decode(encode(members), type=schema)
     except msgspec.ValidationError as error:
         raise explain(str(error), "/body", schema) from None
-
-
-def _reason(text: bytes, error: str, skipped: int) -> str:
-    """Say what is wrong with JSON; its bytes are counted from 1."""
-    if not text.strip():
-        return "it is empty"
-    if error == "Input data was truncated":
-        return "it ends in the middle, or half of a surrogate pair stands alone"
-    error = error.removeprefix("JSON is malformed: ")
-    return _BYTE.sub(lambda match: f"(byte {int(match[1]) + 1 + skipped})", error)
 
 
 def _without_nulls(value: Mapping[str, V], schema: type[Any]) -> Mapping[str, V]:
@@ -173,30 +162,6 @@ def encode(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def repeated_name(text: bytes) -> str | None:
-    """Return a name that an object in valid JSON has twice, at any depth."""
-    try:
-        _unique.decode(text.decode())
-    except _RepeatedName as error:
-        return error.name
-    return None
-
-
-class _RepeatedName(Exception):
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-def _check_names(pairs: list[tuple[str, object]]) -> None:
-    """Raise _RepeatedName: parsers keep the last of the values, and do not say so."""
-    names = set()
-    for name, _ in pairs:
-        if name in names:
-            raise _RepeatedName(name)
-        names.add(name)
-
-
 def _parse(text: bytes) -> object:
     """Parse JSON whose numbers may be of any size. Raises msgspec.MsgspecError."""
     return _syntax.decode(text)
@@ -209,5 +174,4 @@ def _kind(value: object) -> str:
 
 
 _syntax = msgspec.json.Decoder(float_hook=float)
-_unique = json.JSONDecoder(object_pairs_hook=_check_names, parse_int=str, parse_float=str)
 _encoder = msgspec.json.Encoder(uuid_format="canonical")
