@@ -152,8 +152,8 @@ def test_a_message_is_no_echo() -> None:
         (
             b'{"a": "\\ud83d"}',
             (
-                "The body is not JSON: it ends in the middle, or half of a surrogate pair stands "
-                "alone."
+                "The body is not JSON: \\ud83d is half of a surrogate pair, whose other half is "
+                "missing (byte 8)."
             ),
         ),
     ],

@@ -14,7 +14,9 @@ from batchd.domain.operations import (
     OperationResult,
     ValidationIssue,
 )
-from batchd.pipeline.line_parser import InvalidLine, ParsedLine, check, parse
+from batchd.operations.json_text import has_unique_names, parse_syntax, repeated_names
+from batchd.pipeline.line_diagnosis import InvalidLine
+from batchd.pipeline.line_parser import ParsedLine, check, parse
 from batchd.pipeline.validate.report import ValidationReport
 
 CODES = {"request_format", "not_a_valid_json", "invalid_characters"}
@@ -105,8 +107,6 @@ NOT_JSON = [
     b'{"id": "tab\there"}',
     b'{"id": "\\ud800"}',
     b"\xef\xbb\xbf{}",  # only the file has a byte order mark
-    b"[" * 100_000,
-    b'{"path":' * 100_000,
 ]
 
 
@@ -143,16 +143,65 @@ def test_decimals_of_parameters_are_kept_as_written(text: str) -> None:
     assert request.path["a"] == float(text)
 
 
-def test_message_names_the_byte_that_is_not_utf8() -> None:
-    (problem,) = found_wrong(b'{"id": "\xff"}').issues
-    assert problem.message == "Byte 9 of the line is not UTF-8."
+SURROGATE = (
+    "The line is not JSON: \\{} is half of a surrogate pair, whose other half is missing (byte {})."
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b'{"id": "\xff"}', "Byte 9 of the line is not UTF-8."),
+        (b'{"id": \xff}', "Byte 8 of the line is not UTF-8."),
+        (b'{"id": ?}', "The line is not JSON: invalid character (byte 8)."),
+        (
+            '{"id": \u00a0"a"}'.encode(),
+            "The line is not JSON: invalid character U+00A0 (byte 8).",
+        ),
+        (b'{"id": "a"', "The line is not JSON: it ends in the middle."),
+        (b'{"path":{},"id":"x\\ud83d"}', SURROGATE.format("ud83d", 19)),
+        (b'{"id":"x\\ud83d and \\ude00"}', SURROGATE.format("ud83d", 9)),
+        (b'{"id":"\\\\ud83d\\ud83d\\ude00\\uDE00", "body": {}}', SURROGATE.format("uDE00", 27)),
+        (
+            b'\xef\xbb\xbf{"id": "a"}',
+            "The line begins with a byte order mark (U+FEFF), which only the file may begin with: "
+            "remove it. Joining files leaves one at the start of each.",
+        ),
+        (b"[]", "The line is not a JSON object, but a list."),
+        (b"7", "The line is not a JSON object, but a number."),
+        (b"null", "The line is not a JSON object, but null."),
+        (b'{"body": null}', "'body' must not be null: leave it out."),
+        (b'{"id": null}', "'id' must not be null: leave it out."),
+        (b'{"path": "x"}', "'path' must be an object, not text."),
+        (b'{"query": [1]}', "'query' must be an object, not a list."),
+        (b'{"body": 1.5}', "'body' must be an object, not a number."),
+        (b'{"id": 7}', "'id' must be text of 1 to 64 characters, not a number."),
+        (b'{"id": ""}', "'id' must be text of 1 to 64 characters; it has 0."),
+        (
+            b'{"paht": {}}',
+            "Unknown attribute 'paht': a line may have 'id', 'path', 'query', 'body'. "
+            "Perhaps 'path' is meant.",
+        ),
+        (
+            b'{"path": {"x": %b}}' % (b"9" * 5000),
+            "A number of the path or the query has too many digits.",
+        ),
+    ],
+    ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
+)
+def test_message_says_in_words_what_is_wrong_and_where(data: bytes, message: str) -> None:
+    assert [issue.message for issue in found_wrong(data).issues] == [message]
+
+
+def test_bytes_of_the_first_line_are_counted_from_the_start_of_the_file() -> None:
+    with pytest.raises(InvalidLine) as caught:
+        parse(b'\xef\xbb\xbf{"id": ?}', number=1)
+    assert caught.value.issues[0].message == "The line is not JSON: invalid character (byte 11)."
 
 
 @pytest.mark.parametrize("data", [b"[]", b'"id"', b"1", b"null", b"true", b'[{"id": "a"}]'])
 def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
-    bad = found_wrong(data)
-    assert places(bad) == [("request_format", "")]
-    assert bad.issues[0].message == "The line is not a JSON object."
+    assert places(found_wrong(data)) == [("request_format", "")]
 
 
 @pytest.mark.parametrize(
@@ -187,16 +236,83 @@ def test_id_of_64_characters_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "pointers"),
+    [
+        (b'{"id":"one","path":{"batch":"AAA"},"path":{"batch":"BBB"}}', ["/path"]),
+        (b'{"path": {}, "path": {}}', ["/path"]),
+        (b'{"path": {"a": 1, "a": 1}}', ["/path/a"]),
+        (b'{"path": {"a": 1, "\\u0061": 2}}', ["/path/a"]),
+        (b'{"query": {"": 1, "b": {}, "": 1}}', ["/query/"]),
+        (b'{"body": {"a": [{}, {"b/c": 1, "b/c": 2}]}}', ["/body/a/1/b~1c"]),
+        (b'{"body": {"a": {"b": 1e999, "b": 2}, "a": 3}}', ["/body/a/b", "/body/a"]),
+        (b'{"body": {"n": %b, "a": 1, "a": 2}}' % (b"9" * 5000), ["/body/a"]),
+        (b'{"id": "a", "id": "b"}', ["/id"]),
+        (b'{"path": 1, "path": {}}', ["/path", "/path"]),
+        (b'{"id": 5, "id": "a"}', ["/id", "/id"]),
+        (b'{"more": 1, "more": 2}', ["/more", "/more", "/more"]),
+        (b'{"body": {%b}}' % b", ".join([b'"a": 1'] * 100), ["/body/a"] * 20),
+    ],
+    ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
+)
+def test_name_given_twice_is_refused_at_every_depth(data: bytes, pointers: list[str]) -> None:
+    with pytest.raises(InvalidLine) as caught:
+        check(Refusing([]), data, number=2)
+    assert places(caught.value) == [("request_format", pointer) for pointer in pointers]
+    assert caught.value.id == ("one" if b"one" in data else None)
+
+
+@pytest.mark.parametrize(
     "data",
     [
-        b'{"path": 1, "path": {}}',
-        b'{"path": {}, "path": 1}',
-        b'{"id": 5, "id": "a"}',
-        b'{"more": 1, "more": 2}',
+        b'{"path": {"a": "a"}, "query": {"a": "a"}, "body": {"a": [{"a": 12.50}, {"a": 1}]}}',
+        b'{"body": {"a": "\\"a\\": 1, \\"a\\": 1", "b": ":", "A": "\\u00e9"}, "id": ":"}',
+        b'{"body": {"n": %b, "a": 1e999}}' % (b"9" * 5000),
     ],
 )
-def test_part_given_twice_and_once_wrong_is_refused_with_a_reason(data: bytes) -> None:
-    assert {code for code, _ in places(found_wrong(data))} == {"request_format"}
+def test_name_given_once_in_each_object_is_taken(data: bytes) -> None:
+    check(Refusing([]), data, number=2)
+
+
+def nested(levels: int) -> bytes:
+    """Return a line of so many levels; brackets in a string are none."""
+    return b'{"body":%b{"s":"[{[{"}%b}' % (b'{"a":' * (levels - 2), b"}" * (levels - 2))
+
+
+def test_line_of_the_permitted_nesting_is_taken() -> None:
+    check(Refusing([]), nested(200), number=1)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [nested(201), nested(256), nested(5000), b"[" * 100_000, b'{"path":' * 100_000],
+    ids=["201", "256", "5000", "lists", "objects"],
+)
+def test_line_that_is_nested_too_deeply_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidLine) as caught:
+        check(Refusing([]), data, number=1)
+    assert places(caught.value) == [("request_format", "")]
+    assert caught.value.issues[0].message == "The line is nested more than 200 levels deep."
+
+
+# Lists in the other order of names, white space and escapes: the quick way has to see it all.
+pairs = st.lists(
+    st.tuples(
+        st.sampled_from(['"a"', '"b"', '"\\u0061"', '""', '":"']), st.deferred(lambda: texts)
+    ),
+    max_size=3,
+)
+texts = st.sampled_from(["1", "1.50", '"a"', '"\\"a\\":"', '"é"', "null"]) | st.deferred(
+    lambda: (
+        pairs.map(lambda members: "{" + ", ".join(f"{n}:{v}" for n, v in members) + "}")
+        | st.lists(texts, max_size=3).map(lambda items: f"[{','.join(items)}]")
+    )
+)
+
+
+@given(texts)
+def test_quick_way_to_see_names_given_twice_is_right(text: str) -> None:
+    data = text.encode()
+    assert has_unique_names(data) is (list(repeated_names(parse_syntax(data))) == [])
 
 
 def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
@@ -235,3 +351,35 @@ def test_check_says_what_the_operation_finds_wrong_and_keeps_the_id() -> None:
     assert caught.value.issues == [missing]
     assert caught.value.id == "a"
     assert check(Refusing([]), b'{"id": "a"}', number=1).id == "a"
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """An operation whose check raises, or returns what is no issue."""
+
+    outcome: object
+    name: str = "failing"
+
+    def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome  # type: ignore[return-value]
+
+    async def run(self, call: OperationCall) -> OperationResult:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [RecursionError("too deep"), ValueError("secret"), None, ["no issue"]],
+    ids=lambda outcome: type(outcome).__name__,
+)
+def test_check_that_fails_is_an_issue_of_its_line(outcome: object) -> None:
+    with pytest.raises(InvalidLine) as caught:
+        check(Failing(outcome), b'{"id": "a"}', number=1)
+    assert caught.value.id == "a"
+    assert caught.value.defect is not None
+    (issue,) = caught.value.issues
+    assert (issue.code, issue.pointer) == ("general", "")
+    assert "'failing' could not check the line" in issue.message
+    assert "secret" not in issue.message

@@ -1,6 +1,7 @@
 """The validator of a batch file: one pass that checks its lines and plans its chunks."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -9,7 +10,8 @@ from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import decompressed_key, require_input_key
 from batchd.pipeline.context import PipelineContext, StageClaim
-from batchd.pipeline.line_parser import InvalidLine, check
+from batchd.pipeline.line_diagnosis import InvalidLine
+from batchd.pipeline.line_parser import check
 from batchd.pipeline.line_reader import (
     CorruptGzip,
     LineSplitter,
@@ -28,6 +30,8 @@ from batchd.pipeline.validate.issues import (
     unknown_operation,
 )
 from batchd.pipeline.validate.report import ValidationReport
+
+logger = logging.getLogger(__name__)
 
 _LINES_PER_YIELD = 100
 """Lines after which control returns to the event loop: one piece can contain ten thousands."""
@@ -59,6 +63,7 @@ class FileValidator:
         self._report = report
         self._stage_claim = StageClaim(context, batch)
         self._line_number = 0
+        self._logged_defects: set[type[Exception]] = set()
         self._operation = context.operations.find(batch.operation)
         self.planner = ChunkPlanner(
             max_lines=_chunk_lines(self._operation) or self._settings.chunk_lines,
@@ -125,9 +130,23 @@ class FileValidator:
             line_id = check(operation, line.data, number=line.number).id
         except InvalidLine as invalid:
             line_id = invalid.id
+            if invalid.defect is not None:
+                self._log_defect(line, invalid.defect)
             self._report.add(line.number, invalid.id, invalid.issues)
         if line_id is not None:
             self._duplicate_ids.add(line.number, line_id)
+
+    def _log_defect(self, line: RawLine, defect: Exception) -> None:
+        """Log the first exception of each type: every line of a file may raise one."""
+        if type(defect) not in self._logged_defects:
+            self._logged_defects.add(type(defect))
+            logger.error(
+                "operation %s could not check line %d of batch %s",
+                self._batch.operation,
+                line.number,
+                self._batch.batch,
+                exc_info=defect,
+            )
 
 
 def _chunk_lines(operation: Operation | None) -> int | None:

@@ -9,10 +9,9 @@ import msgspec
 
 from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.json_lines import escape_line_separators
+from batchd.pipeline.line_diagnosis import MAX_ISSUES
 from batchd.pipeline.validate.temporary_files import TemporaryFiles
 
-MAX_ISSUES = 20
-"""Of one line."""
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024**2
 """Of the report, without its last line."""
