@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from batchd.operations.requests import EXPANDABLE
+from batchd.operations.request_schemas import EXPANDABLE
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.generated import Findings, send_generated_requests
 from tests.support.openapi import operations, strict_document

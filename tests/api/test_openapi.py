@@ -11,7 +11,7 @@ import schemathesis
 from batchd.api.routes import routes_of
 from batchd.domain.batches import Status
 from batchd.operations.openapi.document import document
-from batchd.operations.requests import EXPANDABLE
+from batchd.operations.request_schemas import EXPANDABLE
 from batchd.operations.table import OPERATIONS
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.openapi import nodes, operations, validator

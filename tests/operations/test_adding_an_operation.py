@@ -11,7 +11,7 @@ from batchd.bootstrap import Components, open_components
 from batchd.domain.commands import GetBatch, Parsed, valid
 from batchd.domain.errors import AccessForbidden, NotFound, RequestFormat
 from batchd.domain.users import Caller
-from batchd.operations import requests
+from batchd.operations import request_schemas, requests
 from batchd.operations.operation import ApiOperation
 from batchd.operations.table import OPERATIONS
 from batchd.services.container import Services
@@ -44,7 +44,7 @@ GET_PRIORITY = ApiOperation(
     owned=True,
     read_only=True,
     runs_in_batches=True,
-    path_schema=requests.BatchPath,
+    path_schema=request_schemas.BatchPath,
     response=PriorityResponse,
     errors=(AccessForbidden, RequestFormat, NotFound),
     parser=requests.get_batch,

@@ -11,7 +11,7 @@ from batchd.domain.errors import BatchdError
 from batchd.domain.operations import OperationRequest
 from batchd.domain.permission import Permission
 from batchd.domain.users import Caller
-from batchd.operations.requests import NoQuery
+from batchd.operations.request_schemas import NoQuery
 from batchd.services.container import Services
 
 C = TypeVar("C")

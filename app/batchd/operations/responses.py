@@ -12,9 +12,9 @@ from batchd.domain.ids import BatchId, Handler
 from batchd.domain.permission import Role
 from batchd.domain.ports import SignedUrl
 from batchd.domain.users import Caller
+from batchd.operations.cursors import encode_cursor
 from batchd.operations.explanations import SHA256_PATTERN
 from batchd.operations.parsing import to_seconds
-from batchd.operations.requests import encode_cursor
 from batchd.services.batches import BatchPage, BatchView
 from batchd.services.uploads import NewUpload
 

@@ -15,7 +15,7 @@ from batchd.domain.errors import (
     RequestFormat,
 )
 from batchd.domain.permission import Permission
-from batchd.operations import requests, responses
+from batchd.operations import request_schemas, requests, responses
 from batchd.operations.operation import ApiOperation
 from batchd.services.authentication import who_am_i
 
@@ -32,8 +32,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=True,
         runs_in_batches=True,
-        path_schema=requests.BatchPath,
-        query_schema=requests.GetBatchQuery,
+        path_schema=request_schemas.BatchPath,
+        query_schema=request_schemas.GetBatchQuery,
         response=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
         parser=requests.get_batch,
@@ -48,7 +48,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=True,
         runs_in_batches=False,
-        query_schema=requests.GetBatchesQuery,
+        query_schema=request_schemas.GetBatchesQuery,
         response=responses.BatchListResponse,
         errors=(AccessForbidden, RequestFormat),
         parser=requests.get_batches,
@@ -63,7 +63,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=False,
         runs_in_batches=False,
-        body_schema=requests.CreateBatchBody,
+        body_schema=request_schemas.CreateBatchBody,
         takes_idempotency_key=True,
         response=responses.BatchResponse,
         success=201,
@@ -88,8 +88,8 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=False,
         runs_in_batches=True,
-        path_schema=requests.BatchPath,
-        body_schema=requests.UpdateBatchBody,
+        path_schema=request_schemas.BatchPath,
+        body_schema=request_schemas.UpdateBatchBody,
         response=responses.BatchResponse,
         errors=(
             AccessForbidden,
@@ -111,7 +111,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=False,
         runs_in_batches=True,
-        path_schema=requests.BatchPath,
+        path_schema=request_schemas.BatchPath,
         response=responses.BatchResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, OperationOrderViolation),
         parser=requests.delete_batch,
@@ -141,7 +141,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=True,
         read_only=False,
         runs_in_batches=True,
-        path_schema=requests.HandlerPath,
+        path_schema=request_schemas.HandlerPath,
         response=responses.HandlerResponse,
         errors=(AccessForbidden, RequestFormat, NotFound, IdempotencyViolation),
         parser=requests.invalidate_upload_url,
@@ -170,7 +170,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
         owned=False,
         read_only=True,
         runs_in_batches=False,
-        path_schema=requests.RolePath,
+        path_schema=request_schemas.RolePath,
         response=responses.RoleResponse,
         errors=(AccessForbidden, RequestFormat, NotFound),
         parser=requests.get_user_role,

@@ -21,7 +21,7 @@ from batchd.operations.openapi.schemas import (
     reference,
     schemas_of,
 )
-from batchd.operations.requests import MAX_KEY_LENGTH
+from batchd.operations.request_schemas import MAX_KEY_LENGTH
 from batchd.operations.responses import ErrorResponse
 from batchd.operations.table import AnyOperation
 

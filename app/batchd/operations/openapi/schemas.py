@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from batchd.domain.batches import Status
-from batchd.operations.requests import PATTERN_END
+from batchd.operations.request_schemas import PATTERN_END
 
 Json: TypeAlias = dict[str, Any]
 StructType: TypeAlias = type[msgspec.Struct]
