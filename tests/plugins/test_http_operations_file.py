@@ -78,8 +78,13 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (op(url="https://a.example/a b"), "operations.op.url", "must be percent-encoded"),
         (op(url="https://ä.example/"), "operations.op.url", "must be percent-encoded"),
         (op(url="https://a.example/a%2"), "operations.op.url", "a path of URL characters"),
-        (op(url="https://a.example/a/../{x}"), "operations.op.url", "no segment '.' or '..'"),
-        (op(url="https://a.example/%2e%2E/{x}"), "operations.op.url", "no segment '.' or '..'"),
+        (op(url="https://a.example/a/../{x}"), "operations.op.url", "path segment '.' or '..'"),
+        (
+            op(url="https://a.example/%00/{x}"),
+            "operations.op.url",
+            "not contain a control character",
+        ),
+        (op(url="https://a.example/%2e%2E/{x}"), "operations.op.url", "path segment '.' or '..'"),
         (
             op("query = ['b']", url="https://a.example/?b=1"),
             "operations.op",

@@ -84,6 +84,20 @@ async def test_a_response_over_the_limit_is_a_failure(
     )
 
 
+@pytest.mark.parametrize("status", ["600", "999", "099", "000"])
+async def test_a_status_that_http_does_not_have_is_a_failure(declare: Declare, status: str) -> None:
+    async with answering_bytes(
+        f"HTTP/1.1 {status} What\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    ) as url:
+        result = await run(await declare(GET, BASE=url), path={"x": "1"})
+    assert (result.status, result.succeeded) == (503, False)
+    error = body(result.body)
+    assert error["subcode"] == 503159
+    assert error["description"] == (
+        f"The upstream of 'op' responded with status {int(status)}, which is not an HTTP status."
+    )
+
+
 async def test_a_response_of_exactly_the_limit_is_accepted(
     declare: Declare, upstream: Upstream
 ) -> None:

@@ -54,6 +54,9 @@ class ValidationIssue:
     message: str
 
 
+HTTP_STATUSES = range(100, 600)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
     """What a direct call would have answered."""
@@ -64,6 +67,11 @@ class OperationResult:
 
     success: bool | None = None
     """Whether it is one, where the operation has a rule of its own; None: the status tells."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a status that the API's clients would refuse in line counts."""
+        if self.status not in HTTP_STATUSES:
+            raise ValueError(f"{self.status} is not an HTTP status, which are 100 to 599")
 
     @property
     def succeeded(self) -> bool:

@@ -8,6 +8,7 @@ import aiohttp
 
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
 from batchd.domain.operations import (
+    HTTP_STATUSES,
     OperationCall,
     OperationRequest,
     OperationResult,
@@ -119,6 +120,13 @@ class HttpOperation:
                 f"in attempt {attempts} of {self._schema.retry.attempts}: {outcome}."
             )
             return self._failure(ProcessingTimeout(text), call, outcome.cause)
+        if outcome.status not in HTTP_STATUSES:
+            # It counts as one of 5xx (RFC 9110, section 15).
+            text = (
+                f"The upstream of '{self.name}' responded with status {outcome.status}, "
+                "which is not an HTTP status."
+            )
+            return self._failure(ProcessingTimeout(text), call, "invalid status")
         if outcome.body is None:
             text = (
                 f"The upstream of '{self.name}' responded with status {outcome.status} and a body "

@@ -10,7 +10,7 @@ from batchd.plugins.http_operations.body_schema import new_issue
 from batchd.plugins.http_operations.schema import OperationSchema
 from batchd.plugins.http_operations.url_template import (
     encode,
-    has_dot_segments,
+    find_hazard,
     needs_no_encoding,
 )
 
@@ -40,8 +40,13 @@ def build_url(schema: OperationSchema, request: OperationRequest) -> URL:
 
 
 def _path_issues(schema: OperationSchema, path: Mapping[str, object]) -> Iterator[ValidationIssue]:
-    names = schema.url.names
-    if path.keys() == names and all(_is_plain_text(value) for value in path.values()):
+    template = schema.url
+    names = template.names
+    if (
+        template.is_literal
+        and path.keys() == names
+        and all(_is_plain_text(value) for value in path.values())
+    ):
         return
     yield from (new_issue("It is missing.", "path", name) for name in sorted(names - path.keys()))
     values: dict[str, str] = {}
@@ -53,12 +58,12 @@ def _path_issues(schema: OperationSchema, path: Mapping[str, object]) -> Iterato
             yield new_issue(f"It {_SCALAR}.", "path", name)
         elif not text:
             yield new_issue("It is empty.", "path", name)
-        elif has_dot_segments(text):
-            yield new_issue("It must not contain the path segment '.' or '..'.", "path", name)
+        elif hazard := find_hazard(text):
+            yield new_issue(f"It must not contain {hazard}.", "path", name)
         else:
             values[name] = text
-    if values.keys() == names and has_dot_segments(schema.url.path(values)):
-        yield new_issue("Together the values form the path segment '.' or '..'.", "path")
+    if values.keys() == names and (hazard := find_hazard(template.path(values))):
+        yield new_issue(f"Together the values form {hazard}.", "path")
 
 
 def _query_issues(
