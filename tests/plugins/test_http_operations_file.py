@@ -45,6 +45,8 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD + "chunk_lines = 0", "operations.op.chunk_lines", "greater than or equal to 1"),
         (GOOD + "concurrency = true", "operations.op.concurrency", "valid integer"),
         (GOOD + "query = [1]", "operations.op.query.0", "valid string"),
+        (GOOD + "types = { x = 'text' }", "operations.op.types.x", "'identifier', 'integer'"),
+        (GOOD + "types = { y = 'integer' }", "operations.op", "'y' in `types` is no parameter"),
         (GOOD.replace("POST", "post"), "operations.op.method", "'GET', 'HEAD', 'POST'"),
         # Statuses
         (GOOD + "success = 200", "operations.op.success", "must be a list of statuses"),

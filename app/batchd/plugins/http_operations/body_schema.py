@@ -1,10 +1,12 @@
 """The JSON Schema of a body: checked when the file is loaded, applied to every line."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from itertools import chain, islice
 from typing import Any
 
 import jsonschema_rs
+import msgspec
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from batchd.domain.errors import RequestFormat
@@ -14,6 +16,10 @@ MAX_ISSUES = 20
 """Per line; bounds the size of the report whatever a line contains."""
 _MAX_MESSAGE_LENGTH = 300
 _MAX_TOKEN_LENGTH = 100
+_MAX_FLOAT_LENGTH = 15
+"""Characters of a number that a float holds exactly enough to be written the same again."""
+_MAX_EXPONENT = 1000
+"""Work with the exact value of a number grows with its exponent, which takes few characters."""
 
 
 class BodySchema:
@@ -41,12 +47,41 @@ class BodySchema:
         except (TypeError, ValueError, jsonschema_rs.ReferencingError) as error:
             raise ValueError(f"invalid JSON Schema: {error}") from None
 
-    def validate(self, body: Mapping[str, Any]) -> list[ValidationIssue]:
-        """Return the issues of a body, with pointers into the line."""
-        if self._validator.is_valid(body):
-            return []
-        issues = chain.from_iterable(map(_issues, self._validator.iter_errors(body)))
-        return list(islice(issues, MAX_ISSUES))
+    def validate(self, body: bytes) -> list[ValidationIssue]:
+        """Return the issues of a body, as JSON text, with pointers into the line."""
+        try:
+            value = _decoder.decode(body)
+            if self._validator.is_valid(value):
+                return []
+            issues = chain.from_iterable(map(_issues, self._validator.iter_errors(value)))
+            return list(islice(issues, MAX_ISSUES))
+        except _OutOfRange as error:
+            return [new_issue(f"A number in it is out of range: {error}.", "body")]
+        except msgspec.ValidationError:
+            return [new_issue("A whole number in it has too many digits.", "body")]
+        except RecursionError:
+            return [_NESTED_TOO_DEEPLY]
+        except ValueError as error:
+            if str(error) != _RECURSION_LIMIT_REACHED:
+                raise
+            return [_NESTED_TOO_DEEPLY]
+
+
+class _OutOfRange(Exception):
+    """A number has an exponent that is too large, positive or negative."""
+
+
+def _number(text: str) -> float | Decimal:
+    """Return a number for validation: exact if a float, which is faster, might not be."""
+    if len(text) <= _MAX_FLOAT_LENGTH and "e" not in text and "E" not in text:
+        return float(text)
+    number = Decimal(text)
+    if abs(number.adjusted()) > _MAX_EXPONENT:
+        raise _OutOfRange(f"its exponent must be from -{_MAX_EXPONENT} to {_MAX_EXPONENT}")
+    return number
+
+
+_decoder = msgspec.json.Decoder(float_hook=_number)
 
 
 def _issues(error: ValidationError) -> Iterator[ValidationIssue]:
@@ -72,3 +107,8 @@ def new_issue(message: str, *path: str | int) -> ValidationIssue:
 def _pointer(path: Sequence[str | int]) -> str:
     tokens = (str(key).replace("~", "~0").replace("/", "~1")[:_MAX_TOKEN_LENGTH] for key in path)
     return "".join(f"/{token}" for token in tokens)
+
+
+_RECURSION_LIMIT_REACHED = "Recursion limit reached"
+"""What the schema library says of a value that is nested too deeply."""
+_NESTED_TOO_DEEPLY = new_issue("It is nested too deeply.", "body")

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 from yarl import URL
 
 from batchd.domain.operations import OperationRequest, ValidationIssue
 from batchd.plugins.http_operations.body_schema import new_issue
+from batchd.plugins.http_operations.parameter_types import ParameterType, find_mismatch
 from batchd.plugins.http_operations.schema import OperationSchema
 from batchd.plugins.http_operations.url_template import (
     encode,
@@ -14,8 +14,8 @@ from batchd.plugins.http_operations.url_template import (
     needs_no_encoding,
 )
 
+_PATH_TYPE: ParameterType = "identifier"
 _SCALAR = "must be a string, a number or a boolean"
-_body_decoder = msgspec.json.Decoder(float_hook=float)
 
 
 def validate(schema: OperationSchema, request: OperationRequest) -> list[ValidationIssue]:
@@ -44,6 +44,7 @@ def _path_issues(schema: OperationSchema, path: Mapping[str, object]) -> Iterato
     names = template.names
     if (
         template.is_literal
+        and not schema.types
         and path.keys() == names
         and all(_is_plain_text(value) for value in path.values())
     ):
@@ -58,6 +59,8 @@ def _path_issues(schema: OperationSchema, path: Mapping[str, object]) -> Iterato
             yield new_issue(f"It {_SCALAR}.", "path", name)
         elif not text:
             yield new_issue("It is empty.", "path", name)
+        elif mismatch := find_mismatch(value, text, schema.types.get(name, _PATH_TYPE)):
+            yield new_issue(mismatch, "path", name)
         elif hazard := find_hazard(text):
             yield new_issue(f"It must not contain {hazard}.", "path", name)
         else:
@@ -74,6 +77,10 @@ def _query_issues(
             yield new_issue("There is no such parameter.", "query", name)
         elif any(_text(item) is None for item in _items(value)):
             yield new_issue(f"It {_SCALAR}, or a list of these.", "query", name)
+        elif (kind := schema.types.get(name)) is not None:
+            mismatches = (find_mismatch(item, _text(item) or "", kind) for item in _items(value))
+            if mismatch := next(filter(None, mismatches), None):
+                yield new_issue(mismatch, "query", name)
 
 
 def _body_issues(schema: OperationSchema, body: object) -> Sequence[ValidationIssue]:
@@ -81,7 +88,7 @@ def _body_issues(schema: OperationSchema, body: object) -> Sequence[ValidationIs
         return [] if body is None else [new_issue("This operation accepts no body.", "body")]
     if not isinstance(body, bytes):
         return [new_issue("It is missing.", "body")]
-    return schema.body.validate(_body_decoder.decode(body))
+    return schema.body.validate(body)
 
 
 def _is_plain_text(value: object) -> bool:

@@ -14,6 +14,7 @@ from batchd.plugins.http_operations.fields import (
     Statuses,
     Url,
 )
+from batchd.plugins.http_operations.parameter_types import ParameterType
 
 
 class _Table(BaseModel):
@@ -40,6 +41,8 @@ class OperationSchema(_Table):
     url: Url
     query: Query = []
     """Names of the query parameters that a line may contain."""
+    types: dict[str, ParameterType] = {}
+    """Types of path and query parameters; the default is identifier in the path, and none else."""
     body: Body | None = None
     headers: Headers = Field({}, repr=False)
     timeout_s: Seconds = 30.0
@@ -60,6 +63,8 @@ class OperationSchema(_Table):
             raise ValueError(f"{self.method} has no body")
         if fixed := self.url.query_names & set(self.query):
             raise ValueError(f"'{min(fixed)}' is fixed in the URL and also listed in `query`")
+        if unknown := self.types.keys() - self.url.names - set(self.query):
+            raise ValueError(f"'{min(unknown)}' in `types` is no parameter")
         if both := self.success & self.retry.statuses:
             raise ValueError(f"{min(both)} can't be both a success and retried")
         return self
