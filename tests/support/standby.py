@@ -55,7 +55,8 @@ async def promote(standby: Postgres) -> None:
 
 async def wait_until_caught_up(standby: Postgres, primary: Postgres) -> None:
     """Return once the standby has replayed everything that the primary has written by now."""
-    position = await _fetch_value(primary, "SELECT pg_current_wal_lsn()::text")
+    # Not pg_current_wal_lsn: without synchronous_commit, commits are written out a little later.
+    position = await _fetch_value(primary, "SELECT pg_current_wal_insert_lsn()::text")
     async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
         while not await _fetch_value(
             standby, "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position
