@@ -12,6 +12,7 @@ import sys
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 
@@ -115,6 +116,45 @@ async def test_server_is_accessible_to_this_machine_and_user_only(tmp_path: Path
         assert "-master.telemetry=false" in psutil.Process(server.pid).cmdline()
     assert stat.S_IMODE((tmp_path / "s3.json").stat().st_mode) == 0o600
     assert server.secret_key not in repr(server)
+
+
+def object_paths(server: SeaweedFS) -> list[str]:
+    """Return the paths under which the ports of such a server know an object, or all of them."""
+    return [
+        f"/{server.bucket}/key",  # S3
+        f"/buckets/{server.bucket}/key",  # the filer
+        f"/buckets/{server.bucket}/?recursive=true",
+        "/1,01",  # the volumes, by number
+        f"/col/delete?collection={server.bucket}",  # the master
+        "/dir/assign",
+        f"/{server.bucket}?list-type=2",
+    ]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+async def test_no_port_gives_or_takes_objects_without_credentials(
+    tmp_path: Path, method: str
+) -> None:
+    async with run_seaweedfs(tmp_path) as server, aiohttp.ClientSession() as browser:
+        await write(server, "key", b"the secret of an object")
+        until(lambda: len(listeners(server.pid)) == LISTENER_COUNT)
+        ports = json.loads((tmp_path / "ports.json").read_text())
+        urls = [
+            f"http://127.0.0.1:{port}{path}"
+            for name, port in ports.items()
+            if not name.endswith(".grpc")
+            for path in object_paths(server)
+        ]
+        statuses: dict[str, int] = {}
+        bodies = b""
+        for url in urls:
+            async with browser.request(method, url, data=b"forged") as response:
+                statuses[url] = response.status
+                bodies += await response.read()
+
+        assert {url: status for url, status in statuses.items() if status < 400} == {}
+        assert b"the secret of an object" not in bodies
+        assert await read(server, "key") == b"the secret of an object"
 
 
 async def test_given_port_is_used(tmp_path: Path) -> None:

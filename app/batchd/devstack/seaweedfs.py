@@ -134,7 +134,12 @@ async def _server(data_dir: Path, ports: Mapping[str, int], lock: int) -> AsyncI
             log=data_dir / "weed.log",
             # It looks for settings and leaves files in these folders; AWS_* and S3_* variables of
             # ours must not lead it astray.
-            env={"PATH": os.defpath, "HOME": str(data_dir), "TMPDIR": str(data_dir)},
+            env={
+                "PATH": os.defpath,
+                "HOME": str(data_dir),
+                "TMPDIR": str(data_dir),
+                **_signing_keys(),
+            },
             cwd=data_dir,
             pass_fds=(lock,),
             stop_signals=STOP_SIGNALS,
@@ -145,11 +150,22 @@ async def _server(data_dir: Path, ports: Mapping[str, int], lock: int) -> AsyncI
             path.unlink(missing_ok=True)
 
 
+def _signing_keys() -> dict[str, str]:
+    """Return the variables that make components demand each other's signature over HTTP.
+
+    New keys at every start: a signature is valid for seconds.
+    """
+    names = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+    return {f"WEED_JWT_{name}_KEY": secrets.token_urlsafe(32) for name in names}
+
+
 def _flags(data_dir: Path, ports: Mapping[str, int]) -> list[str]:
     flags = {
         "dir": data_dir,
         "ip": HOST,
         "ip.bind": HOST,
+        # Of the rest only the volumes still serve HTTP, to S3, and demand signatures.
+        "disableHttp": "true",
         "s3.config": data_dir / "s3.json",
         # Relative to the working directory: the path of a socket has 107 bytes at most.
         "filer.localSocket": "filer.sock",
@@ -161,6 +177,8 @@ def _flags(data_dir: Path, ports: Mapping[str, int]) -> list[str]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.autoCreateBucket": "false",
+        # Also takes the bucket's name from the host: http://batchd.localhost.
+        "s3.domainName": "localhost",
         # Volumes grow as they fill; how many there may be follows from the free disk space.
         "master.volumeSizeLimitMB": 128,
         "volume.max": 0,
