@@ -72,4 +72,4 @@ def test_dev_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_path: P
         assert str(installed.parents[1]) in facts["policies_dir"]
         assert dev.output.count("as get_batch shows it") == 2
         assert dev.stop() == 0
-        until(lambda: all(map(gone, all_pids(facts))), seconds=10)
+        until(lambda: all(map(gone, all_pids(facts))))

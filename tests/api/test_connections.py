@@ -9,13 +9,11 @@ import pytest
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.databases import row_lock
-from tests.support.polling import eventually
-from tests.support.raw_http import PATIENCE_S, RawConnection, raw_connection, request
+from tests.support.polling import NEVER_S, eventually
+from tests.support.raw_http import RawConnection, raw_connection, request
 from tests.support.refusals import assert_refused
 
 ALIVE = request(b"GET /healthz HTTP/1.1")
-LONG_S = 600.0
-"""More than any test takes."""
 SHORT_S = 0.3
 
 
@@ -27,8 +25,8 @@ def api_url(url_on_each_loop: str) -> str:
 @pytest.fixture
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     """Return the settings with what a test changes of them, by indirect parametrization."""
-    long = {"header_timeout_s": LONG_S, "keepalive_timeout_s": LONG_S, "body_timeout_s": LONG_S}
-    return settings.model_copy(update=long | getattr(request, "param", {}))
+    names = ("header_timeout_s", "keepalive_timeout_s", "body_timeout_s")
+    return settings.model_copy(update=dict.fromkeys(names, NEVER_S) | getattr(request, "param", {}))
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ async def test_a_head_that_trickles_in_is_not_waited_for(api_url: str) -> None:
             await connection.send(b"X: 1\r\n")
             return await connection.read_some(within_s=0.05)
 
-        answer = await eventually(trickle, bool, within_s=PATIENCE_S)
+        answer = await eventually(trickle, bool)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert time.monotonic() - started >= SHORT_S
 
@@ -126,7 +124,7 @@ async def test_a_client_that_does_not_read_is_not_waited_for(
                 pass
             return False
 
-        assert await eventually(refused, bool, within_s=PATIENCE_S)
+        assert await eventually(refused, bool)
 
 
 @with_settings(max_connections=3)

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from batchd.bootstrap import Components
+from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.databases import row_lock
-from tests.support.polling import eventually
+from tests.support.polling import NEVER_S, eventually
 from tests.support.raw_http import raw_connection, request
 
 LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
@@ -22,6 +23,12 @@ WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 NOTHING = {"batches": 0, "jobs": 0, "keys": 0, "uploads_taken": 0}
 ONE = dict.fromkeys(NOTHING, 1)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Let no statement time out: those of a client that left are cancelled."""
+    return settings.model_copy(update={"database_timeout_s": NEVER_S})
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ async def leave_while_waiting(url: str, data: bytes, components: Components) -> 
         await connection.send(data)
         await eventually(lambda: waiting(components), lambda count: count == 1)
         connection.break_off()
-        await eventually(lambda: waiting(components), lambda count: count == 0, within_s=3.0)
+        await eventually(lambda: waiting(components), lambda count: count == 0)
 
 
 @pytest.fixture

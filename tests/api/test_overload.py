@@ -12,7 +12,7 @@ from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.permission import OwnerFilter
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
-from tests.support.polling import eventually
+from tests.support.polling import NEVER_S, eventually
 from tests.support.raw_http import raw_connection, request
 from tests.support.refusals import assert_refused
 
@@ -22,8 +22,8 @@ EXPECT = b"Expect: 100-continue"
 
 @pytest.fixture
 def body_timeout_s() -> float:
-    """Return more than any test takes: a test that is about the timeout sets a short one."""
-    return 600.0
+    """Return the usual timeout; a test that is about the timeout sets a short one."""
+    return NEVER_S
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from batchd.devstack.port_reservation import PortReservation
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.weed_ports import choose_ports, socket_paths
 from batchd.domain.ports import ObjectInfo
+from tests.support.polling import TIMEOUT_S
 from tests.support.s3_storage import open_storage
 from tests.support.waiting import gone, until
 
@@ -185,7 +186,7 @@ async def test_killed_server_is_detected_and_loses_no_data(tmp_path: Path) -> No
     async with run_seaweedfs(tmp_path) as server:
         await write(server, "key", b"x" * 20_000_000)
         os.kill(server.pid, signal.SIGKILL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await server.wait() == -signal.SIGKILL
     async with run_seaweedfs(tmp_path) as server:
         assert await read(server, "key") == b"x" * 20_000_000
@@ -199,7 +200,7 @@ async def test_server_does_not_outlive_its_killed_parent(tmp_path: Path) -> None
     pid, endpoint = (await starter.stdout.readline()).decode().split()
     starter.kill()
     await starter.wait()
-    until(lambda: gone(int(pid)), seconds=5)
+    until(lambda: gone(int(pid)))
     async with run_seaweedfs(tmp_path) as server:
         assert server.endpoint == endpoint
         await write(server, "key", b"data")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from batchd.plugins.http_operations import HttpOperations
 from tests.support.http_operations import GET, Declare, World, body, request_of, run
+from tests.support.polling import TIMEOUT_S
 from tests.support.upstream import Upstream, running_upstream
 
 POST = """
@@ -265,11 +266,11 @@ async def test_concurrency_is_limited_as_declared(declare: Declare, upstream: Up
     source = await declare(GET + "concurrency = 3", BASE=upstream.url)
     calls = [asyncio.create_task(run(source, path={"x": n})) for n in range(12)]
     for finished in range(12):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             while upstream.under_way < min(3, 12 - finished):
                 await asyncio.sleep(0)
         may_finish.release()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(TIMEOUT_S):
             while sum(call.done() for call in calls) <= finished:
                 await asyncio.sleep(0)
     assert upstream.most_under_way == 3

@@ -18,7 +18,7 @@ from batchd.domain.ports import StartupError
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.fixtures import MakeCaller
-from tests.support.polling import eventually
+from tests.support.polling import TIMEOUT_S, eventually
 from tests.support.refusals import assert_refused
 from tests.support.upstream import Upstream, hanging
 
@@ -80,7 +80,7 @@ async def test_the_example_runs_every_line(
     assert len(lines) >= 500
     async with worker():
         batch = await caller.create(SAMPLE.read_bytes(), "create_invoice")
-        assert await caller.end(batch, within_s=60) == "completed"
+        assert await caller.end(batch) == "completed"
     results = await caller.download(batch)
     assert [(result["line"], result["id"]) for result in results] == [
         (number, line["id"]) for number, line in enumerate(lines, start=1)
@@ -230,5 +230,5 @@ async def test_running_calls_end_with_the_process(
     async with worker():
         await caller.create(lines_of({"path": {"n": 1}}), "touch")
         await eventually(under_way, lambda calls: calls == 1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         await eventually(under_way, lambda calls: calls == 0)

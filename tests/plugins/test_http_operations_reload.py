@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchd.file_watcher import SETTLE_S
+from batchd import file_watcher
 from batchd.plugins.http_operations import HttpOperations
 from tests.support.http_operations import GOOD, OP, Declare, request_of, run
 from tests.support.polling import eventually
@@ -116,8 +116,12 @@ async def test_an_invalid_file_changes_nothing_and_is_reported_once(
 
 
 async def test_a_file_is_loaded_when_it_is_completely_written(
-    declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    declare: Declare,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(file_watcher, "SETTLE_S", 1.0)
     caplog.set_level(logging.INFO)
     file = tmp_path / "operations.toml"
     source = await declare(GOOD)
@@ -126,7 +130,9 @@ async def test_a_file_is_loaded_when_it_is_completely_written(
             for number in range(12):  # each partial state is a valid file
                 stream.write(GOOD.replace(".op]", f".op_{number}]"))
                 stream.flush()
-                await asyncio.sleep(SETTLE_S / 4)  # the pace of a slow copy, not a wait
+                await asyncio.sleep(
+                    file_watcher.SETTLE_S / 20
+                )  # the pace of a slow copy, not a wait
         await until_named(source, *(f"op_{number}" for number in range(12)))
     assert sum("operations in effect" in message for message in caplog.messages) == 2
 

@@ -15,7 +15,7 @@ from batchd.domain.jobs import Job, Lane, Stage
 from batchd.queue import jobs
 from batchd.queue.engine import JobConsumer, RetryLater
 from batchd.settings import Settings
-from tests.support.polling import eventually
+from tests.support.polling import NEVER_S, TIMEOUT_S, eventually
 from tests.support.relay import relay_to
 from tests.support.rows import new_batch
 
@@ -39,7 +39,7 @@ async def queued_job(components: Components, job: Job) -> None:
 
 
 def new_consumer(components: Components, handle: Handle) -> JobConsumer:
-    return JobConsumer(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=3.0)
+    return JobConsumer(components.database, handle, lane=Lane.EXPRESS, slots=2, lease_s=NEVER_S)
 
 
 async def queued_jobs(components: Components) -> list[tuple[str, str]]:
@@ -59,7 +59,7 @@ async def test_completed_job_leaves_the_queue(components: Components, job: Job) 
 
     consumer = new_consumer(components, handle)
     running = asyncio.create_task(consumer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         await handled.wait()
     consumer.stop()
     await running
@@ -80,7 +80,7 @@ async def test_failed_job_is_retried(components: Components, job: Job, failure: 
 
     consumer = new_consumer(components, handle)
     running = asyncio.create_task(consumer.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         await succeeded.wait()
     consumer.stop()
     await running
@@ -108,11 +108,11 @@ async def test_job_that_failed_during_an_outage_is_retried_before_its_lease_expi
     async with relay_to(database_url) as relay:
         changes = {"database_url": SecretStr(relay.url)}
         async with open_database(settings.model_copy(update=changes)) as database:
-            consumer = JobConsumer(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=60.0)
+            consumer = JobConsumer(database, handle, lane=Lane.EXPRESS, slots=2, lease_s=NEVER_S)
             running = asyncio.create_task(consumer.run())
             await eventually(outage_logged, bool)
             await relay.mend()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(TIMEOUT_S):
                 await succeeded.wait()
             consumer.stop()
             await running
@@ -127,7 +127,7 @@ async def test_running_job_returns_to_the_queue_when_the_consumer_is_stopped(
         await asyncio.Event().wait()
 
     consumer = new_consumer(components, handle)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         await consumer.run()
     assert await queued_jobs(components) == [(job.key, "queued")]
 
@@ -151,7 +151,7 @@ async def test_job_dequeued_while_stopping_returns_to_the_queue_without_being_ha
 
     monkeypatch.setattr(Queries, "dequeue", dequeue_and_stop)
     consumer = new_consumer(components, handle)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_S):
         await consumer.run()
     assert await queued_jobs(components) == [(job.key, "queued")]
     assert handled == []

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from batchd.services.users import NewSecret
-from tests.support.polling import eventually
+from tests.support.polling import TIMEOUT_S, eventually
 
 END = {"completed", "cancelled", "validation_failed", "hash_mismatch"}
 
@@ -63,7 +63,7 @@ class ApiCaller:
         status: str = reply.body["status"]
         return status
 
-    async def end(self, batch: str, *, within_s: float = 30.0) -> str:
+    async def end(self, batch: str, *, within_s: float = TIMEOUT_S) -> str:
         """Wait for the batch's end status."""
         return await eventually(lambda: self.status(batch), END.__contains__, within_s=within_s)
 

@@ -12,8 +12,7 @@ from pydantic import SecretStr
 from batchd.configuration import to_environment
 from batchd.settings import Settings
 from tests.support.dev_process import BATCHD
-
-TIMEOUT_S = 60.0
+from tests.support.polling import TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,8 +18,7 @@ from batchd.domain.ports import Clock
 from batchd.operations.table import OPERATIONS, AnyOperation
 from batchd.pipeline.worker import work
 from batchd.settings import Settings
-
-_START_S = 30.0
+from tests.support.polling import TIMEOUT_S
 
 
 class LiveServer(BaseTestServer):
@@ -61,7 +60,7 @@ def server_on_uvloop(
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        yield url.result(timeout=_START_S)
+        yield url.result(timeout=TIMEOUT_S)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()

@@ -7,11 +7,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+TIMEOUT_S = 60.0
+"""For what takes about a second: only a test that fails waits this long."""
+NEVER_S = 3600.0
+"""A time limit, lease or interval that no test reaches, however slow the machine."""
+
 _LOOK_EVERY_S = 0.02
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], until: Callable[[T], bool], *, within_s: float = 30.0
+    look: Callable[[], Awaitable[T]], until: Callable[[T], bool], *, within_s: float = TIMEOUT_S
 ) -> T:
     """Look again and again; return the first sight that satisfies `until`."""
     deadline = time.monotonic() + within_s

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 from multidict import CIMultiDict
 
 from tests.support.callers import Reply
-
-PATIENCE_S = 10.0
+from tests.support.polling import TIMEOUT_S
 
 
 class RawConnection:
@@ -21,7 +20,7 @@ class RawConnection:
         self._reader = reader
         self._writer = writer
 
-    async def send(self, data: bytes, *, within_s: float = PATIENCE_S) -> None:
+    async def send(self, data: bytes, *, within_s: float = TIMEOUT_S) -> None:
         self._writer.write(data)
         async with asyncio.timeout(within_s):
             await self._writer.drain()
@@ -32,16 +31,16 @@ class RawConnection:
 
     async def read_head(self) -> str:
         """Read up to the body of an answer, the empty line included."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
 
     async def read_exactly(self, size: int) -> bytes:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.readexactly(size)
 
     async def read_reply(self) -> Reply:
         """Read one answer, which must have a Content-Length if it has a body."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             head = await self.read_head()
             first, *lines = head.strip().split("\r\n")
             headers = CIMultiDict[str]()
@@ -53,7 +52,7 @@ class RawConnection:
 
     async def is_closed(self) -> bool:
         """Wait for the other side to close; False if it says something instead."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.read(1) == b""
 
     async def read_some(self, *, within_s: float) -> bytes:
@@ -67,7 +66,7 @@ class RawConnection:
     async def read_to_end(self) -> bytes:
         """Read whatever comes until the other side closes or resets the connection."""
         data = bytearray()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             try:
                 while piece := await self._reader.read(2**16):
                     data += piece

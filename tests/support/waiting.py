@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable
 
+from tests.support.polling import TIMEOUT_S
+
 POLL_S = 0.02
 
 
-def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], *, seconds: float = TIMEOUT_S) -> None:
     """Return as soon as the condition is true; fail if it does not become so in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -20,6 +20,7 @@ from batchd.pipeline.context import PipelineContext
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
+from tests.support.polling import NEVER_S, TIMEOUT_S
 from tests.support.slow_storage import SlowStorage
 
 pytestmark = pytest.mark.slow
@@ -31,7 +32,7 @@ LINES = 5
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"chunk_lines": LINES})
+    return settings.model_copy(update={"chunk_lines": LINES, "lease_s": NEVER_S})
 
 
 async def handle(
@@ -105,8 +106,8 @@ async def test_replaced_worker_stops(
     batch = await create_processing_batch(caller, components)
     first = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
     await gated.wait_started(LINES)
-    await claim_chunk(components, batch, lease_s=60)
-    async with asyncio.timeout(5):
+    await claim_chunk(components, batch, lease_s=NEVER_S)
+    async with asyncio.timeout(TIMEOUT_S):
         await first
     assert gated.finished == []
     assert await parts(components, caller, batch) == []
@@ -148,7 +149,7 @@ async def test_cancel_waits_for_a_dead_worker_only_until_its_lease_expires(
     chunk = await claim_chunk(components, batch, lease_s=1.0)
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     async with worker():
-        assert await caller.end(batch, within_s=4) == "cancelled"
+        assert await caller.end(batch) == "cancelled"
     assert {line["outcome"] for line in await caller.download(batch)} == {"cancelled"}
     # Should the worker still be alive, its next heartbeat tells it that the claim is lost.
     async with components.database.connection() as connection:

@@ -91,7 +91,7 @@ async def test_lines_survive_a_restart(
             body: dict[str, str] = (await caller.get(f"/batches/{batch}")).body
             return body.get("status")
 
-        assert await eventually(status, {"completed"}.__contains__, within_s=60)
+        assert await eventually(status, {"completed"}.__contains__, within_s=120)
     results = [json.loads(line) for line in (await caller.download_bytes(batch)).splitlines()]
     assert [(line["line"], line["id"]) for line in results] == [
         (number, str(number)) for number in range(1, LINES + 1)

@@ -15,7 +15,7 @@ from batchd.domain.jobs import Stage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.history import History
-from tests.support.polling import eventually
+from tests.support.polling import NEVER_S, TIMEOUT_S, eventually
 from tests.support.stepping import TO_PROCESSED, step
 from tests.support.worker_process import worker_process
 
@@ -29,8 +29,14 @@ SUCCESS = [
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"chunk_lines": 250, "lease_s": 3.0})
+def lease_s() -> float:
+    """Return a lease that is short enough to wait for."""
+    return 3.0
+
+
+@pytest.fixture
+def settings(settings: Settings, lease_s: float) -> Settings:
+    return settings.model_copy(update={"chunk_lines": 250, "lease_s": lease_s})
 
 
 async def kill(process: Process) -> None:
@@ -91,6 +97,7 @@ async def test_batch_of_20000_lines_survives_a_killed_worker(
     assert await history.of(batch) == SUCCESS
 
 
+@pytest.mark.parametrize("lease_s", [NEVER_S])
 async def test_terminated_worker_returns_its_jobs_at_once(
     caller: ApiCaller, components: Components, process_environment: Mapping[str, str]
 ) -> None:
@@ -98,7 +105,7 @@ async def test_terminated_worker_returns_its_jobs_at_once(
     async with worker_process(process_environment) as terminated:
         await wait_for_progress(caller, batch)
         terminated.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await terminated.wait() == 0
     async with components.database.connection() as connection:
         pending = await connection.fetch(
@@ -125,7 +132,7 @@ async def test_idle_worker_exits_when_interrupted(
     async with worker_process(process_environment) as process:
         assert await caller.end(batch) == "completed"
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == 0
 
 
@@ -138,7 +145,7 @@ async def test_resumed_worker_overwrites_nothing(
         await wait_for_progress(caller, batch)
         frozen.send_signal(signal.SIGSTOP)
         async with worker_process(process_environment):
-            assert await caller.end(batch, within_s=60) == "completed"
+            assert await caller.end(batch) == "completed"
         frozen.send_signal(signal.SIGCONT)
         # It finishes its current work before it exits.
         frozen.send_signal(signal.SIGTERM)
