@@ -14,6 +14,7 @@ from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.domain.storage_keys import copy_key
 from batchd.pipeline import copy as copy_stage
 from batchd.pipeline.chunks.runner import MAX_CLAIMS
 from batchd.pipeline.context import PipelineContext
@@ -94,7 +95,7 @@ async def test_results_of_a_replaced_worker_are_rejected_and_deleted(
     assert await caller.status(batch) == "processing"
     gated.release(LINES)
     await second
-    assert await parts(components, caller, batch) == ["0.2"]
+    assert len(await parts(components, caller, batch)) == 1
     assert await caller.status(batch) == "processed"
     await handle(components, batch, Stage.RESULTS)
     assert [line["line"] for line in await caller.download(batch)] == list(range(1, LINES + 1))
@@ -156,6 +157,76 @@ async def test_cancel_waits_for_a_dead_worker_only_until_its_lease_expires(
         assert not await chunks.heartbeat(
             connection, BatchId(UUID(batch)), chunk, lease_s=1.0, counts=chunk.counts
         )
+
+
+async def test_claims_that_the_database_has_forgotten_share_nothing_with_later_ones(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    """A standby was promoted that had not received the claim: its counter starts over."""
+    batch = await create_processing_batch(caller, components)
+    stale = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
+    await gated.wait_started(LINES)
+    async with components.database.connection() as connection:
+        await connection.execute(
+            "UPDATE chunks SET token = 0, fencing_token = NULL, leased_until = NULL"
+        )
+    current = asyncio.create_task(handle(components, batch, Stage.CHUNK, 0))
+    await gated.wait_started(2 * LINES)
+    gated.release(2 * LINES)
+    await stale
+    await current
+    assert await caller.status(batch) == "processed"
+    await handle(components, batch, Stage.RESULTS)
+    assert [line["line"] for line in await caller.download(batch)] == list(range(1, LINES + 1))
+
+
+async def test_a_stage_that_the_database_has_forgotten_shares_no_key_with_a_later_claim(
+    caller: ApiCaller, components: Components
+) -> None:
+    batch = await caller.create(b"{}\n")
+    async with components.database.connection() as connection:
+        claims = []
+        for _ in range(2):
+            await connection.execute(
+                "UPDATE batches SET status = 'new', attempt = 0, fencing_token = NULL"
+            )
+            now = components.dispatcher._context.clock.now()
+            claims.append(
+                await batches.claim(connection, BatchId(UUID(batch)), Status.COPYING, now=now)
+            )
+    first, second = claims
+    assert first is not None
+    assert second is not None
+    assert copy_key(first) != copy_key(second)
+    async with components.database.connection() as connection:
+        assert not await batches.is_claimed(
+            connection, first.batch, status=first.status, fencing_token=first.fencing_token
+        )
+
+
+@pytest.mark.parametrize(
+    "stages_before",
+    [
+        pytest.param([Stage.COPY], id="copied"),
+        pytest.param([Stage.COPY, Stage.VALIDATE], id="processing"),
+        pytest.param([Stage.COPY, Stage.VALIDATE, Stage.CHUNK], id="processed"),
+    ],
+)
+async def test_a_batch_of_the_previous_version_goes_on(
+    caller: ApiCaller, components: Components, gated: GatedOperation, stages_before: list[Stage]
+) -> None:
+    """It has no fencing tokens, and its files carry numbers."""
+    gated.release(LINES)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    for stage in stages_before:
+        await handle(components, batch, stage, 0)
+    async with components.database.connection() as connection:
+        await connection.execute("UPDATE batches SET fencing_token = NULL")
+        await connection.execute("UPDATE chunks SET fencing_token = NULL")
+    for stage in (Stage.COPY, Stage.VALIDATE, Stage.CHUNK, Stage.RESULTS):
+        await handle(components, batch, stage, 0)
+    assert await caller.status(batch) == "completed"
+    assert [line["line"] for line in await caller.download(batch)] == list(range(1, LINES + 1))
 
 
 # Stages

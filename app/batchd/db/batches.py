@@ -1,7 +1,7 @@
 """Batches: read by account, changed by updates guarded by the status they leave."""
 
-from collections.abc import Collection
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
@@ -13,8 +13,8 @@ from batchd.domain.permission import OwnerFilter
 
 COLUMNS = """
 batch, account, user_id, handler, operation, status, created_ts, updated_ts, hash, batch_dict,
-priority, attempt, input_key, input_problem, input_size, lines, download_key, results_size,
-results_lines, results_sha256
+priority, attempt, fencing_token, input_key, input_problem, input_size, lines, download_key,
+results_size, results_lines, results_sha256
 """
 
 
@@ -38,6 +38,7 @@ def decode(row: asyncpg.Record) -> Batch:
         batch_dict=None if batch_dict is None else batch_dict.encode(),
         priority=row["priority"],
         attempt=row["attempt"],
+        fencing_token=row["fencing_token"],
         input_key=row["input_key"],
         input_problem=row["input_problem"],
         input_size=row["input_size"],
@@ -141,35 +142,13 @@ async def count_open(connection: Connection, account: AccountId, *, limit: int) 
     return count
 
 
-# The only statement that changes a status. If it returns no row, the batch has advanced or another
-# worker has claimed it (attempt), so this writer's result is obsolete.
+# This and _CLAIM are the only statements that change a status. If one returns no row, the batch has
+# advanced or another worker has claimed it, so this writer's result is obsolete.
 _TRANSITION = f"""
-UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3), attempt = attempt + $6
-WHERE batch = $1 AND status = ANY($4) AND ($5::int IS NULL OR attempt = $5)
+UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3)
+WHERE batch = $1 AND status = ANY($4) AND ($5::uuid IS NULL OR fencing_token = $5)
 RETURNING {COLUMNS}
 """
-
-
-async def _transition(
-    connection: Connection,
-    batch: BatchId,
-    target: Status,
-    *,
-    sources: Collection[Status],
-    now: datetime,
-    attempt: int | None,
-    attempt_increment: int,
-) -> Batch | None:
-    row = await connection.fetchrow(
-        _TRANSITION,
-        batch,
-        target,
-        now,
-        [str(source) for source in sources],
-        attempt,
-        attempt_increment,
-    )
-    return None if row is None else decode(row)
 
 
 async def transition(
@@ -178,36 +157,35 @@ async def transition(
     target: Status,
     *,
     now: datetime,
-    attempt: int | None = None,
+    fencing_token: UUID | None = None,
 ) -> Batch | None:
     """Change the status; None if that is not legal from the current one (any more).
 
-    With `attempt`, also None if a later attempt has claimed the batch.
+    With the fencing token of a claim, also None if another worker has claimed the batch since then.
     """
-    return await _transition(
-        connection,
-        batch,
-        target,
-        sources=sources_of(target),
-        now=now,
-        attempt=attempt,
-        attempt_increment=0,
-    )
+    sources = [str(source) for source in sources_of(target)]
+    row = await connection.fetchrow(_TRANSITION, batch, target, now, sources, fencing_token)
+    return None if row is None else decode(row)
+
+
+# The token is random, not counted: a database that is restored or promoted has forgotten its last
+# claims, and would give their numbers, and with them their storage keys, to other workers. The
+# number of claims only says how often stages were started.
+_CLAIM = f"""
+UPDATE batches SET status = $2, updated_ts = greatest(updated_ts, $3),
+    attempt = attempt + 1, fencing_token = gen_random_uuid()
+WHERE batch = $1 AND status = ANY($4)
+RETURNING {COLUMNS}
+"""
 
 
 async def claim(
     connection: Connection, batch: BatchId, target: Status, *, now: datetime
 ) -> Batch | None:
-    """Start a stage, or restart it after its worker died, and fence off earlier attempts."""
-    return await _transition(
-        connection,
-        batch,
-        target,
-        sources=sources_of(target) | {target},
-        now=now,
-        attempt=None,
-        attempt_increment=1,
-    )
+    """Start a stage, or restart it after its worker died, and fence off earlier claims."""
+    sources = [str(source) for source in sources_of(target) | {target}]
+    row = await connection.fetchrow(_CLAIM, batch, target, now, sources)
+    return None if row is None else decode(row)
 
 
 _SET_INPUT = "UPDATE batches SET input_key = $2, input_problem = $3 WHERE batch = $1"
@@ -269,14 +247,14 @@ async def find_final_counts(connection: Connection, batch: BatchId) -> LineCount
     return LineCounts() if row is None else line_counts.decode(row)
 
 
-_IS_CLAIMED = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND attempt = $3"
+_IS_CLAIMED = "SELECT FROM batches WHERE batch = $1 AND status = $2 AND fencing_token = $3"
 
 
 async def is_claimed(
-    connection: Connection, batch: BatchId, *, status: Status, attempt: int
+    connection: Connection, batch: BatchId, *, status: Status, fencing_token: UUID | None
 ) -> bool:
-    """Return whether no later attempt has claimed the batch, which is still in this status."""
-    return await connection.fetchrow(_IS_CLAIMED, batch, status, attempt) is not None
+    """Return whether this is the latest claim of the batch, which is still in this status."""
+    return await connection.fetchrow(_IS_CLAIMED, batch, status, fencing_token) is not None
 
 
 _DELETE = "DELETE FROM batches WHERE batch = $1 AND status = 'deleting'"

@@ -20,6 +20,7 @@ def _decode(row: asyncpg.Record) -> Chunk:
         first_line=row["first_line"],
         lines=row["lines"],
         fencing_token=row["fencing_token"],
+        claims=row["claims"],
         releases=row["releases"],
         part_key=row["part_key"],
         part_size=row["part_size"],
@@ -29,8 +30,8 @@ def _decode(row: asyncpg.Record) -> Chunk:
 
 _COLUMNS = """
 chunks.no AS number, chunks.start, chunks.size, chunks.first_line, chunks.lines,
-chunks.token AS fencing_token, chunks.returned AS releases, chunks.part_key, chunks.part_size,
-chunks.succeeded, chunks.failed, chunks.cancelled, chunks.errors
+chunks.fencing_token, chunks.token AS claims, chunks.returned AS releases, chunks.part_key,
+chunks.part_size, chunks.succeeded, chunks.failed, chunks.cancelled, chunks.errors
 """
 
 
@@ -46,11 +47,13 @@ async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]
 
 
 # The latest claim wins: the previous worker may be dead; if it is not, its writes are refused.
+# The fencing token is random: a counter of a database that is restored or promoted repeats itself.
 _CLAIM = f"""
 WITH previous AS (
     SELECT leased_until FROM chunks WHERE batch = $1 AND no = $2 AND part_key IS NULL FOR UPDATE
 )
-UPDATE chunks SET token = token + 1, leased_until = now() + make_interval(secs => $3),
+UPDATE chunks SET token = token + 1, fencing_token = gen_random_uuid(),
+    leased_until = now() + make_interval(secs => $3),
     succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
 FROM previous
 WHERE batch = $1 AND no = $2 AND part_key IS NULL
@@ -76,7 +79,7 @@ async def claim(
 _HEARTBEAT = """
 UPDATE chunks SET leased_until = now() + make_interval(secs => $4),
     succeeded = $5, failed = $6, cancelled = $7, errors = $8
-WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
 RETURNING 1
 """
@@ -104,7 +107,7 @@ _COMPLETE = """
 UPDATE chunks SET part_key = $4, part_size = $5, leased_until = NULL,
     succeeded = $6, failed = $7, cancelled = $8, errors = $9
 -- A retry by the same worker, whose first response was lost, succeeds as well.
-WHERE batch = $1 AND no = $2 AND token = $3 AND (part_key IS NULL OR part_key = $4)
+WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND (part_key IS NULL OR part_key = $4)
 RETURNING 1
 """
 
@@ -136,7 +139,7 @@ async def complete(
 
 _RELEASE = """
 UPDATE chunks SET returned = returned + 1, leased_until = NULL
-WHERE batch = $1 AND no = $2 AND token = $3 AND part_key IS NULL
+WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND part_key IS NULL
 """
 
 
@@ -166,7 +169,11 @@ async def any_running(connection: Connection, batch: BatchId) -> bool:
     return running
 
 
-_FENCE = "UPDATE chunks SET token = token + 1 WHERE batch = $1 AND part_key IS NULL"
+# The counter as well: it fences the workers of the previous version.
+_FENCE = """
+UPDATE chunks SET token = token + 1, fencing_token = gen_random_uuid()
+WHERE batch = $1 AND part_key IS NULL
+"""
 
 
 async def fence(connection: Connection, batch: BatchId) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 import msgspec
 
@@ -131,7 +132,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     """Among the batches of its account, higher ones run first."""
     attempt: int
-    """Raised whenever a worker takes up a stage: who holds an older one has been replaced."""
+    """How often a worker has started a stage of the batch; it fences nothing."""
+    fencing_token: UUID | None = None
+    """Random value of the latest claim of a stage; writes with another one are refused."""
     input_key: str | None
     """The copy that is checked and run; None before it is made and when it is no longer needed."""
     input_problem: str | None

@@ -1,6 +1,7 @@
 """A chunk: the range of a batch's lines that one worker runs at a time."""
 
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from batchd.domain.batches import LineCounts
 
@@ -18,8 +19,10 @@ class Chunk:
     first_line: int
     lines: int
     """Number of lines, blank ones excluded."""
-    fencing_token: int = 0
-    """Incremented by each claim; writes with an older token are refused."""
+    fencing_token: UUID | None = None
+    """Random value of the latest claim; writes with another one are refused."""
+    claims: int = 0
+    """How often a worker has claimed it; it fences nothing."""
     releases: int = 0
     """Claims that the worker released; after the other ones the worker died."""
     part_key: str | None = None

@@ -1,6 +1,7 @@
 """The layout of the object storage: clients can write below `uploads/` only, by a signed URL."""
 
 from batchd.domain.batches import Batch
+from batchd.domain.chunks import Chunk
 from batchd.domain.ids import AccountId, Handler
 
 
@@ -15,28 +16,28 @@ def batch_prefix(batch: Batch) -> str:
 def copy_key(batch: Batch) -> str:
     """Return the key of the uploaded file's copy.
 
-    Keys contain the attempt, so that a worker never overwrites the files of its successor.
+    What a worker writes carries the random fencing token of its claim, which no other claim has.
     """
-    return f"{batch_prefix(batch)}copy.{batch.attempt}"
+    return f"{batch_prefix(batch)}copy.{batch.fencing_token}"
 
 
 def decompressed_key(batch: Batch) -> str:
     """Return the key of the decompressed lines of a gzip copy."""
-    return f"{batch_prefix(batch)}lines.{batch.attempt}"
+    return f"{batch_prefix(batch)}lines.{batch.fencing_token}"
 
 
-def part_key(batch: Batch, chunk_number: int, fencing_token: int) -> str:
+def part_key(batch: Batch, chunk: Chunk) -> str:
     """Return the key of one chunk's results."""
-    return f"{batch_prefix(batch)}parts/{chunk_number}.{fencing_token}"
+    return f"{batch_prefix(batch)}parts/{chunk.number}.{chunk.fencing_token}"
 
 
 def results_key(batch: Batch) -> str:
-    return f"{batch_prefix(batch)}results.{batch.attempt}.jsonl"
+    return f"{batch_prefix(batch)}results.{batch.fencing_token}.jsonl"
 
 
 def report_key(batch: Batch) -> str:
     """Return the key of the validation report."""
-    return f"{batch_prefix(batch)}report.{batch.attempt}.jsonl"
+    return f"{batch_prefix(batch)}report.{batch.fencing_token}.jsonl"
 
 
 def require_input_key(batch: Batch) -> str:

@@ -51,11 +51,11 @@ class StageClaim:
         batch = self._batch
         async with self._context.database.connection() as connection:
             valid = await batches.is_claimed(
-                connection, batch.batch, status=batch.status, attempt=batch.attempt
+                connection, batch.batch, status=batch.status, fencing_token=batch.fencing_token
             )
         if not valid:
             raise ClaimLost(
-                f"batch {batch.batch} is no longer in {batch.status} by attempt {batch.attempt}"
+                f"batch {batch.batch} is no longer in {batch.status}, or claimed by another worker"
             )
         self._checked_at = time.monotonic()
 
@@ -76,7 +76,11 @@ async def advance(
     """
     async with context.database.transaction() as connection:
         advanced = await batches.transition(
-            connection, batch.batch, status, now=context.clock.now(), attempt=batch.attempt
+            connection,
+            batch.batch,
+            status,
+            now=context.clock.now(),
+            fencing_token=batch.fencing_token,
         )
         if advanced is not None:
             yield connection, advanced

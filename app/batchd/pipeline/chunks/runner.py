@@ -52,7 +52,7 @@ async def run_chunk(
             silent_s,
         )
     try:
-        poisoned = poisoned or chunk.fencing_token - chunk.releases > MAX_CLAIMS
+        poisoned = poisoned or chunk.claims - chunk.releases > MAX_CLAIMS
         completed = await _run(context, batch, chunk, poisoned=poisoned)
     except (asyncio.CancelledError, ProcessingTimeout):
         await _release(context, batch, chunk)
@@ -108,7 +108,7 @@ async def _store(
     counts: LineCounts,
 ) -> bool:
     """Store the results; if they are refused, delete them again and return False."""
-    key = part_key(batch, chunk.number, chunk.fencing_token)
+    key = part_key(batch, chunk)
     async with context.storage.write(key) as writer:
         for block in blocks:
             await writer.write(block)
