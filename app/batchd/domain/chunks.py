@@ -5,6 +5,9 @@ from uuid import UUID
 
 from batchd.domain.batches import LineCounts
 
+NO_PART = ""
+"""The part key of a chunk whose lines have all failed without being run: it has no file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
@@ -26,7 +29,7 @@ class Chunk:
     releases: int = 0
     """Claims that the worker released; after the other ones the worker died."""
     part_key: str | None = None
-    """Storage key of the chunk's results; None until it is completed."""
+    """Storage key of the chunk's results, or NO_PART; None until it is completed."""
     part_size: int = 0
     """Bytes of the results."""
     counts: LineCounts = field(default_factory=LineCounts)

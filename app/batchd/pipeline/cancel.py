@@ -14,7 +14,11 @@ _RECHECK_DELAY_S = 0.2
 
 
 async def cancel(
-    context: PipelineContext, batch_id: BatchId, *, allow_missing_parts: bool = False
+    context: PipelineContext,
+    batch_id: BatchId,
+    *,
+    allow_missing_parts: bool = False,
+    read_copy: bool = True,
 ) -> None:
     """Wait until no chunk of the batch is running, then end the batch.
 
@@ -36,7 +40,11 @@ async def cancel(
         await _end_without_results(context, batch)
     else:
         await assemble_results(
-            context, batch, end=Status.CANCELLED, allow_missing_parts=allow_missing_parts
+            context,
+            batch,
+            end=Status.CANCELLED,
+            allow_missing_parts=allow_missing_parts,
+            read_copy=read_copy,
         )
 
 

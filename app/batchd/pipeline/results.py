@@ -11,43 +11,64 @@ from batchd.domain.batches import (
     ResultsFile,
     Status,
 )
-from batchd.domain.chunks import Chunk
+from batchd.domain.chunks import NO_PART, Chunk
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.domain.ports import ObjectMissing, ObjectWriter
+from batchd.domain.operations import OperationResult
+from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
-from batchd.pipeline.chunks.reader import parse_valid, read_lines
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim, delete_files
+from batchd.pipeline.missing_results import LineIdentifier, is_part_whole
 from batchd.queue import jobs
 
 
 async def write_results(
-    context: PipelineContext, batch_id: BatchId, *, allow_missing_parts: bool = False
+    context: PipelineContext,
+    batch_id: BatchId,
+    *,
+    allow_missing_parts: bool = False,
+    read_copy: bool = True,
 ) -> None:
     """Write the results file of a batch whose lines have all been run."""
     batch = await claim(context, batch_id, Status.WRITING_RESULTS)
     if batch is not None:
         await assemble_results(
-            context, batch, end=Status.COMPLETED, allow_missing_parts=allow_missing_parts
+            context,
+            batch,
+            end=Status.COMPLETED,
+            allow_missing_parts=allow_missing_parts,
+            read_copy=read_copy,
         )
 
 
 async def assemble_results(
-    context: PipelineContext, batch: Batch, *, end: Status, allow_missing_parts: bool = False
+    context: PipelineContext,
+    batch: Batch,
+    *,
+    end: Status,
+    allow_missing_parts: bool = False,
+    read_copy: bool = True,
 ) -> None:
     """Write one line for each validated line, in file order, and end the batch.
 
     Lines that were not run are written as cancelled. Raises ValueError if lines are missing, and
     ObjectMissing if a part is missing, unless `allow_missing_parts`: then its lines are failed.
+    The copy, which knows the ids of such lines, is not needed.
     """
     async with context.database.connection() as connection:
         batch_chunks = await chunks.find_all(connection, batch.batch)
     key = results_key(batch)
     async with context.storage.write(key) as writer:
-        file = _ResultsWriter(context, batch, writer, allow_missing_parts=allow_missing_parts)
+        file = _ResultsWriter(
+            context,
+            batch,
+            writer,
+            allow_missing_parts=allow_missing_parts,
+            read_copy=read_copy,
+        )
         for chunk in batch_chunks:
             await file.add(chunk)
         if not file.lines == batch.lines == file.counts.done:
@@ -75,11 +96,15 @@ class _ResultsWriter:
         writer: ObjectWriter,
         *,
         allow_missing_parts: bool,
+        read_copy: bool,
     ) -> None:
         self._context = context
         self._batch = batch
         self._writer = writer
         self._allow_missing_parts = allow_missing_parts
+        self._identifier = LineIdentifier(
+            context, batch, read_copy=read_copy, allow_failures=allow_missing_parts
+        )
         self._stage_claim = StageClaim(context, batch)
         self._digest = hashlib.sha256()
         self._size = 0
@@ -92,14 +117,17 @@ class _ResultsWriter:
     async def add(self, chunk: Chunk) -> None:
         if chunk.part_key is None:
             await self._add_cancelled(chunk)
-            return
-        try:
+        elif chunk.part_key == NO_PART:
+            await self._add_failed(
+                chunk, "The line could not be run: every worker that tried has failed."
+            )
+        elif self._allow_missing_parts and not await is_part_whole(self._context, chunk):
+            await self._add_failed(
+                chunk, "The line was run, but its result was lost in the storage."
+            )
+        else:
             await self._add_part(chunk.part_key, chunk.part_size)
             self.counts = self.counts.plus(chunk.counts)
-        except ObjectMissing:
-            if not self._allow_missing_parts:
-                raise
-            await self._add_missing(chunk)
 
     async def _add_part(self, key: str, size: int) -> None:
         async with self._context.storage.read(key) as pieces:
@@ -109,33 +137,27 @@ class _ResultsWriter:
                 await self._append(piece, already_written=copied)
 
     async def _add_cancelled(self, chunk: Chunk) -> None:
-        async for lines in read_lines(self._context, self._batch, chunk):
-            await self._append(
-                b"".join(
-                    result_lines.encode(line.number, parse_valid(line).id, result_lines.CANCELLED)
-                    for line in lines
-                )
-            )
+        await self._add_lines(await self._identifier.identify(chunk), result_lines.CANCELLED)
         self.counts = self.counts.plus(LineCounts(cancelled=chunk.lines))
 
-    async def _add_missing(self, chunk: Chunk) -> None:
-        """Write the lines of a missing part as failed, so that the batch can end."""
+    async def _add_failed(self, chunk: Chunk, description: str) -> None:
+        """Write the lines of a chunk without a part as failed, so that the batch can end."""
         logs.clear_trace()
-        error = General("The line was run, but its result was lost in the storage.")
+        error = General(description)
         result = result_lines.failed_result(
             error, line_key=f"{self._batch.batch}:{chunk.first_line}"
         )
-        numbers: list[int] = []
-        async for lines in read_lines(self._context, self._batch, chunk):
-            numbers += [line.number for line in lines]
-            await self._append(
-                b"".join(
-                    result_lines.encode(line.number, parse_valid(line).id, result) for line in lines
-                )
-            )
-        errors = ErrorCount(count=len(numbers), lines=tuple(numbers[:MAX_SAMPLE_LINES]))
-        self.counts = self.counts.plus(
-            LineCounts(failed=len(numbers), errors={error.status: errors})
+        lines = await self._identifier.identify(chunk)
+        await self._add_lines(lines, result)
+        numbers = tuple(number for number, _ in lines[:MAX_SAMPLE_LINES])
+        errors = {error.status: ErrorCount(count=chunk.lines, lines=numbers)}
+        self.counts = self.counts.plus(LineCounts(failed=chunk.lines, errors=errors))
+
+    async def _add_lines(
+        self, lines: list[tuple[int, str | None]], result: OperationResult | None
+    ) -> None:
+        await self._append(
+            b"".join(result_lines.encode(number, line_id, result) for number, line_id in lines)
         )
 
     async def _append(self, piece: bytes, *, already_written: bool = False) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import BatchdError, OperationNotAllowed, ProcessingTimeout, Unauthorized
+from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout, Unauthorized
 from batchd.domain.operations import OperationCall, OperationResult
 from batchd.domain.users import Caller
 from batchd.observability import logs
@@ -49,16 +49,6 @@ class LineRunner:
                 f"but {chunk.lines} were validated"
             )
         self._results = [None] * len(self._lines)
-
-    def fail_all(self, error: BatchdError) -> None:
-        """Fail every line without running it."""
-        for line_index, line in enumerate(self._lines):
-            logs.clear_trace()
-            self._record(
-                line_index,
-                parse_valid(line),
-                result_lines.failed_result(error, line_key=self._key(line)),
-            )
 
     async def run(self, lost: asyncio.Event) -> None:
         """Run the lines concurrently until all are done or the lease is lost."""

@@ -9,13 +9,14 @@ from contextlib import suppress
 from batchd.db import batches, chunks
 from batchd.domain.batches import Batch, LineCounts, Status
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import General, ProcessingTimeout
+from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import part_key
 from batchd.observability import metrics
 from batchd.pipeline.chunks.lease import ChunkLease
 from batchd.pipeline.chunks.line_runner import LineRunner
+from batchd.pipeline.chunks.poisoned import fail_chunk
 from batchd.pipeline.context import PipelineContext
 from batchd.queue import jobs
 
@@ -52,9 +53,12 @@ async def run_chunk(
             silent_s,
         )
     try:
-        poisoned = poisoned or chunk.claims - chunk.releases > MAX_CLAIMS
-        completed = await _run(context, batch, chunk, poisoned=poisoned)
-    except (asyncio.CancelledError, ProcessingTimeout):
+        if poisoned or chunk.claims - chunk.releases > MAX_CLAIMS:
+            completed = await fail_chunk(context, batch, chunk)
+        else:
+            completed = await _run(context, batch, chunk)
+    except BaseException:
+        # The worker is alive: whatever failed is counted as a failure, not as a death.
         await _release(context, batch, chunk)
         raise
     metrics.CHUNK_SECONDS.observe(time.monotonic() - started_at)
@@ -62,19 +66,13 @@ async def run_chunk(
         await mark_processed(context, batch_id)
 
 
-async def _run(context: PipelineContext, batch: Batch, chunk: Chunk, *, poisoned: bool) -> bool:
+async def _run(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
     """Return whether the results were stored."""
     runner = LineRunner(context, batch, chunk)
     lease = ChunkLease(context, batch, chunk, runner.counter.counts)
     async with lease.maintained():
         await runner.load()
-        if poisoned:
-            logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
-            runner.fail_all(
-                General("The line could not be run: every worker that tried has failed.")
-            )
-        else:
-            await runner.run(lease.lost)
+        await runner.run(lease.lost)
         return await _complete(context, batch, chunk, runner, lease)
 
 

@@ -1,0 +1,31 @@
+"""Poisoned chunks: their lines fail without being run, and without the copy or the storage."""
+
+import logging
+
+from batchd.db import chunks
+from batchd.domain.batches import MAX_SAMPLE_LINES, Batch, ErrorCount, LineCounts
+from batchd.domain.chunks import NO_PART, Chunk
+from batchd.domain.errors import General
+from batchd.pipeline.context import PipelineContext
+
+logger = logging.getLogger(__name__)
+
+
+async def fail_chunk(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
+    """Complete a claimed chunk in its row alone; return False if the claim is lost.
+
+    Nothing is read: what its workers failed of, or died of, may be what they read. The results
+    stage writes the lines.
+    """
+    logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
+    samples = range(chunk.first_line, chunk.first_line + min(chunk.lines, MAX_SAMPLE_LINES))
+    errors = {General.status: ErrorCount(count=chunk.lines, lines=tuple(samples))}
+    async with context.database.transaction() as connection:
+        return await chunks.complete(
+            connection,
+            batch.batch,
+            chunk,
+            part_key=NO_PART,
+            part_size=0,
+            counts=LineCounts(failed=chunk.lines, errors=errors),
+        )
