@@ -23,7 +23,7 @@ validating → processing, validation_failed, cancel
 validation_failed → deleting
 processing → processed, cancel
 processed → writing_results
-writing_results → completed
+writing_results → completed, cancelled
 completed → deleting
 cancel → cancelling
 cancelling → cancelled

@@ -11,7 +11,7 @@ import pytest
 
 from batchd.configuration import InvalidSettings
 from batchd.devstack.seaweedfs import SeaweedFS
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.client import READ_TIMEOUT_S
@@ -76,9 +76,9 @@ async def test_check_fails_on_a_wrong_setting(
     s3: SeaweedFS, key: str, wrong: dict[str, str]
 ) -> None:
     async with open_storage(s3, **wrong) as storage:
-        with pytest.raises(ProcessingTimeout):
+        with pytest.raises(StorageRefused):
             await storage.check()
-        with pytest.raises(ProcessingTimeout):
+        with pytest.raises(StorageRefused):
             await put(storage, key, LINES)
 
 

@@ -13,7 +13,7 @@ from batchd.api.server import CannotListen
 from batchd.configuration import InvalidSettings, unknown_variables
 from batchd.db.migrations import MigrationFailed, SchemaTooOld
 from batchd.db.server import DatabaseUnavailable
-from batchd.domain.errors import BatchdError, ProcessingTimeout
+from batchd.domain.errors import BatchdError, ProcessingTimeout, StorageRefused
 from batchd.domain.ports import StartupError
 from batchd.observability import logs
 from batchd.plugin_loader import UnknownPlugin
@@ -47,7 +47,7 @@ def _exit_code(refusal: Exception) -> int:
     match refusal:
         case InvalidSettings() | UnknownPlugin():
             return _EXIT_INVALID_SETTINGS
-        case DatabaseUnavailable() | ProcessingTimeout():
+        case DatabaseUnavailable() | ProcessingTimeout() | StorageRefused():
             return _EXIT_UNAVAILABLE
         case _:
             return 1

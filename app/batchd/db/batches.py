@@ -238,6 +238,23 @@ async def set_results(
     )
 
 
+_SET_FINAL_COUNTS = """
+UPDATE batches SET succeeded = $2, failed = $3, cancelled = $4, errors = $5 WHERE batch = $1
+"""
+
+
+async def set_final_counts(connection: Connection, batch: BatchId, counts: LineCounts) -> None:
+    """Record the final line counts of a batch that ends without a results file."""
+    await connection.execute(
+        _SET_FINAL_COUNTS,
+        batch,
+        counts.succeeded,
+        counts.failed,
+        counts.cancelled,
+        line_counts.encode_errors(counts.errors),
+    )
+
+
 _FIND_FINAL_COUNTS = "SELECT succeeded, failed, cancelled, errors FROM batches WHERE batch = $1"
 
 

@@ -35,7 +35,8 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.VALIDATING: frozenset({Status.PROCESSING, Status.VALIDATION_FAILED, Status.CANCEL}),
     Status.PROCESSING: frozenset({Status.PROCESSED, Status.CANCEL}),
     Status.PROCESSED: frozenset({Status.WRITING_RESULTS}),
-    Status.WRITING_RESULTS: frozenset({Status.COMPLETED}),
+    # Cancelled only if the results can't be stored: completed promises them.
+    Status.WRITING_RESULTS: frozenset({Status.COMPLETED, Status.CANCELLED}),
     Status.CANCEL: frozenset({Status.CANCELLING}),
     Status.CANCELLING: frozenset({Status.CANCELLED}),
     Status.HASH_MISMATCH: frozenset({Status.DELETING}),

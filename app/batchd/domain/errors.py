@@ -116,6 +116,25 @@ class ProcessingTimeout(BatchdError):
         self.is_outage = is_outage
 
 
+class StorageRefused(BatchdError):
+    """The storage refuses a call, and will refuse it again until somebody changes something.
+
+    `code` is the storage's own error code. Only the log and the record of the job's failures have
+    it; callers are told what they are told during an outage.
+    """
+
+    status, subcode, name = 503, 503159, "processing_timeout"
+    retry_after_s = 30
+
+    def __init__(self, description: str, *, code: str, action: str) -> None:
+        super().__init__(description)
+        self.code = code
+        self.action = action
+
+    def __str__(self) -> str:
+        return f"{self.code}: cannot {self.action}"
+
+
 class General(BatchdError):
     """A defect of ours. Its description never tells more than that."""
 

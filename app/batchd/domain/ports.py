@@ -57,7 +57,11 @@ class ObjectWriter(Protocol):
 
 
 class Storage(Protocol):
-    """Objects under keys. Every call raises ProcessingTimeout when the storage does not answer."""
+    """Objects under keys.
+
+    Every call raises ProcessingTimeout when the storage does not answer, and StorageRefused when
+    it does, but will not do it however often it is asked.
+    """
 
     async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
         """Return a URL that takes one object by HTTP PUT."""
@@ -93,7 +97,7 @@ class Storage(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raise ProcessingTimeout unless the storage answers and the bucket is there."""
+        """Raise unless the storage answers and the bucket is there."""
         ...
 
 

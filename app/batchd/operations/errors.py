@@ -8,6 +8,7 @@ from batchd.domain.errors import (
     BatchdError,
     MethodNotAllowed,
     ProcessingTimeout,
+    StorageRefused,
     TooFast,
     Unauthorized,
 )
@@ -44,6 +45,7 @@ ALLOW = ErrorHeader(
 ERROR_HEADERS: Mapping[type[BatchdError], ErrorHeader] = {
     MethodNotAllowed: ALLOW,
     ProcessingTimeout: RETRY_AFTER,
+    StorageRefused: RETRY_AFTER,
     TooFast: RETRY_AFTER,
     Unauthorized: WWW_AUTHENTICATE,
 }

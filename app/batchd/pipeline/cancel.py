@@ -24,20 +24,11 @@ async def cancel(
 
     Raises RetryLater while one is: its worker notices within half a second, or loses its lease.
     """
-    async with context.database.transaction() as connection:
-        batch = await batches.claim(
-            connection, batch_id, Status.CANCELLING, now=context.clock.now()
-        )
-        if batch is None:
-            return
-        await jobs.delete_queued_chunks(connection, batch_id)
-        running = await chunks.any_running(connection, batch_id)
-        if not running:
-            await chunks.fence(connection, batch_id)
-    if running:
-        raise RetryLater(_RECHECK_DELAY_S)
+    batch = await stop_chunks(context, batch_id)
+    if batch is None:
+        return
     if batch.lines is None:
-        await _end_without_results(context, batch)
+        await _end_unvalidated(context, batch)
     else:
         await assemble_results(
             context,
@@ -48,7 +39,27 @@ async def cancel(
         )
 
 
-async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
+async def stop_chunks(context: PipelineContext, batch_id: BatchId) -> Batch | None:
+    """Claim the cancelled batch and see to it that no chunk of it runs any more.
+
+    Return None if it is not to be cancelled (any more). Raises RetryLater while a chunk is running.
+    """
+    async with context.database.transaction() as connection:
+        batch = await batches.claim(
+            connection, batch_id, Status.CANCELLING, now=context.clock.now()
+        )
+        if batch is None:
+            return None
+        await jobs.delete_queued_chunks(connection, batch_id)
+        running = await chunks.any_running(connection, batch_id)
+        if not running:
+            await chunks.fence(connection, batch_id)
+    if running:
+        raise RetryLater(_RECHECK_DELAY_S)
+    return batch
+
+
+async def _end_unvalidated(context: PipelineContext, batch: Batch) -> None:
     """End a batch that was not validated: no line was run, and the lines are not known."""
     key = copy_key(batch)
     async with advance(context, batch, Status.CANCELLED, output_key=key) as (connection, ended):

@@ -11,8 +11,9 @@ from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
 from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.copy import copy
-from batchd.pipeline.dead_letter import dead_letter
+from batchd.pipeline.dead_letter import dead_letter, end_without_files
 from batchd.pipeline.delete import delete, delete_unneeded_files
+from batchd.pipeline.failures import FailureKind, kind_of
 from batchd.pipeline.results import write_results
 from batchd.pipeline.supervisor import supervise
 from batchd.pipeline.validate.stage import validate
@@ -24,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 MAX_DEFECTS = 5
-"""Failures of a job, outages excluded, after which it is dead-lettered."""
+"""Defects of a job after which it is dead-lettered."""
+MAX_ENDINGS = 3
+"""Attempts to end a stage cleanly, after which it is ended in the rows alone."""
 
 
 class Dispatcher:
@@ -35,7 +38,7 @@ class Dispatcher:
     async def handle(self, job: Job) -> None:
         """Run the job's stage. An exception means that the job must be retried.
 
-        Failures are recorded with their reason; after MAX_DEFECTS the job is dead-lettered.
+        Failures are recorded with their reason; after MAX_DEFECTS defects the job is dead-lettered.
         """
         try:
             await self._run_stage(job)
@@ -45,20 +48,25 @@ class Dispatcher:
             logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
             defects = await self._record_failure(job, error)
-            if defects < MAX_DEFECTS:
+            if defects < MAX_DEFECTS or kind_of(error) is not FailureKind.DEFECT:
                 raise
-            logger.exception("job %s is dead-lettered", job.key)
-            metrics.DEAD_LETTERS.labels(job.stage).inc()
+            await self._dead_letter(job, error, defects)
+
+    async def _dead_letter(self, job: Job, error: Exception, defects: int) -> None:
+        logger.error("job %s is dead-lettered: %s", job.key, reason_of(error), exc_info=error)
+        metrics.DEAD_LETTERS.labels(job.stage).inc()
+        if defects < MAX_DEFECTS + MAX_ENDINGS:
             await dead_letter(self._context, job)
+        else:
+            await end_without_files(self._context, job)
 
     async def _record_failure(self, job: Job, error: Exception) -> int:
         """Record the failure; return how many failures of the job were defects, not outages."""
-        is_defect = not isinstance(error, ProcessingTimeout)
-        reason = f"{type(error).__name__}: {error}"
+        is_defect = kind_of(error) is FailureKind.DEFECT
         try:
             async with self._context.database.connection() as connection:
                 return await job_failures.record_failure(
-                    connection, job, reason=reason, is_defect=is_defect
+                    connection, job, reason=reason_of(error), is_defect=is_defect
                 )
         except ProcessingTimeout:
             return 0
@@ -94,3 +102,8 @@ class Dispatcher:
                 await delete_unneeded_files(self._context, job.batch)
             case _:
                 assert_never(job.stage)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the error as it is recorded: for operators, never for callers."""
+    return f"{type(error).__name__}: {error}"

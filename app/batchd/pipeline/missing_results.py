@@ -4,10 +4,10 @@ import logging
 
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ports import ObjectMissing
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
 from batchd.pipeline.context import PipelineContext
+from batchd.pipeline.failures import FailureKind, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class LineIdentifier:
             try:
                 return await self._read(chunk)
             except Exception as error:
-                if is_outage(error) or not (self._allow_failures or _is_missing(error)):
+                is_outage = kind_of(error) is FailureKind.OUTAGE
+                if is_outage or not (self._allow_failures or _is_missing(error)):
                     raise
                 # It would fail for each of the other chunks as well.
                 self._read_copy = False
@@ -70,15 +71,11 @@ async def is_part_whole(context: PipelineContext, chunk: Chunk) -> bool:
             async for piece in pieces:
                 lines += piece.count(b"\n")
     except Exception as error:
-        if is_outage(error):
+        if kind_of(error) is FailureKind.OUTAGE:
             raise
         logger.warning("the part %s can't be read: %r", chunk.part_key, error)
         return False
     return lines == chunk.lines
-
-
-def is_outage(error: Exception) -> bool:
-    return isinstance(error, ProcessingTimeout) and error.is_outage
 
 
 def _is_missing(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from batchd.db import uploads as table
 from batchd.db.connection import Database
 from batchd.domain.commands import InvalidateUpload, NoParameters, Parsed, valid
-from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout
+from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout, StorageRefused
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Clock, Ids, Storage
 from batchd.domain.storage_keys import upload_key
@@ -102,7 +102,7 @@ class Uploads:
         """Delete the file; while the storage is unavailable, that is left to `delete_expired`."""
         try:
             await self._storage.delete([upload_key(upload.account, upload.handler)])
-        except ProcessingTimeout:
+        except (ProcessingTimeout, StorageRefused):
             logger.warning("the file of upload %s stays until it expires", upload.handler)
 
     async def delete_expired(self) -> int:

@@ -1,18 +1,99 @@
 """Where the vendors' exceptions stop: what they mean for whoever called the storage."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
 
 import aiohttp
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore import exceptions as botocore
+from botocore.parsers import ResponseParserError
 
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ports import ObjectMissing
 
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = "The storage does not answer. Try again in a few seconds."
+
+MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
+OUTAGE_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ExpiredToken",  # temporary credentials are renewed
+        "InternalError",
+        "OperationAborted",  # another change of the same bucket is under way
+        "RequestTimeout",
+        "ServerBusy",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+    }
+)
+"""What passes by itself, and is waited out."""
+REFUSED_CODES = frozenset(
+    {
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "AuthorizationHeaderMalformed",
+        "BadDigest",
+        "EntityTooLarge",
+        "EntityTooSmall",
+        "Forbidden",
+        "IllegalLocationConstraintException",
+        "InvalidAccessKeyId",
+        "InvalidArgument",
+        "InvalidBucketName",
+        "InvalidBucketState",
+        "InvalidDigest",
+        "InvalidObjectState",
+        "InvalidPart",
+        "InvalidPartOrder",
+        "InvalidRequest",
+        "InvalidSecurity",
+        "InvalidStorageClass",
+        "InvalidToken",
+        "KeyTooLongError",
+        "MalformedXML",
+        "MethodNotAllowed",
+        "MissingContentLength",
+        "MissingContentMD5",
+        "MissingSecurityHeader",
+        "NoSuchBucket",
+        "NoSuchUpload",
+        "NotImplemented",
+        "NotSignedUp",
+        "PermanentRedirect",
+        "PreconditionFailed",
+        "QuotaExceeded",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TemporaryRedirect",
+        "XAmzContentSHA256Mismatch",
+    }
+)
+"""What the same call will be told again, until somebody changes something."""
+_OUTAGE_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+
+_REFUSED_ERRORS = (
+    botocore.NoCredentialsError,
+    botocore.PartialCredentialsError,
+    botocore.ParamValidationError,
+    botocore.UnknownSignatureVersionError,
+    botocore.UnsupportedSignatureVersionError,
+)
+_OUTAGE_ERRORS = (
+    botocore.BotoCoreError,
+    ResponseParserError,  # a proxy answered, not the storage
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+)
 
 
 class RangeEmpty(Exception):
@@ -21,25 +102,63 @@ class RangeEmpty(Exception):
 
 @contextmanager
 def storage_call(action: str, key: str = "") -> Iterator[None]:
-    """Turn a failed call into ObjectMissing, RangeEmpty or, whatever else it is, ProcessingTimeout.
+    """Turn a failed call into an exception of the port.
 
+    Raises ObjectMissing, RangeEmpty, StorageRefused or, for an outage, ProcessingTimeout.
     Wrap the call alone: what the caller does with the answer fails in its own way.
     """
     try:
         yield
-    except ClientError as error:
-        match error.response["Error"]["Code"]:
-            case "NoSuchKey" | "404" | "NotFound":
-                raise ObjectMissing(key) from None
-            case "InvalidRange" | "416":
-                raise RangeEmpty from None
-            case _:
-                raise unanswered(action, key, error) from error
-    except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+    except botocore.ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in MISSING_CODES:
+            raise ObjectMissing(key) from None
+        if code in {"InvalidRange", "416"}:
+            raise RangeEmpty from None
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise failed(action, key, code=code, status=status, cause=error) from error
+    except _REFUSED_ERRORS as error:
+        raise refused(action, key, code=type(error).__name__, cause=error) from error
+    except _OUTAGE_ERRORS as error:
         raise unanswered(action, key, error) from error
+
+
+def failed(
+    action: str, key: str, *, code: str, status: int, cause: object
+) -> ProcessingTimeout | StorageRefused:
+    """Return what the error code of the storage means; by the HTTP status if it is not listed."""
+    if code in REFUSED_CODES or not (code in OUTAGE_CODES or _is_outage_status(status)):
+        return refused(action, key, code=code, cause=cause)
+    return unanswered(action, key, cause)
+
+
+def failed_keys(
+    action: str, errors: Sequence[Mapping[str, Any]]
+) -> ProcessingTimeout | StorageRefused:
+    """Return what the errors of single keys mean that one call reported: a refusal outweighs."""
+    first = min(errors, key=lambda error: error.get("Code") not in REFUSED_CODES)
+    # Without a status: a code that is not listed is an outage here.
+    return failed(
+        action,
+        first.get("Key", ""),
+        code=first.get("Code", ""),
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+        cause=errors,
+    )
+
+
+def refused(action: str, key: str, *, code: str, cause: object) -> StorageRefused:
+    """Log the cause, which is ours to know; return what the caller is told."""
+    logger.error("storage: refused to %s %s: %s: %s", action, key, code, cause)
+    return StorageRefused(DESCRIPTION, code=code, action=f"{action} {key}")
 
 
 def unanswered(action: str, key: str, cause: object) -> ProcessingTimeout:
     """Log the cause, which is ours to know; return what the caller is told."""
     logger.warning("storage: cannot %s %s: %s", action, key, cause)
     return ProcessingTimeout(DESCRIPTION)
+
+
+def _is_outage_status(status: int) -> bool:
+    # HEAD is answered without a code: botocore takes the status for it.
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _OUTAGE_STATUSES

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
-from batchd.plugins.s3.errors import RangeEmpty, storage_call, unanswered
+from batchd.plugins.s3.errors import RangeEmpty, failed_keys, refused, storage_call
 from batchd.plugins.s3.multipart import writing
 from batchd.plugins.s3.presigning import Presigner, RecentUrls
 
@@ -101,7 +101,7 @@ class S3Storage:
             # One call, yet each key can fail for itself.
             failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
             if failed:
-                raise unanswered("delete", failed[0].get("Key", ""), failed)
+                raise failed_keys("delete", failed)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
         token = ""
@@ -125,7 +125,9 @@ class S3Storage:
                 async with asyncio.timeout(CHECK_TIMEOUT_S):
                     await self.client.head_bucket(Bucket=self.bucket)
         except ObjectMissing as missing:
-            raise unanswered("find bucket", self.bucket, "there is none") from missing
+            raise refused(
+                "find bucket", self.bucket, code="NoSuchBucket", cause="there is none"
+            ) from missing
 
 
 async def _pieces(body: "StreamingBody | None", key: str) -> AsyncGenerator[bytes, None]:
