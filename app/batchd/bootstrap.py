@@ -1,5 +1,6 @@
 """The composition root: the only place that builds things."""
 
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ class SystemClock:
         """Return the time to the millisecond, as it is stored."""
         now = datetime.now(UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
 
 class TimeOrderedIds:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from batchd.domain.errors import Unauthorized
 from tests.support.http_operations import Declare, World, run
 from tests.support.upstream import Upstream, broken_off, hanging
 
@@ -107,3 +108,18 @@ async def test_backoff_doubles_up_to_a_limit_with_full_jitter(
     text = GET + "attempts = 4\nbackoff_s = 2\nmax_backoff_s = 5"
     await run(await declare(text, BASE=upstream.url))
     assert world.waits_s == waits_s
+
+
+@pytest.mark.parametrize("permitted", [0, 1, 2])
+async def test_each_attempt_is_authorized(
+    declare: Declare, upstream: Upstream, permitted: int
+) -> None:
+    async def authorize() -> None:
+        if len(upstream.seen) == permitted:
+            raise Unauthorized("The user that created the batch has been disabled.")
+
+    upstream.statuses([503])
+    source = await declare(GET + "attempts = 9", BASE=upstream.url)
+    with pytest.raises(Unauthorized):
+        await run(source, authorize=authorize)
+    assert len(upstream.seen) == permitted

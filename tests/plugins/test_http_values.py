@@ -5,7 +5,7 @@ import pytest
 from batchd.domain.operations import OperationCall, OperationRequest, OperationResult
 from batchd.pipeline.line_parser import parse
 from batchd.plugins.http_operations import HttpOperations
-from tests.support.http_operations import CALLER, GET, Declare
+from tests.support.http_operations import CALLER, GET, Declare, authorized
 from tests.support.upstream import Upstream
 
 POST = (
@@ -31,7 +31,8 @@ async def run_line(source: HttpOperations, line: str) -> OperationResult:
     operation = source.find("op")
     assert operation is not None
     request = parse(line.encode(), number=1).request
-    return await operation.run(OperationCall(caller=CALLER, request=request, key="b:1"))
+    call = OperationCall(caller=CALLER, request=request, key="b:1", authorize=authorized)
+    return await operation.run(call)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A clock that runs, and can be moved."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 
@@ -8,6 +9,7 @@ class MovableClock:
 
     def __init__(self) -> None:
         self._ahead = timedelta(0)
+        self._monotonic_ahead_s = 0.0
 
     def now(self) -> datetime:
         now = datetime.now(UTC) + self._ahead
@@ -15,3 +17,10 @@ class MovableClock:
 
     def move(self, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._monotonic_ahead_s
+
+    def move_monotonic(self, seconds: float) -> None:
+        """Let so much time pass for what measures durations, like a frozen process."""
+        self._monotonic_ahead_s += seconds

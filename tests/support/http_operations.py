@@ -82,8 +82,17 @@ def request_of(*, body: Mapping[str, Any] | None = None, **parts: Any) -> Operat
     return OperationRequest(body=text, **parts)
 
 
-def call_of(*, key: str = "b:1", **parts: Any) -> OperationCall:
-    return OperationCall(caller=CALLER, request=request_of(**parts), key=key)
+async def authorized() -> None:
+    """Let the call be made."""
+
+
+def call_of(
+    *,
+    key: str = "b:1",
+    authorize: Callable[[], Awaitable[object]] = authorized,
+    **parts: Any,
+) -> OperationCall:
+    return OperationCall(caller=CALLER, request=request_of(**parts), key=key, authorize=authorize)
 
 
 async def run(source: HttpOperations, name: str = "op", **parts: Any) -> OperationResult:

@@ -1,6 +1,5 @@
 """Cancelling quickly stops the lines that are not done, and keeps the results of the others."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from batchd.bootstrap import Components
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.pipeline.chunks.lease import ChunkLease
 from batchd.pipeline.chunks.line_runner import LineRunner
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
@@ -43,12 +43,12 @@ def wait_for_grace_period(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Await
     runners: list[LineRunner] = []
     run = LineRunner.run
 
-    async def recorded_run(runner: LineRunner, lost: asyncio.Event) -> None:
+    async def recorded_run(runner: LineRunner, lease: ChunkLease) -> None:
         runners.append(runner)
-        await run(runner, lost)
+        await run(runner, lease)
 
     async def stopping() -> list[bool]:
-        return [runner._stopping for runner in runners]
+        return [runner._stopping.is_set() for runner in runners]
 
     monkeypatch.setattr(LineRunner, "run", recorded_run)
     return lambda: eventually(stopping, [True].__eq__)

@@ -1,6 +1,6 @@
 """What can be run in batches: the port that an operation plugin implements."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeAlias, runtime_checkable
@@ -86,6 +86,11 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     request: OperationRequest
     key: str
     """The same on every attempt at this line, and of no other line: an idempotency key."""
+    authorize: Callable[[], Awaitable[object]]
+    """Await it right before each call to somewhere else, above all before one that repeats another:
+    the creator may have lost the permission, or the worker its claim, since the line was started.
+
+    Raises what the line fails with, and CancelledError if the line must end without a result."""
 
 
 class Operation(Protocol):

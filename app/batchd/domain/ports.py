@@ -17,6 +17,10 @@ class Clock(Protocol):
         """Return the time, aware, in UTC."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds that pass whatever happens to the time of day: for durations only."""
+        ...
+
 
 class Ids(Protocol):
     def new(self) -> UUID:

@@ -1,8 +1,10 @@
 """A worker's lease on a chunk: heartbeats renew it, record the progress, and detect its loss."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
 
 from batchd.db import chunks
 from batchd.domain.batches import Batch, LineCounts
@@ -10,51 +12,105 @@ from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout
 from batchd.pipeline.context import PipelineContext
 
+logger = logging.getLogger(__name__)
+
 _HEARTBEAT_INTERVAL_S = 0.5
 
 
+class Interruption(StrEnum):
+    """Why no further line of a chunk may be started."""
+
+    STOPPING = "the worker is stopping"
+    EXPIRED = "the lease was not renewed in time"
+    REVOKED = "the batch was cancelled, or another worker has claimed the chunk"
+
+
 class ChunkLease:
+    """Ends by the worker's own clock too: one that has lost the database must stop by itself."""
+
     def __init__(
-        self, context: PipelineContext, batch: Batch, chunk: Chunk, counts: Callable[[], LineCounts]
+        self,
+        context: PipelineContext,
+        batch: Batch,
+        chunk: Chunk,
+        counts: Callable[[], LineCounts],
+        *,
+        claimed_at: float,
     ) -> None:
+        """Take the monotonic time before the claim was sent: the lease is no younger."""
         self._context = context
         self._batch = batch
         self._chunk = chunk
         self._counts = counts
+        self._renewed_at = claimed_at
         self._heartbeat_now = asyncio.Event()
-        self.lost = asyncio.Event()
-        """Set when the batch is cancelled or another worker has claimed the chunk."""
+        self.interrupted = asyncio.Event()
+        self.interruption: Interruption | None = None
+        """Why the lease was interrupted: the first reason."""
+
+    @property
+    def expired(self) -> bool:
+        return self._remaining_s <= 0
+
+    @property
+    def _remaining_s(self) -> float:
+        lease_s = self._context.settings.lease_s
+        return self._renewed_at + lease_s - self._context.clock.monotonic()
+
+    def interrupt(self, interruption: Interruption) -> None:
+        """Let no further line be started."""
+        if self.interruption is None:
+            self.interruption = interruption
+            self.interrupted.set()
+            number, batch = self._chunk.number, self._batch.batch
+            logger.info("chunk %d of batch %s is interrupted: %s", number, batch, interruption)
 
     @asynccontextmanager
     async def maintained(self) -> AsyncIterator[None]:
-        """Send heartbeats while the block runs."""
-        heartbeats = asyncio.create_task(self._send_heartbeats())
+        """Send heartbeats while the block runs, and watch over the end of the lease."""
+        tasks = [
+            asyncio.create_task(self._send_heartbeats()),
+            asyncio.create_task(self._watch_expiry()),
+        ]
         try:
             with self._context.cancellations.subscribed(self._batch.batch, self._heartbeat_now.set):
                 yield
         finally:
-            heartbeats.cancel()
-            with suppress(asyncio.CancelledError):
-                await heartbeats
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _watch_expiry(self) -> None:
+        """Interrupt the lease at its end, also while a heartbeat waits for the database."""
+        while not self.expired:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(self._remaining_s, _HEARTBEAT_INTERVAL_S)):
+                    await self.interrupted.wait()
+                    return
+        self.interrupt(Interruption.EXPIRED)
 
     async def _send_heartbeats(self) -> None:
-        while not self.lost.is_set():
+        while self.interruption in {None, Interruption.STOPPING}:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_INTERVAL_S):
                     await self._heartbeat_now.wait()
             self._heartbeat_now.clear()
-            # An outage of the database does not stop the chunk: at worst it lasts until the lease
-            # has expired, and the results are refused.
+            # An outage of the database does not stop the chunk before the lease has expired.
             with suppress(ProcessingTimeout):
-                if not await self._heartbeat():
-                    self.lost.set()
+                await self._heartbeat()
 
-    async def _heartbeat(self) -> bool:
+    async def _heartbeat(self) -> None:
+        sent_at = self._context.clock.monotonic()
         async with self._context.database.connection() as connection:
-            return await chunks.heartbeat(
+            renewed = await chunks.heartbeat(
                 connection,
                 self._batch.batch,
                 self._chunk,
                 lease_s=self._context.settings.lease_s,
                 counts=self._counts(),
             )
+        if renewed:
+            self._renewed_at = sent_at
+        else:
+            self.interrupt(Interruption.REVOKED)

@@ -7,18 +7,18 @@ from typing import Any
 
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout, Unauthorized
+from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout
 from batchd.domain.operations import OperationCall, OperationResult
-from batchd.domain.users import Caller
 from batchd.observability import logs
 from batchd.pipeline import result_lines
+from batchd.pipeline.chunks.lease import ChunkLease
+from batchd.pipeline.chunks.permission import CreatorPermission
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.line_parser import ParsedLine
 from batchd.pipeline.line_reader import RawLine
 
 _GRACE_PERIOD_S = 0.5
-_CALLER_REFRESH_INTERVAL_S = 0.5
 _LINES_PER_YIELD = 100
 """Lines after which control returns to the event loop, in case the operation never awaits."""
 _LINES_PER_BLOCK = 500
@@ -34,8 +34,7 @@ class LineRunner:
         self._key_prefix = f"{batch.batch}:"
         self._lines: list[RawLine] = []
         self._results: list[bytes | None] = []
-        self._stopping = False
-        self._caller: Caller | Unauthorized | None = None
+        self._stopping = asyncio.Event()
         self.counter = result_lines.OutcomeCounter()
 
     async def load(self) -> None:
@@ -50,23 +49,31 @@ class LineRunner:
             )
         self._results = [None] * len(self._lines)
 
-    async def run(self, lost: asyncio.Event) -> None:
-        """Run the lines concurrently until all are done or the lease is lost."""
-        await self._refresh_caller()
+    @property
+    def done(self) -> bool:
+        """Whether every line has a result."""
+        return None not in self._results
+
+    async def run(self, lease: ChunkLease) -> None:
+        """Run the lines concurrently until all are done or the lease is interrupted."""
+        permission = CreatorPermission(self._context, self._batch, lease)
+        await permission.refresh()
         remaining = iter(enumerate(self._lines))
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
-        runners = asyncio.gather(*(self._run_lines(remaining) for _ in range(concurrency)))
-        refresher = asyncio.create_task(self._keep_refreshing_caller())
-        lease_lost = asyncio.create_task(lost.wait())
+        runners = asyncio.gather(
+            *(self._run_lines(remaining, permission) for _ in range(concurrency))
+        )
+        refresher = asyncio.create_task(permission.keep_fresh())
+        interrupted = asyncio.create_task(lease.interrupted.wait())
         try:
-            futures: list[asyncio.Future[Any]] = [runners, lease_lost]
+            futures: list[asyncio.Future[Any]] = [runners, interrupted]
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not runners.done():
-                self._stopping = True
+                self._stopping.set()
                 await asyncio.wait([runners], timeout=_GRACE_PERIOD_S)
         finally:
             refresher.cancel()
-            lease_lost.cancel()
+            interrupted.cancel()
             runners.cancel()
             # Raises only defects: the failure of a line is its result.
             with suppress(asyncio.CancelledError):
@@ -88,50 +95,60 @@ class LineRunner:
         self.counter.add(line.number, result_lines.CANCELLED)
         return result_lines.encode(line.number, parse_valid(line).id, result_lines.CANCELLED)
 
-    async def _keep_refreshing_caller(self) -> None:
-        """Apply changes of the creator's role to the lines that have not started yet."""
-        while True:
-            await asyncio.sleep(_CALLER_REFRESH_INTERVAL_S)
-            with suppress(ProcessingTimeout):
-                await self._refresh_caller()
-
-    async def _refresh_caller(self) -> None:
-        try:
-            self._caller = await self._context.users.current(self._batch.user)
-        except Unauthorized as error:
-            self._caller = error
-
-    async def _run_lines(self, remaining: Iterator[tuple[int, RawLine]]) -> None:
+    async def _run_lines(
+        self, remaining: Iterator[tuple[int, RawLine]], permission: CreatorPermission
+    ) -> None:
         for line_index, line in remaining:
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             if line_index and line_index % _LINES_PER_YIELD == 0:
                 await asyncio.sleep(0)
             parsed = parse_valid(line)
-            self._record(line_index, parsed, await self._run_line(line, parsed))
+            try:
+                result = await self._run_line(line, parsed, permission)
+            except asyncio.CancelledError:
+                # The line may not be started (any more), or did not end within the grace period.
+                return
+            self._record(line_index, parsed, result)
 
-    async def _run_line(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
-        """Run the line as the batch's creator, and retry it after an outage."""
+    async def _run_line(
+        self, line: RawLine, parsed: ParsedLine, permission: CreatorPermission
+    ) -> OperationResult:
+        """Run the line as the batch's creator, and retry it after an outage.
+
+        Raises CancelledError if the lease was interrupted before the line had a result.
+        """
         logs.clear_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
-                return await self._call(line, parsed)
+                return await self._call(line, parsed, permission)
             except ProcessingTimeout:
-                await asyncio.sleep(delay_s)
+                await self._pause(delay_s)
             except Exception as error:  # noqa: BLE001  # any error is the line's result
                 return result_lines.failed_result(error, line_key=self._key(line))
         outage = ProcessingTimeout("The database or the storage was unavailable for too long.")
         return result_lines.failed_result(outage, line_key=self._key(line))
 
-    async def _call(self, line: RawLine, parsed: ParsedLine) -> OperationResult:
+    async def _pause(self, delay_s: float) -> None:
+        """Wait before a line is run again. Raises CancelledError if it will not be."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+                raise asyncio.CancelledError
+
+    async def _call(
+        self, line: RawLine, parsed: ParsedLine, permission: CreatorPermission
+    ) -> OperationResult:
         name = self._batch.operation
         operation = self._context.operations.find(name)
         if operation is None:
             raise OperationNotAllowed(f"'{name}' can no longer be run in batches.")
-        if not isinstance(self._caller, Caller):
-            raise self._caller or Unauthorized("The creator of the batch is not known.")
-        await self._context.permissions.authorize(self._caller, name, self._batch)
-        call = OperationCall(caller=self._caller, request=parsed.request, key=self._key(line))
+        call = OperationCall(
+            caller=await permission.require(),
+            request=parsed.request,
+            key=self._key(line),
+            authorize=permission.require,
+        )
         return await operation.run(call)
 
     def _key(self, line: RawLine) -> str:

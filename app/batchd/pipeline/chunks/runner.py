@@ -14,7 +14,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import part_key
 from batchd.observability import metrics
-from batchd.pipeline.chunks.lease import ChunkLease
+from batchd.pipeline.chunks.lease import ChunkLease, Interruption
 from batchd.pipeline.chunks.line_runner import LineRunner
 from batchd.pipeline.chunks.poisoned import fail_chunk
 from batchd.pipeline.context import PipelineContext
@@ -35,6 +35,7 @@ async def run_chunk(
 
     The lines of a poisoned chunk fail without being run.
     """
+    claimed_at = context.clock.monotonic()
     async with context.database.transaction() as connection:
         claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
         batch = await batches.find_unscoped(connection, batch_id)
@@ -56,7 +57,7 @@ async def run_chunk(
         if poisoned or chunk.claims - chunk.releases > MAX_CLAIMS:
             completed = await fail_chunk(context, batch, chunk)
         else:
-            completed = await _run(context, batch, chunk)
+            completed = await _run(context, batch, chunk, claimed_at=claimed_at)
     except BaseException:
         # The worker is alive: whatever failed is counted as a failure, not as a death.
         await _release(context, batch, chunk)
@@ -66,13 +67,18 @@ async def run_chunk(
         await mark_processed(context, batch_id)
 
 
-async def _run(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
+async def _run(context: PipelineContext, batch: Batch, chunk: Chunk, *, claimed_at: float) -> bool:
     """Return whether the results were stored."""
     runner = LineRunner(context, batch, chunk)
-    lease = ChunkLease(context, batch, chunk, runner.counter.counts)
+    lease = ChunkLease(context, batch, chunk, runner.counter.counts, claimed_at=claimed_at)
     async with lease.maintained():
         await runner.load()
-        await runner.run(lease.lost)
+        await runner.run(lease)
+        if not runner.done:
+            if lease.interruption is Interruption.EXPIRED:
+                raise ProcessingTimeout("The lease of the chunk could not be renewed in time.")
+            if lease.interruption is None:
+                raise ValueError(f"lines of chunk {chunk.number} of {batch.batch} have no results")
         return await _complete(context, batch, chunk, runner, lease)
 
 
@@ -86,7 +92,7 @@ async def _complete(
         try:
             completed = await _store(context, batch, chunk, blocks, counts)
         except ProcessingTimeout:
-            if lease.lost.is_set():
+            if lease.interrupted.is_set():
                 raise
             await asyncio.sleep(_RETRY_DELAY_S)
             continue

@@ -68,7 +68,10 @@ class HttpOperation:
         return validate(self._schema, request)
 
     async def run(self, call: OperationCall) -> OperationResult:
-        """Call until the response is one that is not retried, or no attempts are left."""
+        """Call until the response is one that is not retried, or no attempts are left.
+
+        Raises what the authorization of an attempt does.
+        """
         issues = self.check(call.request)
         if issues:
             # The line was valid when an earlier version of the file was in effect.
@@ -100,6 +103,8 @@ class HttpOperation:
         try:
             if self._schema.rate_per_s is not None:
                 await self._dependencies.rate.acquire(self.name, self._schema.rate_per_s)
+            # Last: the waits before it, and between two attempts, can take minutes.
+            await call.authorize()
             return await send(
                 self._dependencies.client,
                 request,

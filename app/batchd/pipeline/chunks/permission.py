@@ -1,0 +1,77 @@
+"""The permission of a batch's creator to run its lines, asked for anew while they run."""
+
+import asyncio
+import math
+from contextlib import suppress
+
+from batchd.domain.batches import Batch
+from batchd.domain.errors import ProcessingTimeout, Unauthorized
+from batchd.domain.users import Caller
+from batchd.pipeline.chunks.lease import ChunkLease, Interruption
+from batchd.pipeline.context import PipelineContext
+
+_REFRESH_INTERVAL_S = 0.5
+_MAX_AGE_S = 2.0
+"""No call is started on an older answer of the database."""
+
+
+class CreatorPermission:
+    def __init__(self, context: PipelineContext, batch: Batch, lease: ChunkLease) -> None:
+        self._context = context
+        self._batch = batch
+        self._lease = lease
+        self._creator: Caller | Unauthorized = Unauthorized("The batch's creator is not known.")
+        self._asked_at = -math.inf
+        """When the database was asked, on the monotonic clock."""
+        self._refreshed = asyncio.Event()
+        """Set and replaced by each refresh."""
+
+    async def require(self) -> Caller:
+        """Return the creator, who may run the operation now, to start one call.
+
+        While the database can't be asked, wait. Raises what the line fails with, and CancelledError
+        if no call may be started any more.
+        """
+        creator = await self._current_creator()
+        await self._context.permissions.authorize(creator, self._batch.operation, self._batch)
+        return creator
+
+    async def _current_creator(self) -> Caller:
+        while True:
+            # After a freeze of the process the lines may run before the lease's own watch.
+            if self._lease.expired:
+                self._lease.interrupt(Interruption.EXPIRED)
+            if self._lease.interruption is not None:
+                raise asyncio.CancelledError(self._lease.interruption)
+            if self._context.clock.monotonic() - self._asked_at <= _MAX_AGE_S:
+                break
+            await self._refreshed.wait()
+        if isinstance(self._creator, Unauthorized):
+            raise self._creator
+        return self._creator
+
+    async def refresh(self) -> None:
+        """Ask the database who the creator is by now. Raises ProcessingTimeout."""
+        asked_at = self._context.clock.monotonic()
+        try:
+            self._creator = await self._context.users.current(self._batch.user)
+        except Unauthorized as error:
+            self._creator = error
+        self._asked_at = asked_at
+        self._wake()
+
+    async def keep_fresh(self) -> None:
+        """Refresh the permission until the lease is interrupted."""
+        interrupted = self._lease.interrupted
+        while not interrupted.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REFRESH_INTERVAL_S):
+                    await interrupted.wait()
+            if not interrupted.is_set():
+                with suppress(ProcessingTimeout):
+                    await self.refresh()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._refreshed.set()
+        self._refreshed = asyncio.Event()
