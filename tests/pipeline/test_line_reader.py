@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.pipeline.line_reader import (
-    CorruptGzip,
-    LineSplitter,
-    RawLine,
-    decompress,
-    detect_gzip,
-    split_lines,
-)
+from batchd.pipeline.decompression import CorruptGzip, decompress, detect_gzip
+from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 from batchd.settings import MIB
 
 LIMIT = 7

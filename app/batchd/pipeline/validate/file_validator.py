@@ -10,16 +10,10 @@ from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import decompressed_key, require_input_key
 from batchd.pipeline.context import PipelineContext, StageClaim
+from batchd.pipeline.decompression import CorruptGzip, decompress, detect_gzip
 from batchd.pipeline.line_diagnosis import InvalidLine
 from batchd.pipeline.line_parser import check
-from batchd.pipeline.line_reader import (
-    CorruptGzip,
-    LineSplitter,
-    RawLine,
-    decompress,
-    detect_gzip,
-    split_lines,
-)
+from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 from batchd.pipeline.validate.chunk_planner import ChunkPlanner
 from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
 from batchd.pipeline.validate.issues import (

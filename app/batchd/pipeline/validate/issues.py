@@ -2,7 +2,7 @@
 
 from batchd.domain.errors import General
 from batchd.domain.operations import ValidationIssue
-from batchd.pipeline.line_reader import CorruptGzip
+from batchd.pipeline.decompression import CorruptGzip
 
 _FILE_ISSUES = {
     "not_found": "The uploaded file was deleted before it could be copied. Upload it again.",
