@@ -16,8 +16,8 @@ def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 async def test_a_weight_is_set_and_listed(env: Mapping[str, str]) -> None:
-    made = [(await batchd("users", "create", "--role=reader", env=env)).printed[0] for _ in "ab"]
-    first, second = (user["account"] for user in made)
+    users = [(await batchd("users", "create", "--role=reader", env=env)).printed[0] for _ in "ab"]
+    first, second = (user["account"] for user in users)
     assert (await batchd("accounts", "set-weight", second, "2.5", env=env)).printed == []
     assert (await batchd("accounts", "list", env=env)).printed == [
         {"account": first, "weight": 1.0},

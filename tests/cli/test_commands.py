@@ -47,24 +47,24 @@ def env(tmp_path: Path) -> Mapping[str, str]:
 async def test_a_plugin_brings_a_command_that_sees_no_setting_of_the_core(
     env: Mapping[str, str],
 ) -> None:
-    ended = await batchd("greet", "world", env=env)
+    result = await batchd("greet", "world", env=env)
 
-    assert (ended.code, ended.output) == (0, "['NAME'] True\n"), ended
+    assert (result.code, result.output) == (0, "['NAME'] True\n"), result
 
 
 async def test_a_command_whose_package_is_missing_is_refused(env: Mapping[str, str]) -> None:
-    ended = await batchd("broken", env=env)
+    result = await batchd("broken", env=env)
 
-    assert ended.code == 1
-    assert ended.errors.startswith("batchd: the plugin 'broken' of batchd.commands needs")
-    assert "Traceback" not in ended.errors
+    assert result.code == 1
+    assert result.errors.startswith("batchd: the plugin 'broken' of batchd.commands needs")
+    assert "Traceback" not in result.errors
 
 
 async def test_no_plugin_replaces_a_command_of_batchd(env: Mapping[str, str]) -> None:
-    ended = await batchd("users", "world", env=env)
+    result = await batchd("users", "world", env=env)
 
-    assert ended.code == 2
-    assert "No such command" in ended.errors
+    assert result.code == 2
+    assert "No such command" in result.errors
 
 
 def test_the_policy_tools_are_those_of_a_plugin() -> None:
@@ -74,9 +74,9 @@ def test_the_policy_tools_are_those_of_a_plugin() -> None:
 async def test_the_version_is_that_of_the_package() -> None:
     setup_cfg = ConfigParser(interpolation=None)
     setup_cfg.read(ROOT / "setup.cfg", encoding="utf-8")
-    ended = await batchd("--version", env=environment())
+    result = await batchd("--version", env=environment())
 
-    assert ended.output == f"batchd {setup_cfg['metadata']['version']}\n"
+    assert result.output == f"batchd {setup_cfg['metadata']['version']}\n"
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml"])

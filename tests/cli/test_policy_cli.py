@@ -27,9 +27,9 @@ def folder(tmp_path: Path) -> Path:
 
 def printed(*arguments: object, code: int = 0) -> list[Any]:
     """Return what a program is told, one JSON value a line."""
-    ended = run("policy", *arguments, "--json")
-    assert ended.code == code, ended
-    return [json.loads(line) for line in ended.output.splitlines()]
+    result = run("policy", *arguments, "--json")
+    assert result.code == code, result
+    return [json.loads(line) for line in result.output.splitlines()]
 
 
 # check
@@ -41,8 +41,8 @@ def test_check_finds_nothing_wrong_with_what_is_shipped() -> None:
 
 def warnings(folder: Path, *more: str, code: int = 0) -> list[tuple[int | None, str]]:
     write_policy(folder, *ROLES, *more)
-    (answer,) = printed("check", f"--policies={folder}", code=code)
-    return [(found["line"], found["reason"]) for found in answer["found"]]
+    (report,) = printed("check", f"--policies={folder}", code=code)
+    return [(finding["line"], finding["reason"]) for finding in report["found"]]
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,18 @@ def warnings(folder: Path, *more: str, code: int = 0) -> list[tuple[int | None, 
     ],
 )
 def test_check_warns_of_what_is_probably_not_meant(folder: Path, line: str, reason: str) -> None:
-    ((number, found),) = warnings(folder, line)
+    ((number, finding),) = warnings(folder, line)
 
     assert number == len(ROLES) + 1
-    assert reason in found
+    assert reason in finding
 
 
 def test_check_warns_of_a_rule_that_a_denial_overrules(folder: Path) -> None:
     write_policy(folder, *ROLES, "p, boss, *, *, deny", "p, boss, *, get_batch, allow")
-    (answer,) = printed("check", f"--policies={folder}")
+    (report,) = printed("check", f"--policies={folder}")
 
-    (found,) = answer["found"]
-    assert found["reason"] == (
+    (finding,) = report["found"]
+    assert finding["reason"] == (
         "'p, boss, *, get_batch, allow' has no effect: "
         "overruled by roles.csv:7: p, boss, *, *, deny"
     )
@@ -92,20 +92,20 @@ def test_check_warns_of_operations_that_nobody_may_perform(tmp_path: Path) -> No
         f"p, clerk, {OURS}, delete_batch, allow",
         "p, boss, *, delete_batch, deny",
     )
-    (answer,) = printed("check", f"--policies={tmp_path}")
+    (report,) = printed("check", f"--policies={tmp_path}")
 
-    assert "no role may perform create_batch" in [found["reason"] for found in answer["found"]]
+    assert "no role may perform create_batch" in [finding["reason"] for finding in report["found"]]
     assert "delete_batch" not in " ".join(
-        found["reason"] for found in answer["found"] if "no role" in found["reason"]
+        finding["reason"] for finding in report["found"] if "no role" in finding["reason"]
     )
 
 
 def test_check_tells_every_error_and_fails(folder: Path) -> None:
     write_policy(folder, "p, clerk, *, get_batch, alow", "g, clerk")
-    (answer,) = printed("check", f"--policies={folder}", code=1)
+    (report,) = printed("check", f"--policies={folder}", code=1)
 
-    assert (answer["ok"], answer["revision"]) == (False, None)
-    assert [(one["level"], one["file"], one["line"]) for one in answer["found"]] == [
+    assert (report["ok"], report["revision"]) == (False, None)
+    assert [(entry["level"], entry["file"], entry["line"]) for entry in report["found"]] == [
         ("error", "roles.csv", 1),
         ("error", "roles.csv", 2),
     ]
@@ -134,8 +134,10 @@ def test_check_knows_the_operations_that_are_declared(folder: Path) -> None:
 
 def test_explain_names_the_rule_file_and_line(folder: Path) -> None:
     def decisions(*arguments: str) -> list[tuple[str, str, int | None]]:
-        (answer,) = printed("explain", "--role=clerk", f"--policies={folder}", *arguments)
-        return [(one["batches"], one["decision"], one["line"]) for one in answer["decisions"]]
+        (report,) = printed("explain", "--role=clerk", f"--policies={folder}", *arguments)
+        return [
+            (entry["batches"], entry["decision"], entry["line"]) for entry in report["decisions"]
+        ]
 
     assert decisions("--operation=get_batch") == [("own", "allow", 2), ("others", "allow", 2)]
     assert decisions("--operation=get_batch", f"--account={OURS}") == [
@@ -169,11 +171,11 @@ def test_diff_tells_who_gains_and_who_loses_what(folder: Path, tmp_path: Path) -
 
     changes = printed("diff", folder, new, code=1)
 
-    told = {
-        (one["gains"], one["role"], one["account"], one["operation"], one["batches"])
-        for one in changes
+    printed_changes = {
+        (entry["gains"], entry["role"], entry["account"], entry["operation"], entry["batches"])
+        for entry in changes
     }
-    assert told == {
+    assert printed_changes == {
         (True, "boss", "*", "get_batch", "any"),
         (False, "reader", "*", "get_batches", "any"),
         (False, "clerk", "*", "get_batches", "any"),
@@ -189,16 +191,16 @@ def test_diff_of_files_that_say_the_same_is_empty(folder: Path, tmp_path: Path) 
     write_policy(new, *reversed(ROLES))
     (new / "more.csv").write_text("p, clerk, *, get_batch, allow, own\n")
 
-    ended = run("policy", "diff", folder, new)
+    result = run("policy", "diff", folder, new)
 
-    assert (ended.code, ended.output) == (0, "Nobody gains or loses anything.\n")
+    assert (result.code, result.output) == (0, "Nobody gains or loses anything.\n")
 
 
 def test_diff_with_a_bad_policy_is_no_difference(folder: Path, tmp_path: Path) -> None:
-    ended = run("policy", "diff", folder, tmp_path / "nowhere")
+    result = run("policy", "diff", folder, tmp_path / "nowhere")
 
-    assert ended.code == 2
-    assert "can't read the policy folder" in ended.output
+    assert result.code == 2
+    assert "can't read the policy folder" in result.output
 
 
 # test
@@ -214,14 +216,14 @@ def test_cases_are_tried(folder: Path) -> None:
     )
     (folder / "tests.csv").write_text("# cases\n" + "\n".join(cases))
 
-    ended = run("policy", "test", f"--policies={folder}")
+    result = run("policy", "test", f"--policies={folder}")
 
-    assert ended.code == 1
-    assert ended.output.splitlines() == [
+    assert result.code == 1
+    assert result.output.splitlines() == [
         "tests.csv:6: clerk, *, delete_batch: allow expected (any), but: no rule matches",
         "4 of 5 cases as expected",
     ]
-    passed = [one["passed"] for one in printed("test", f"--policies={folder}", code=1)]
+    passed = [entry["passed"] for entry in printed("test", f"--policies={folder}", code=1)]
     assert passed == [True, True, True, True, False]
 
 
@@ -244,10 +246,10 @@ def test_shipped_cases_are_as_expected() -> None:
 def test_cases_that_are_none_are_refused(folder: Path, text: str, reason: str) -> None:
     (folder / "tests.csv").write_text(text)
 
-    ended = run("policy", "test", f"--policies={folder}")
+    result = run("policy", "test", f"--policies={folder}")
 
-    assert ended.code == 2
-    assert reason in ended.output
+    assert result.code == 2
+    assert reason in result.output
 
 
 # statement
@@ -271,7 +273,7 @@ def test_statement_is_what_the_api_tells(folder: Path) -> None:
 
 @pytest.mark.slow
 async def test_tools_need_no_setting_but_the_folder(folder: Path) -> None:
-    ended = await batchd("policy", "check", "--json", env=environment(policies=folder))
+    result = await batchd("policy", "check", "--json", env=environment(policies=folder))
 
-    assert ended.code == 0, ended
-    assert json.loads(ended.output)["ok"]
+    assert result.code == 0, result
+    assert json.loads(result.output)["ok"]

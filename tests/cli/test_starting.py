@@ -16,7 +16,7 @@ import pytest
 from batchd.configuration import InvalidSettings, to_environment
 from batchd.db.migrations import required_versions
 from batchd.settings import read_core_settings
-from tests.support.command import Ended, batchd, environment
+from tests.support.command import CommandResult, batchd, environment
 from tests.support.dev_process import BATCHD
 from tests.support.policies import write_policy
 from tests.support.polling import eventually
@@ -27,25 +27,27 @@ pytestmark = pytest.mark.slow
 FAILED, UNAVAILABLE, INVALID_SETTINGS, TERMINATED = 1, 69, 78, 143
 
 
-def refusals(ended: Ended) -> list[str]:
+def refusals(result: CommandResult) -> list[str]:
     """Return the messages: of services in the log's format, of others behind the name."""
     prefix = "batchd: "
-    lines = ended.errors.splitlines()
+    lines = result.errors.splitlines()
     if not lines or lines[0].startswith(prefix):
-        assert all(line.startswith(prefix) for line in lines), ended
+        assert all(line.startswith(prefix) for line in lines), result
         return [line.removeprefix(prefix) for line in lines]
     records = [json.loads(line) for line in lines]
-    assert [record for record in records if "exception" in record] == [], ended
+    assert [record for record in records if "exception" in record] == [], result
     return [record["message"] for record in records if record["level"] == "CRITICAL"]
 
 
-def assert_refused(ended: Ended, *named: str, env: Mapping[str, str], code: int = FAILED) -> None:
+def assert_refused(
+    result: CommandResult, *named: str, env: Mapping[str, str], code: int = FAILED
+) -> None:
     """Hold the end against what a person needs: what is wrong, without a traceback or a secret."""
-    assert (ended.code, ended.output) == (code, ""), ended
-    assert refusals(ended)
-    assert "Traceback" not in ended.errors
-    assert [name for name in named if name not in ended.errors] == [], ended
-    assert env["BATCHD_DATABASE_URL"] not in ended.errors
+    assert (result.code, result.output) == (code, ""), result
+    assert refusals(result)
+    assert "Traceback" not in result.errors
+    assert [name for name in named if name not in result.errors] == [], result
+    assert env["BATCHD_DATABASE_URL"] not in result.errors
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 @contextmanager
-def taken_port() -> Iterator[int]:
+def port_in_use() -> Iterator[int]:
     """Listen as some other program does, which shares its port with nobody."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
@@ -85,47 +87,47 @@ async def versions(url: str) -> set[str]:
 
 @pytest.mark.parametrize("command", ["api", "migrate", "worker"])
 async def test_a_missing_setting_is_named(command: str) -> None:
-    ended = await batchd(command, env={**environment(), "BATCHD_DATABASE_URL": ""})
+    result = await batchd(command, env={**environment(), "BATCHD_DATABASE_URL": ""})
 
-    assert ended.code == INVALID_SETTINGS
-    assert refusals(ended) == ["BATCHD_DATABASE_URL: required, but not set"]
+    assert result.code == INVALID_SETTINGS
+    assert refusals(result) == ["BATCHD_DATABASE_URL: required, but not set"]
 
 
 async def test_a_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) -> None:
     without = {name: value for name, value in env.items() if name != "BATCHD_S3_BUCKET"}
-    ended = await batchd("worker", env=without)
+    result = await batchd("worker", env=without)
 
-    assert ended.code == INVALID_SETTINGS
-    assert refusals(ended) == ["BATCHD_S3_BUCKET: required, but not set"]
+    assert result.code == INVALID_SETTINGS
+    assert refusals(result) == ["BATCHD_S3_BUCKET: required, but not set"]
 
 
 async def test_a_misspelt_variable_is_named_beside_the_one_that_is_missing(
     env: Mapping[str, str],
 ) -> None:
     misspelt = {**env, "BATCHD_S3_BUKCET": env["BATCHD_S3_BUCKET"], "BATCHD_S3_BUCKET": ""}
-    ended = await batchd("worker", env=misspelt)
+    result = await batchd("worker", env=misspelt)
 
-    assert refusals(ended) == [
+    assert refusals(result) == [
         "BATCHD_S3_BUCKET: required, but not set (BATCHD_S3_BUKCET is set: is it misspelt?)"
     ]
 
 
 async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
     wrong = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
-    ended = await batchd("worker", env={**env, **wrong})
+    result = await batchd("worker", env={**env, **wrong})
 
     assert_refused(
-        ended, *(f"{name}: Input should be" for name in wrong), env=env, code=INVALID_SETTINGS
+        result, *(f"{name}: Input should be" for name in wrong), env=env, code=INVALID_SETTINGS
     )
-    assert len(ended.errors.splitlines()) == len(wrong)
+    assert len(result.errors.splitlines()) == len(wrong)
 
 
 async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str]) -> None:
     wrong = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
-    ended = await batchd("worker", env={**env, **wrong})
+    result = await batchd("worker", env={**env, **wrong})
 
-    assert_refused(ended, *(f"{name}: " for name in wrong), env=env, code=INVALID_SETTINGS)
-    assert len(ended.errors.splitlines()) == len(wrong)
+    assert_refused(result, *(f"{name}: " for name in wrong), env=env, code=INVALID_SETTINGS)
+    assert len(result.errors.splitlines()) == len(wrong)
 
 
 OTHER_STORAGE = """
@@ -152,11 +154,11 @@ async def test_another_storage_needs_no_setting_of_s3_and_sees_none_of_the_core(
         "ALSO_THE_URL": env["BATCHD_DATABASE_URL"],
     }
 
-    ended = await batchd("worker", env={**without, **changes})
+    result = await batchd("worker", env={**without, **changes})
 
-    assert_refused(ended, "it sees", "OTHER_SETTING", "BATCHD_POLICIES", env=env)
+    assert_refused(result, "it sees", "OTHER_SETTING", "BATCHD_POLICIES", env=env)
     hidden = ("BATCHD_DATABASE_URL", "BATCHD_STORAGE", "BATCHD_LOG_LEVEL", "ALSO_THE_URL")
-    assert [name for name in hidden if name in ended.errors] == []
+    assert [name for name in hidden if name in result.errors] == []
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
@@ -164,9 +166,9 @@ async def test_an_old_schema_is_refused(
     env: Mapping[str, str], empty_database_url: str, command: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
-    ended = await batchd(command, env=env)
+    result = await batchd(command, env=env)
 
-    assert_refused(ended, "batchd migrate", *required_versions(), env=env)
+    assert_refused(result, "batchd migrate", *required_versions(), env=env)
 
 
 async def test_a_schema_that_lacks_one_migration_is_refused(env: Mapping[str, str]) -> None:
@@ -175,17 +177,17 @@ async def test_a_schema_that_lacks_one_migration_is_refused(env: Mapping[str, st
     await connection.execute("DELETE FROM schema_migrations WHERE version = $1", last)
     await connection.close()
 
-    ended = await batchd("users", "list", env=env)
+    result = await batchd("users", "list", env=env)
 
-    assert_refused(ended, "batchd migrate", last, env=env)
-    assert min(required_versions()) not in ended.errors
+    assert_refused(result, "batchd migrate", last, env=env)
+    assert min(required_versions()) not in result.errors
 
 
 async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
     env: Mapping[str, str], empty_database_url: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
-    done = Ended(code=0, output="", errors="")
+    done = CommandResult(code=0, output="", errors="")
 
     assert await asyncio.gather(*(batchd("migrate", env=env) for _ in range(4))) == [done] * 4
     assert await versions(empty_database_url) == required_versions()
@@ -194,15 +196,15 @@ async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
 
 
 async def test_a_database_that_does_not_answer_is_said(env: Mapping[str, str]) -> None:
-    with taken_port() as port:
+    with port_in_use() as port:
         pass
     url = f"postgresql://batchd:hidden@127.0.0.1:{port}/batchd"
     env = {**env, "BATCHD_DATABASE_URL": url}
-    ended = await batchd("worker", env=env)
+    result = await batchd("worker", env=env)
 
     named = ("BATCHD_DATABASE_URL", "database is not responding", f"127.0.0.1:{port}")
-    assert_refused(ended, *named, env=env, code=UNAVAILABLE)
-    assert "hidden" not in ended.errors
+    assert_refused(result, *named, env=env, code=UNAVAILABLE)
+    assert "hidden" not in result.errors
 
 
 SECRET = "pa-ss-word"
@@ -216,12 +218,12 @@ async def test_a_wrong_password_is_refused(
     credentials, _, server = database_url.rpartition("@")
     url = f"{credentials.rpartition(':')[0]}:{SECRET}@{server}"
     env = {**env, "BATCHD_DATABASE_URL": url}
-    ended = await batchd(*command, env=env)
+    result = await batchd(*command, env=env)
 
     named = ("BATCHD_DATABASE_URL", "password authentication failed")
-    assert_refused(ended, *named, env=env, code=INVALID_SETTINGS)
-    assert len(ended.errors.splitlines()) == 1
-    assert SECRET not in ended.errors
+    assert_refused(result, *named, env=env, code=INVALID_SETTINGS)
+    assert len(result.errors.splitlines()) == 1
+    assert SECRET not in result.errors
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -229,10 +231,10 @@ async def test_an_unknown_database_is_refused(
     env: Mapping[str, str], database_url: str, command: tuple[str, ...]
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}_missing"}
-    ended = await batchd(*command, env=env)
+    result = await batchd(*command, env=env)
 
-    assert_refused(ended, "BATCHD_DATABASE_URL", "does not exist", env=env, code=INVALID_SETTINGS)
-    assert len(ended.errors.splitlines()) == 1
+    assert_refused(result, "BATCHD_DATABASE_URL", "does not exist", env=env, code=INVALID_SETTINGS)
+    assert len(result.errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -271,9 +273,9 @@ async def test_a_parameter_that_the_server_does_not_know_is_refused(
     env: Mapping[str, str], database_url: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?no_such=1"}
-    ended = await batchd("users", "list", env=env)
+    result = await batchd("users", "list", env=env)
 
-    assert_refused(ended, "BATCHD_DATABASE_URL", "no_such", env=env, code=INVALID_SETTINGS)
+    assert_refused(result, "BATCHD_DATABASE_URL", "no_such", env=env, code=INVALID_SETTINGS)
 
 
 @pytest.mark.parametrize("command", ["api", "migrate"])
@@ -281,38 +283,38 @@ async def test_tls_that_the_server_does_not_offer_is_refused_alike(
     env: Mapping[str, str], database_url: str, command: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?sslmode=require"}
-    ended = await batchd(command, env=env)
+    result = await batchd(command, env=env)
 
-    assert_refused(ended, "BATCHD_DATABASE_URL", "SSL", env=env, code=UNAVAILABLE)
+    assert_refused(result, "BATCHD_DATABASE_URL", "SSL", env=env, code=UNAVAILABLE)
 
 
 async def test_migrate_says_while_it_waits_what_it_waits_for_and_not_for_long(
     env: Mapping[str, str],
 ) -> None:
-    with taken_port() as port:
+    with port_in_use() as port:
         pass
     url = f"postgresql://batchd:{SECRET}@127.0.0.1:{port}/batchd"
     env = {**env, "BATCHD_DATABASE_URL": url, "BATCHD_LOG_LEVEL": "WARNING"}
-    begun = time.monotonic()
-    ended = await batchd("migrate", env=env)
+    started = time.monotonic()
+    result = await batchd("migrate", env=env)
 
-    assert time.monotonic() - begun < 30
-    assert_refused(ended, "BATCHD_DATABASE_URL", str(port), env=env, code=UNAVAILABLE)
-    assert '"waiting: BATCHD_DATABASE_URL: ' in ended.errors
-    assert SECRET not in ended.errors
+    assert time.monotonic() - started < 30
+    assert_refused(result, "BATCHD_DATABASE_URL", str(port), env=env, code=UNAVAILABLE)
+    assert '"waiting: BATCHD_DATABASE_URL: ' in result.errors
+    assert SECRET not in result.errors
 
 
 async def test_migrate_goes_to_the_direct_url(
     env: Mapping[str, str], empty_database_url: str
 ) -> None:
-    away = "postgresql://batchd@127.0.0.1:1/batchd"
+    unreachable_url = "postgresql://batchd@127.0.0.1:1/batchd"
     env = {
         **env,
-        "BATCHD_DATABASE_URL": away,
+        "BATCHD_DATABASE_URL": unreachable_url,
         "BATCHD_DATABASE_DIRECT_URL": empty_database_url,
     }
 
-    assert await batchd("migrate", env=env) == Ended(code=0, output="", errors="")
+    assert await batchd("migrate", env=env) == CommandResult(code=0, output="", errors="")
     assert await versions(empty_database_url) == required_versions()
 
 
@@ -321,9 +323,9 @@ async def test_what_needs_no_storage_asks_for_no_bucket(
     env: Mapping[str, str], command: tuple[str, ...]
 ) -> None:
     without = {name: value for name, value in env.items() if not name.startswith("BATCHD_S3_")}
-    ended = await batchd(*command, env=without)
+    result = await batchd(*command, env=without)
 
-    assert (ended.code, ended.errors) == (0, "")
+    assert (result.code, result.errors) == (0, "")
 
 
 def children_of(pid: int) -> list[int]:
@@ -366,7 +368,7 @@ def test_a_port_that_does_not_exist_is_refused(variable: str) -> None:
 async def test_a_variable_that_no_setting_reads_is_warned_of(
     env: Mapping[str, str], command: str
 ) -> None:
-    with taken_port() as port:
+    with port_in_use() as port:
         pass
     unknown = {
         "BATCHD_LEESE_S": "3",
@@ -402,44 +404,44 @@ async def test_a_variable_that_no_setting_reads_is_warned_of(
 async def test_an_unknown_plugin_is_refused(
     env: Mapping[str, str], command: str, variable: str, installed: str
 ) -> None:
-    ended = await batchd(command, env={**env, variable: "no_such"})
+    result = await batchd(command, env={**env, variable: "no_such"})
 
-    assert_refused(ended, "no_such", installed, env=env, code=INVALID_SETTINGS)
+    assert_refused(result, "no_such", installed, env=env, code=INVALID_SETTINGS)
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
 async def test_a_missing_policy_folder_is_refused(
     env: Mapping[str, str], tmp_path: Path, command: str
 ) -> None:
-    ended = await batchd(command, env={**env, "BATCHD_POLICIES": str(tmp_path / "missing")})
+    result = await batchd(command, env={**env, "BATCHD_POLICIES": str(tmp_path / "missing")})
 
-    assert_refused(ended, str(tmp_path / "missing"), env=env)
+    assert_refused(result, str(tmp_path / "missing"), env=env)
 
 
 async def test_an_empty_policy_folder_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
-    ended = await batchd("worker", env={**env, "BATCHD_POLICIES": str(tmp_path)})
+    result = await batchd("worker", env={**env, "BATCHD_POLICIES": str(tmp_path)})
 
-    assert_refused(ended, str(tmp_path), env=env)
+    assert_refused(result, str(tmp_path), env=env)
 
 
 async def test_a_bad_policy_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
     write_policy(tmp_path, "p, reader, *, get_batch, perhaps")
-    ended = await batchd("api", env={**env, "BATCHD_POLICIES": str(tmp_path)})
+    result = await batchd("api", env={**env, "BATCHD_POLICIES": str(tmp_path)})
 
-    assert_refused(ended, str(tmp_path), "roles.csv", "perhaps", env=env)
+    assert_refused(result, str(tmp_path), "roles.csv", "perhaps", env=env)
 
 
 async def test_a_port_in_use_is_refused(env: Mapping[str, str]) -> None:
-    with taken_port() as port:
-        ended = await batchd("api", env={**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"})
+    with port_in_use() as port:
+        result = await batchd("api", env={**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"})
 
-    assert_refused(ended, "127.0.0.1", str(port), "already in use", env=env)
+    assert_refused(result, "127.0.0.1", str(port), "already in use", env=env)
 
 
 async def test_two_api_processes_share_a_port_and_end_when_asked_to(
     env: Mapping[str, str], session: aiohttp.ClientSession
 ) -> None:
-    with taken_port() as port:
+    with port_in_use() as port:
         pass
     env = {**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"}
 

@@ -32,33 +32,33 @@ async def users(settings: Settings) -> AsyncIterator[Users]:
 
 async def test_a_user_is_made_rotated_and_disabled(env: Mapping[str, str], users: Users) -> None:
     creation = await batchd("users", "create", "--role=reader", env=env)
-    (made,) = creation.printed
+    (created,) = creation.printed
     assert creation.errors == ""
-    assert set(made) == {"account", "user", "role", "secret"}
-    assert made["role"] == "reader"
-    caller = await holder(users, made["secret"])
-    assert (str(caller.account), str(caller.user)) == (made["account"], made["user"])
+    assert set(created) == {"account", "user", "role", "secret"}
+    assert created["role"] == "reader"
+    caller = await holder(users, created["secret"])
+    assert (str(caller.account), str(caller.user)) == (created["account"], created["user"])
 
-    rotation = await batchd("users", "rotate", made["user"], env=env)
+    rotation = await batchd("users", "rotate", created["user"], env=env)
     (rotated,) = rotation.printed
     assert rotation.errors == ""
-    assert rotated == made | {"secret": rotated["secret"]}
-    assert not await works(users, made["secret"])
+    assert rotated == created | {"secret": rotated["secret"]}
+    assert not await works(users, created["secret"])
     assert await works(users, rotated["secret"])
 
     disabled, changed = await asyncio.gather(
-        batchd("users", "disable", made["user"], env=env),
-        batchd("users", "set-role", made["user"], "operator", env=env),
+        batchd("users", "disable", created["user"], env=env),
+        batchd("users", "set-role", created["user"], "operator", env=env),
     )
     assert disabled.printed == changed.printed == []
     assert changed.errors == ""
     assert not await works(users, rotated["secret"])
 
     listed = await batchd("users", "list", env=env)
-    (shown,) = listed.printed
-    assert (shown["user"], shown["role"]) == (made["user"], "operator")
-    assert shown["created_ts"] <= shown["disabled_ts"] <= time.time()
-    assert made["secret"] not in listed.output
+    (row,) = listed.printed
+    assert (row["user"], row["role"]) == (created["user"], "operator")
+    assert row["created_ts"] <= row["disabled_ts"] <= time.time()
+    assert created["secret"] not in listed.output
     assert rotated["secret"] not in listed.output
 
 
@@ -66,20 +66,20 @@ async def test_a_user_is_made_as_the_options_say(env: Mapping[str, str], users: 
     account, end = uuid4(), int(time.time()) + 3600
     await users.create(account=None, role="admin", name="of another account")
     more = (f"--account={account}", "--name=Ada Lovelace ✓", f"--validity-ts={end}")
-    (made,) = (await batchd("users", "create", "--role=submitter", *more, env=env)).printed
+    (created,) = (await batchd("users", "create", "--role=submitter", *more, env=env)).printed
 
-    assert set(made) == {"account", "user", "role", "secret", "validity_ts"}
-    assert (made["account"], made["validity_ts"]) == (str(account), end)
+    assert set(created) == {"account", "user", "role", "secret", "validity_ts"}
+    assert (created["account"], created["validity_ts"]) == (str(account), end)
     rotated, listed = await asyncio.gather(
-        batchd("users", "rotate", made["user"], f"--old-until={end - 60}", env=env),
+        batchd("users", "rotate", created["user"], f"--old-until={end - 60}", env=env),
         batchd("users", "list", f"--account={account}", env=env),
     )
-    assert await works(users, made["secret"])
+    assert await works(users, created["secret"])
     assert await works(users, rotated.printed[0]["secret"])
-    (shown,) = listed.printed
-    assert set(shown) == {"account", "user", "role", "name", "created_ts", "disabled_ts"}
-    assert (shown["user"], shown["name"]) == (made["user"], "Ada Lovelace ✓")
-    assert shown["disabled_ts"] is None
+    (row,) = listed.printed
+    assert set(row) == {"account", "user", "role", "name", "created_ts", "disabled_ts"}
+    assert (row["user"], row["name"]) == (created["user"], "Ada Lovelace ✓")
+    assert row["disabled_ts"] is None
 
 
 async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
@@ -102,16 +102,16 @@ async def test_a_role_that_no_policy_names_is_given_with_a_warning(
     user = (await users.create(account=None, role="clerk", name="")).user.user
     write_policy(tmp_path, "p, clerk, *, *, allow", f"p, partner, {uuid4()}, *, allow")
     env = {**env, "BATCHD_POLICIES": str(tmp_path)}
-    made, changed = await asyncio.gather(
+    created, changed = await asyncio.gather(
         batchd("users", "create", "--role=clark", env=env),
         batchd("users", "set-role", user, "partner", env=env),
     )
 
-    for ended, role in ((made, "clark"), (changed, "partner")):
-        assert ended.errors == (
+    for results, role in ((created, "clark"), (changed, "partner")):
+        assert results.errors == (
             f"batchd: no policy names the role '{role}' in this account: it may do nothing\n"
         )
-    assert await works(users, made.printed[0]["secret"])
+    assert await works(users, created.printed[0]["secret"])
     assert (await users.current(user)).role == "partner"
 
 
@@ -119,29 +119,29 @@ async def test_a_user_is_made_also_where_the_policies_are_not(
     env: Mapping[str, str], users: Users, tmp_path: Path
 ) -> None:
     env = {**env, "BATCHD_POLICIES": str(tmp_path / "nowhere")}
-    made = await batchd("users", "create", "--role=clerk", env=env)
+    created = await batchd("users", "create", "--role=clerk", env=env)
 
-    assert await works(users, made.printed[0]["secret"])
-    assert made.errors.startswith(
+    assert await works(users, created.printed[0]["secret"])
+    assert created.errors.startswith(
         "batchd: whether there is a role 'clerk' could not be looked up: "
     )
-    assert "can't read the policy folder" in made.errors
+    assert "can't read the policy folder" in created.errors
 
 
 async def test_what_can_not_be_done_is_said_in_one_line(env: Mapping[str, str]) -> None:
     unknown = uuid4()
-    ended = await asyncio.gather(
+    results = await asyncio.gather(
         batchd("users", "rotate", unknown, env=env),
         batchd("users", "disable", unknown, env=env),
     )
 
-    assert {(one.code, one.output, one.errors) for one in ended} == {
+    assert {(result.code, result.output, result.errors) for result in results} == {
         (1, "", f"batchd: There is no user {unknown}.\n")
     }
 
 
 async def test_a_call_in_the_wrong_form_is_explained(env: Mapping[str, str]) -> None:
-    ended = await batchd("users", "create", "--account=mine", env=env)
+    results = await batchd("users", "create", "--account=mine", env=env)
 
-    assert (ended.code, ended.output) == (2, "")
-    assert "valid UUID" in ended.errors
+    assert (results.code, results.output) == (2, "")
+    assert "valid UUID" in results.errors

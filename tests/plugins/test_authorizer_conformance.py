@@ -225,10 +225,10 @@ async def test_roles_are_those_with_rules_for_the_account(
     authorizer: Authorizer,
 ) -> None:
     ours = {role.role: role for role in await authorizer.find_roles(OURS)}
-    theirs = {role.role for role in await authorizer.find_roles(THEIRS)}
+    other_roles = {role.role for role in await authorizer.find_roles(THEIRS)}
 
     assert list(ours) == ["auditor", "boss", "clerk", "reader"]
-    assert theirs == {*ours, "partner"}
+    assert other_roles == {*ours, "partner"}
     assert ours["clerk"].inherits == ("reader",)
     assert await authorizer.find_roles(OURS, "partner") == []
     assert [role.role for role in await authorizer.find_roles(OURS, "clerk")] == ["clerk"]

@@ -40,7 +40,7 @@ async def test_a_line_becomes_one_call(declare: Declare, upstream: Upstream) -> 
         body={"amount": 12.5, "note": "ü\n"},
     )
     assert (result.status, result.succeeded, result.body) == (200, True, b'{"ok":true}')
-    (request,) = upstream.seen
+    (request,) = upstream.requests
     assert request.method == "POST"
     assert request.target == ("/customers/c%201/orders?lang=de&tag=a%26b&tag=2&tag=true&tag=1.5")
     assert json.loads(request.body) == {"amount": 12.5, "note": "ü\n"}
@@ -54,8 +54,8 @@ async def test_headers_contain_secrets_from_the_environment(
     headers = 'headers = { Authorization = "Bearer ${TOKEN}", content-type = "application/x+json" }'
     source = await declare(POST + headers, BASE=upstream.url, TOKEN="s3cret")
     await run(source, path={"customer": "c"}, body={"amount": 1})
-    assert upstream.seen[0].headers["authorization"] == "Bearer s3cret"
-    assert upstream.seen[0].headers["content-type"] == "application/x+json"
+    assert upstream.requests[0].headers["authorization"] == "Bearer s3cret"
+    assert upstream.requests[0].headers["content-type"] == "application/x+json"
 
 
 async def test_cookies_and_proxies_of_the_environment_are_ignored(
@@ -67,7 +67,7 @@ async def test_cookies_and_proxies_of_the_environment_are_ignored(
     source = await declare(GET, BASE=upstream.url)
     await run(source, path={"x": "1"})
     await run(source, path={"x": "2"})
-    assert ["cookie" in request.headers for request in upstream.seen] == [False, False]
+    assert ["cookie" in request.headers for request in upstream.requests] == [False, False]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
@@ -78,7 +78,7 @@ async def test_every_method_works_without_a_body(
     result = await run(source, path={"x": "1"})
     assert result.status == 200
     assert result.body == (b"null" if method == "HEAD" else b'{"ok":true}')
-    assert (upstream.seen[0].method, upstream.seen[0].body) == (method, b"")
+    assert (upstream.requests[0].method, upstream.requests[0].body) == (method, b"")
 
 
 async def test_a_fixed_query_precedes_the_query_of_the_line(
@@ -87,7 +87,7 @@ async def test_a_fixed_query_precedes_the_query_of_the_line(
     text = GET.replace("/a/{x}", "/a/{x}?version=2%20b") + 'query = ["q"]'
     source = await declare(text, BASE=upstream.url + "/")
     await run(source, path={"x": "1"}, query={"q": "é"})
-    assert upstream.seen[0].target == "/a/1?version=2%20b&q=%C3%A9"
+    assert upstream.requests[0].target == "/a/1?version=2%20b&q=%C3%A9"
 
 
 # Validation
@@ -160,7 +160,7 @@ async def test_a_line_that_the_current_file_refuses_is_not_sent(
     result = await run(source, path={"customer": "c"}, body={"amount": "x"})
     assert (result.status, result.succeeded) == (400, False)
     assert body(result.body)["subcode"] == 400589
-    assert upstream.seen == []
+    assert upstream.requests == []
 
 
 # Destination
@@ -187,7 +187,7 @@ async def test_a_value_stays_one_segment_of_the_path(
 ) -> None:
     source = await declare(GET, BASE=upstream.url)
     assert (await run(source, path={"x": value})).status == 200
-    (request,) = upstream.seen
+    (request,) = upstream.requests
     assert request.target.startswith("/a/")
     assert "/" not in request.target.removeprefix("/a/")
     assert request.target == target
@@ -209,7 +209,7 @@ async def test_a_value_that_is_a_hazard_or_of_another_type_is_refused(
     source = await declare(GET, BASE=upstream.url)
     assert [pointer for pointer, _ in issues(source, path={"x": value})] == ["/path/x"]
     assert (await run(source, path={"x": value})).status == 400
-    assert upstream.seen == []
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ async def test_a_redirect_is_not_followed(
         source = await declare(GET, BASE=upstream.url)
         result = await run(source, path={"x": "1"})
         assert (result.status, result.succeeded) == (status, False)
-        assert target.seen == []
+        assert target.requests == []
 
 
 # Limits
@@ -267,13 +267,13 @@ async def test_concurrency_is_limited_as_declared(declare: Declare, upstream: Up
     calls = [asyncio.create_task(run(source, path={"x": n})) for n in range(12)]
     for finished in range(12):
         async with asyncio.timeout(TIMEOUT_S):
-            while upstream.under_way < min(3, 12 - finished):
+            while upstream.in_progress < min(3, 12 - finished):
                 await asyncio.sleep(0)
         may_finish.release()
         async with asyncio.timeout(TIMEOUT_S):
             while sum(call.done() for call in calls) <= finished:
                 await asyncio.sleep(0)
-    assert upstream.most_under_way == 3
+    assert upstream.max_in_progress == 3
     assert [call.result().status for call in calls] == [200] * 12
 
 

@@ -136,7 +136,7 @@ async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:
     async def running_calls() -> int:
-        return upstream.under_way
+        return upstream.in_progress
 
     upstream.reply(lambda: hanging)
     async with worker():
@@ -147,7 +147,7 @@ async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
         assert await caller.end(batch) == "completed"
     assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * 30
     keys = {f"/things/{n}": f"{batch}:{n}" for n in range(1, 31)}
-    calls = Counter((call.target, call.headers["idempotency-key"]) for call in upstream.seen)
+    calls = Counter((call.target, call.headers["idempotency-key"]) for call in upstream.requests)
     assert calls == dict.fromkeys(keys.items(), 2)
 
 
@@ -223,12 +223,12 @@ async def test_nothing_starts_without_the_variables_that_the_file_refers_to(
 async def test_running_calls_end_with_the_process(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:
-    async def under_way() -> int:
-        return upstream.under_way
+    async def calls_in_progress() -> int:
+        return upstream.in_progress
 
     upstream.reply(lambda: hanging)
     async with worker():
         await caller.create(lines_of({"path": {"n": 1}}), "touch")
-        await eventually(under_way, lambda calls: calls == 1)
+        await eventually(calls_in_progress, lambda calls: calls == 1)
     async with asyncio.timeout(TIMEOUT_S):
-        await eventually(under_way, lambda calls: calls == 0)
+        await eventually(calls_in_progress, lambda calls: calls == 0)

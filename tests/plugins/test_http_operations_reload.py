@@ -41,7 +41,7 @@ async def test_a_change_takes_effect_as_a_whole(
         other.replace(file)
         await until_named(source, "op", "renamed")
         assert source.find("another") is None
-    assert upstream.seen[0].target == "/new"
+    assert upstream.requests[0].target == "/new"
 
 
 @pytest.mark.parametrize("path", ["schema.json", "schemas/one.json", "../schema.json"])

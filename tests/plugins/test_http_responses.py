@@ -51,7 +51,7 @@ async def test_compression_is_neither_requested_nor_decoded(
     upstream.reply(bytes_of(b"\x1f\x8b", **{"Content-Encoding": "gzip"}))
     source = await declare(GET, BASE=upstream.url)
     assert body((await run(source, path={"x": "1"})).body) == {"base64": "H4s="}
-    assert upstream.seen[0].headers["accept-encoding"] == "identity"
+    assert upstream.requests[0].headers["accept-encoding"] == "identity"
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -149,7 +149,7 @@ async def test_an_upstream_that_times_out(declare: Declare, upstream: Upstream) 
     upstream.reply(lambda: hanging)
     source = await declare(GET + f"timeout_s = 0.05\n{RETRY}", BASE=upstream.url)
     assert_no_response(await run(source, path={"x": "1"}), "timed out after 0.05 s")
-    assert len(upstream.seen) == 3
+    assert len(upstream.requests) == 3
 
 
 async def test_an_upstream_that_closes_the_connection(declare: Declare, upstream: Upstream) -> None:

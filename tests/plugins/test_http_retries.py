@@ -21,7 +21,7 @@ async def test_a_call_is_retried_until_its_status_is_final(
     source = await declare(GET + "attempts = 9\nbackoff_s = 1", BASE=upstream.url)
     response = await run(source, key="b:5")
     assert (response.status, response.succeeded) == (200, True)
-    assert [request.headers["idempotency-key"] for request in upstream.seen] == ["b:5"] * 5
+    assert [request.headers["idempotency-key"] for request in upstream.requests] == ["b:5"] * 5
     assert world.waits_s == [0.5, 1.0, 2.0, 4.0]  # half of 1, 2, 4, 8: the jitter is 0.5
 
 
@@ -39,7 +39,7 @@ async def test_a_single_attempt_is_final(
     upstream.statuses([503])
     source = await declare(GET + "attempts = 1", BASE=upstream.url)
     assert (await run(source)).status == 503
-    assert (len(upstream.seen), world.waits_s) == (1, [])
+    assert (len(upstream.requests), world.waits_s) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_the_file_defines_which_statuses_are_retried(
     upstream.statuses([status])
     source = await declare(GET + f"attempts = 2\nstatuses = {statuses}", BASE=upstream.url)
     assert (await run(source)).status == status
-    assert len(upstream.seen) == calls
+    assert len(upstream.requests) == calls
 
 
 @pytest.mark.parametrize("failing", [broken_off, hanging], ids=["connection closed", "timeout"])
@@ -70,7 +70,7 @@ async def test_the_file_defines_whether_a_missing_response_is_retried(
     text = GET.replace("[operations.op.retry]", "timeout_s = 0.05\n[operations.op.retry]")
     source = await declare(text + f"unanswered = {unanswered}", BASE=upstream.url)
     assert (await run(source)).status == 503
-    assert len(upstream.seen) == calls
+    assert len(upstream.requests) == calls
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ async def test_failure_of_a_part_leaves_the_object_that_was_there(
 
 async def unfinished_uploads(storage: Storage, key: str) -> list[str]:
     assert isinstance(storage, S3Storage)
-    answer = await storage.client.list_multipart_uploads(Bucket=storage.bucket, Prefix=key)
-    return [upload["UploadId"] for upload in answer.get("Uploads", ())]
+    response = await storage.client.list_multipart_uploads(Bucket=storage.bucket, Prefix=key)
+    return [upload["UploadId"] for upload in response.get("Uploads", ())]
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ async def test_many_objects_are_listed_and_deleted(
 
     async def upload(name: str) -> None:
         url = await storage.presign_upload(name, validity_s=60)
-        async with browser.put(encoded(url), data=LINES) as answer:
-            assert answer.status == HTTPStatus.OK
+        async with browser.put(encoded(url), data=LINES) as response:
+            assert response.status == HTTPStatus.OK
 
     await asyncio.gather(*map(upload, expected))
     assert await keys_of(storage, f"{key}/") == expected

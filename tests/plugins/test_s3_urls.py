@@ -30,14 +30,14 @@ async def test_file_goes_up_and_down_through_urls(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
     upload = await storage.presign_upload(key, validity_s=60)
-    async with browser.put(encoded(upload), data=LINES) as answer:
-        assert answer.status == HTTPStatus.OK
+    async with browser.put(encoded(upload), data=LINES) as response:
+        assert response.status == HTTPStatus.OK
     download = await storage.presign_download(key, validity_s=60, filename="b7.jsonl")
-    async with browser.get(encoded(download)) as answer:
-        assert answer.status == HTTPStatus.OK
-        assert await answer.read() == LINES
-        assert answer.headers["Content-Disposition"] == 'attachment; filename="b7.jsonl"'
-        assert answer.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
+    async with browser.get(encoded(download)) as response:
+        assert response.status == HTTPStatus.OK
+        assert await response.read() == LINES
+        assert response.headers["Content-Disposition"] == 'attachment; filename="b7.jsonl"'
+        assert response.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
 
 
 @pytest.mark.parametrize("name", ["a b+c&d=e?f#g%20h", "ü/日本/~-._", "'quoted' (1)!*"])
@@ -45,8 +45,8 @@ async def test_url_of_a_key_with_special_characters_works(
     storage: Storage, browser: aiohttp.ClientSession, key: str, name: str
 ) -> None:
     upload = await storage.presign_upload(f"{key}/{name}", validity_s=60)
-    async with browser.put(encoded(upload), data=LINES) as answer:
-        assert answer.status == HTTPStatus.OK
+    async with browser.put(encoded(upload), data=LINES) as response:
+        assert response.status == HTTPStatus.OK
     assert await get(storage, f"{key}/{name}") == LINES
     assert await keys_of(storage, key) == [f"{key}/{name}"]
 
@@ -99,13 +99,13 @@ async def test_url_opens_no_other_key_and_no_other_method(
     await put(storage, f"{key}-other", LINES)
     url = await storage.presign_download(key, validity_s=60, filename="b.jsonl")
     other_key = url.url.replace(key, f"{key}-other")
-    async with browser.get(URL(other_key, encoded=True)) as answer:
-        assert answer.status == HTTPStatus.FORBIDDEN
+    async with browser.get(URL(other_key, encoded=True)) as response:
+        assert response.status == HTTPStatus.FORBIDDEN
     longer = url.url.replace("X-Amz-Expires=60", "X-Amz-Expires=6000")
-    async with browser.get(URL(longer, encoded=True)) as answer:
-        assert answer.status == HTTPStatus.FORBIDDEN
-    async with browser.put(encoded(url), data=b"forged") as answer:
-        assert answer.status == HTTPStatus.FORBIDDEN
+    async with browser.get(URL(longer, encoded=True)) as response:
+        assert response.status == HTTPStatus.FORBIDDEN
+    async with browser.put(encoded(url), data=b"forged") as response:
+        assert response.status == HTTPStatus.FORBIDDEN
     assert await get(storage, key) == LINES
 
 
@@ -154,14 +154,14 @@ async def test_urls_name_aws_without_an_endpoint(
 async def test_upload_that_breaks_off_leaves_nothing(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
-    async def half() -> AsyncIterator[bytes]:
+    async def truncated_body() -> AsyncIterator[bytes]:
         yield b"x" * PART_BYTES
         raise ConnectionAbortedError
 
     url = await storage.presign_upload(key, validity_s=60)
     with pytest.raises(aiohttp.ClientError):
         await browser.put(
-            encoded(url), data=half(), headers={"Content-Length": str(2 * PART_BYTES)}
+            encoded(url), data=truncated_body(), headers={"Content-Length": str(2 * PART_BYTES)}
         )
     # The server reads on until it sees the end of the connection: ask it for something else after.
     await put(storage, f"{key}-after", LINES)

@@ -19,11 +19,11 @@ class Counting:
     """The service, and how often it was asked."""
 
     def __init__(self, users: Users) -> None:
-        self.asked = 0
+        self.lookups = 0
         self._users = users
 
     async def find_by_secret(self, secret_hash: bytes) -> object:
-        self.asked += 1
+        self.lookups += 1
         return await self._users.find_by_secret(secret_hash)
 
 
@@ -35,7 +35,7 @@ class Time:
 
 
 @pytest.fixture
-def asked(components: Components) -> Counting:
+def counting_users(components: Components) -> Counting:
     return Counting(components.services.users)
 
 
@@ -47,16 +47,16 @@ def time() -> Time:
 @pytest.fixture
 def notifications(components: Components) -> Notifications:
     """Return one that hears nothing but what a test tells it."""
-    made = Notifications(components.database, "postgresql://unused", timeout_s=1.0)
-    made.connected = True
-    return made
+    notifications = Notifications(components.database, "postgresql://unused", timeout_s=1.0)
+    notifications.connected = True
+    return notifications
 
 
 @pytest.fixture
 def callers(
-    asked: Counting, notifications: Notifications, clock: MovableClock, time: Time
+    counting_users: Counting, notifications: Notifications, clock: MovableClock, time: Time
 ) -> Authenticator:
-    return Authenticator(asked, notifications, clock, monotonic=time)  # type: ignore[arg-type]  # counts
+    return Authenticator(counting_users, notifications, clock, monotonic=time)  # type: ignore[arg-type]  # counts
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def user(components: Components) -> NewSecret:
     return await components.services.users.create(account=None, role="reader", name="")
 
 
-def tell(notifications: Notifications, payload: str) -> None:
+def notify(notifications: Notifications, payload: str) -> None:
     notifications._callbacks[Channel.CALLERS](payload)
 
 
@@ -77,26 +77,26 @@ async def refused(callers: Authenticator, secret: str) -> bool:
 
 
 async def test_the_database_is_asked_once(
-    callers: Authenticator, asked: Counting, user: NewSecret
+    callers: Authenticator, counting_users: Counting, user: NewSecret
 ) -> None:
     known = await callers.authenticate(user.secret)
     assert known == Caller(account=user.user.account, user=user.user.user, role="reader")
     assert await callers.authenticate(user.secret) == known
-    assert asked.asked == 1
+    assert counting_users.lookups == 1
 
 
 async def test_what_is_unknown_is_asked_for_again(
-    callers: Authenticator, asked: Counting, user: NewSecret
+    callers: Authenticator, counting_users: Counting, user: NewSecret
 ) -> None:
     unknown = "x" * len(user.secret)
     assert await refused(callers, unknown)
     assert await refused(callers, unknown)
-    assert asked.asked == 2
+    assert counting_users.lookups == 2
 
 
 async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
     callers: Authenticator,
-    asked: Counting,
+    counting_users: Counting,
     components: Components,
     notifications: Notifications,
     user: NewSecret,
@@ -105,10 +105,10 @@ async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
     await callers.authenticate(user.secret)
     await callers.authenticate(other.secret)
     await components.services.users.set_role(user.user.user, "admin")
-    tell(notifications, str(user.user.user))
+    notify(notifications, str(user.user.user))
     assert (await callers.authenticate(user.secret)).role == "admin"
     await callers.authenticate(other.secret)
-    assert asked.asked == 3
+    assert counting_users.lookups == 3
 
 
 async def test_a_secret_ends_in_its_moment(
@@ -126,7 +126,7 @@ async def test_a_secret_ends_in_its_moment(
 )
 async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
     callers: Authenticator,
-    asked: Counting,
+    counting_users: Counting,
     notifications: Notifications,
     time: Time,
     user: NewSecret,
@@ -138,24 +138,24 @@ async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
     await callers.authenticate(user.secret)
     time.now += trusted_s - 0.1
     await callers.authenticate(user.secret)
-    assert asked.asked == 1
+    assert counting_users.lookups == 1
     time.now += 0.2
     await callers.authenticate(user.secret)
-    assert asked.asked == 2
+    assert counting_users.lookups == 2
 
 
 async def test_after_a_silence_nobody_is_known(
-    callers: Authenticator, asked: Counting, notifications: Notifications, user: NewSecret
+    callers: Authenticator, counting_users: Counting, notifications: Notifications, user: NewSecret
 ) -> None:
     await callers.authenticate(user.secret)
-    tell(notifications, "")
+    notify(notifications, "")
     await callers.authenticate(user.secret)
-    assert asked.asked == 2
+    assert counting_users.lookups == 2
 
 
 async def test_memory_is_bounded(
     callers: Authenticator,
-    asked: Counting,
+    counting_users: Counting,
     components: Components,
     user: NewSecret,
     monkeypatch: pytest.MonkeyPatch,
@@ -164,7 +164,7 @@ async def test_memory_is_bounded(
     other = await components.services.users.create(account=None, role="reader", name="")
     for secret in (user.secret, other.secret, other.secret, user.secret):
         await callers.authenticate(secret)
-    assert asked.asked == 3
+    assert counting_users.lookups == 3
 
 
 async def test_the_database_tells_every_change_also_by_hand(

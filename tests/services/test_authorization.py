@@ -29,15 +29,15 @@ async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
             for caller in (CLERK, replace(CLERK, account=THEIRS), replace(CLERK, role="boss")):
                 await permissions.authorize(replace(caller, user=COLLEAGUE), operation)
 
-    asked = [(access.operation, access.owner) for access in authorizer.asked]
-    assert sorted(asked[:3], key=str) == sorted(
+    questions = [(access.operation, access.owner) for access in authorizer.requests]
+    assert sorted(questions[:3], key=str) == sorted(
         [("get_batch", COLLEAGUE), ("get_batch", OTHER_USER), ("get_batch", COLLEAGUE)], key=str
     )
-    assert asked.count(("get_batch", COLLEAGUE)) == 3
-    assert asked.count(("get_batch", OTHER_USER)) == 3
+    assert questions.count(("get_batch", COLLEAGUE)) == 3
+    assert questions.count(("get_batch", OTHER_USER)) == 3
     # It makes something: there is nothing yet that could be somebody else's.
-    assert asked.count(("create_upload_url", None)) == 3
-    assert len(asked) == 9
+    assert questions.count(("create_upload_url", None)) == 3
+    assert len(questions) == 9
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
     for _ in range(3):
         await permissions.authorize(CLERK, "create_upload_url")
 
-    assert len(authorizer.asked) == 3
+    assert len(authorizer.requests) == 3
 
 
 async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +151,8 @@ async def test_what_is_remembered_is_answered_without_a_turn_of_the_event_loop()
     permissions = PermissionChecker(deciding(own=True, others=True), PERMISSIONS)
     await permissions.authorize(CLERK, "get_batch")
 
-    asking = permissions.authorize(CLERK, "get_batch")
-    with pytest.raises(StopIteration) as answered:
-        asking.send(None)
+    coroutine = permissions.authorize(CLERK, "get_batch")
+    with pytest.raises(StopIteration) as stopped:
+        coroutine.send(None)
 
-    assert isinstance(answered.value.value, Grant)
+    assert isinstance(stopped.value.value, Grant)

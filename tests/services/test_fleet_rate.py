@@ -36,27 +36,27 @@ async def calls_at(
     fleet: list[FleetRateLimiter], *, callers: int, per_s: float, seconds: float
 ) -> list[float]:
     """Let so many callers of each process call as often as they may; return when they did."""
-    made: list[float] = []
+    call_times: list[float] = []
     end = time.monotonic() + seconds
 
     async def caller(process: FleetRateLimiter) -> None:
         while time.monotonic() < end:
             await process.acquire("op", per_s)
-            made.append(time.monotonic())
+            call_times.append(time.monotonic())
 
     tasks = [asyncio.create_task(caller(process)) for process in fleet for _ in range(callers)]
     await asyncio.gather(*tasks)
-    return [moment for moment in made if moment < end]
+    return [call_time for call_time in call_times if call_time < end]
 
 
-def most_within(made: list[float], window_s: float) -> int:
+def max_calls_within(call_times: list[float], window_s: float) -> int:
     """Return the most calls that were made in any stretch of so many seconds."""
-    first = most = 0
-    for last, moment in enumerate(made):
-        while made[first] < moment - window_s:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
+    first_index = highest = 0
+    for last, call_time in enumerate(call_times):
+        while call_times[first_index] < call_time - window_s:
+            first_index += 1
+        highest = max(highest, last - first_index + 1)
+    return highest
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ async def test_all_processes_together_keep_the_rate(
 ) -> None:
     fleet = [FleetRateLimiter(database) for database in databases]
     await calls_at(fleet, callers=callers, per_s=per_s, seconds=0.2)
-    began = time.monotonic()
-    made = await calls_at(fleet, callers=callers, per_s=per_s, seconds=2.0)
-    took_s = time.monotonic() - began
-    assert 0.9 * per_s * 2.0 <= len(made) <= 1.1 * per_s * took_s
-    assert most_within(sorted(made), 1.0) <= 1.1 * per_s + per_s * 0.2
+    started = time.monotonic()
+    call_times = await calls_at(fleet, callers=callers, per_s=per_s, seconds=2.0)
+    took_s = time.monotonic() - started
+    assert 0.9 * per_s * 2.0 <= len(call_times) <= 1.1 * per_s * took_s
+    assert max_calls_within(sorted(call_times), 1.0) <= 1.1 * per_s + per_s * 0.2
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ async def test_the_row_is_not_touched_for_every_call(
 ) -> None:
     for callers in (20, 1):
         reserved_calls.clear()
-        made = await calls_at(
+        call_times = await calls_at(
             [FleetRateLimiter(databases[0])], callers=callers, per_s=500, seconds=1.0
         )
-        assert sum(reserved_calls) >= len(made)
-        assert len(reserved_calls) < len(made) / 10
+        assert sum(reserved_calls) >= len(call_times)
+        assert len(reserved_calls) < len(call_times) / 10
 
 
 async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[Database]) -> None:
@@ -108,7 +108,7 @@ async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[D
         await process.acquire("another", 0.001)
 
 
-async def left(process: FleetRateLimiter) -> int:
+async def calls_left(process: FleetRateLimiter) -> int:
     """Return how many calls of the slice that was taken have not been made."""
     (lane,) = process._slices.values()
     return lane.left
@@ -121,7 +121,7 @@ async def test_who_gives_up_leaves_the_call_to_the_next(
     process = FleetRateLimiter(databases[0])
     await process.acquire("op", 2)
     waiting = [asyncio.create_task(process.acquire("op", 2)) for _ in range(5)]
-    await eventually(lambda: left(process), lambda calls: calls == 1)
+    await eventually(lambda: calls_left(process), lambda calls: calls == 1)
     for task in waiting[:4]:
         task.cancel()
     await waiting[4]

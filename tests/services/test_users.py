@@ -33,7 +33,7 @@ async def new_user(users: Users, role: str = "reader", **more: object) -> NewSec
     return await users.create(account=None, role=role, name="Ada", **more)  # type: ignore[arg-type]
 
 
-async def who_am_i(caller: ApiCaller, header: str) -> Reply:
+async def whoami(caller: ApiCaller, header: str) -> Reply:
     return await caller.get("/whoami", headers={"Authorization": header})
 
 
@@ -64,7 +64,7 @@ async def test_the_plain_header_and_bearer_are_both_taken(caller: ApiCaller) -> 
     expected = {"account": str(user.account), "user": str(user.user), "role": "admin"}
 
     for header in (caller.user.secret, f"Bearer {caller.user.secret}"):
-        reply = await who_am_i(caller, header)
+        reply = await whoami(caller, header)
         assert (reply.status, reply.body) == (200, expected)
 
 
@@ -81,7 +81,7 @@ async def test_every_wrong_secret_gets_the_same_answer(
     headers += [secret.swapcase(), f"{secret} {secret}", "\u00e4" * 64, "\udcff" * 64]
 
     descriptions = {
-        assert_refused(await who_am_i(caller, header), 401, 401000)
+        assert_refused(await whoami(caller, header), 401, 401000)
         for header in (*headers, expired.secret, disabled.user.secret)
     }
     async with caller.session.get(f"{caller.url}/whoami") as response:
@@ -147,11 +147,11 @@ async def test_a_rotated_secret_may_have_an_end_too(users: Users, clock: Movable
 async def test_a_disabled_user_is_refused_at_once(caller: ApiCaller, users: Users) -> None:
     user = caller.user.user.user
     new = await users.rotate(user)
-    assert (await who_am_i(caller, new.secret)).status == 200
+    assert (await whoami(caller, new.secret)).status == 200
 
     await users.disable(user)
 
-    assert_refused(await who_am_i(caller, new.secret), 401, 401000)
+    assert_refused(await whoami(caller, new.secret), 401, 401000)
     with pytest.raises(Unauthorized):
         await users.current(user)
 
@@ -164,11 +164,11 @@ async def test_a_user_stays_disabled_since_the_first_time(
     since = (await users.find_all())[0].disabled_ts
     clock.move(60)
     await users.disable(user)
-    again = await users.rotate(user)
+    rotated = await users.rotate(user)
 
     assert (await users.find_all())[0].disabled_ts == since
     assert since is not None
-    assert not await works(users, again.secret)
+    assert not await works(users, rotated.secret)
 
 
 async def test_a_new_role_counts_at_once(make_caller: MakeCaller, users: Users) -> None:
@@ -197,7 +197,7 @@ async def test_only_a_hash_of_a_secret_is_stored(components: Components) -> None
     new = await components.services.users.create(account=None, role="admin", name="Ada")
     rotated = await components.services.users.rotate(new.user.user)
 
-    rows = await whole_database(components)
+    rows = await dump_database(components)
 
     assert str(new.user.user) in rows
     for secret in (new.secret, rotated.secret):
@@ -205,7 +205,7 @@ async def test_only_a_hash_of_a_secret_is_stored(components: Components) -> None
         assert secret.encode().hex() not in rows
 
 
-async def whole_database(components: Components) -> str:
+async def dump_database(components: Components) -> str:
     """Return every row of every table as text, binary columns in hexadecimal digits."""
     async with components.database.connection() as connection:
         tables = await connection.fetch(

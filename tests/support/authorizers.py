@@ -14,11 +14,11 @@ class Scripted:
     def __init__(self, decide: Decide, *, revision: str | None = "1") -> None:
         self.revision = revision
         self.current = True
-        self.asked: list[Access] = []
+        self.requests: list[Access] = []
         self._decide = decide
 
     async def decide(self, access: Access) -> Decision:
-        self.asked.append(access)
+        self.requests.append(access)
         return await self._decide(access)
 
     async def find_roles(

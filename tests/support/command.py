@@ -16,7 +16,7 @@ from tests.support.polling import TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class CommandResult:
     code: int
     output: str
     errors: str
@@ -45,7 +45,7 @@ def core_variables(settings: Settings) -> dict[str, str]:
     )
 
 
-async def batchd(*arguments: object, env: Mapping[str, str]) -> Ended:
+async def batchd(*arguments: object, env: Mapping[str, str]) -> CommandResult:
     """Run the command, in a folder where nothing of ours is found."""
     process = await asyncio.create_subprocess_exec(
         *BATCHD,
@@ -64,4 +64,4 @@ async def batchd(*arguments: object, env: Mapping[str, str]) -> Ended:
             process.kill()
             await process.wait()
     assert process.returncode is not None
-    return Ended(code=process.returncode, output=output.decode(), errors=errors.decode())
+    return CommandResult(code=process.returncode, output=output.decode(), errors=errors.decode())

@@ -77,7 +77,7 @@ def all_pids(facts: dict[str, Any]) -> list[int]:
 
 def users_of(folder: Path) -> list[int]:
     """Return the processes that work on this folder, by the command line that started them."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
             try:
@@ -85,12 +85,12 @@ def users_of(folder: Path) -> list[int]:
             except OSError:
                 continue
             if re.search(re.escape(os.fsencode(folder)) + rb"\b", command):
-                found.append(int(entry.name))
-    return [pid for pid in found if not gone(pid)]
+                pids.append(int(entry.name))
+    return [pid for pid in pids if not gone(pid)]
 
 
 def get(url: str, secret: str) -> dict[str, Any]:
     request = urllib.request.Request(url, headers={"Authorization": secret})
     with urllib.request.urlopen(request, timeout=30) as response:
-        answer: dict[str, Any] = json.load(response)
-        return answer
+        body: dict[str, Any] = json.load(response)
+        return body

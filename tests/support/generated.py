@@ -46,10 +46,10 @@ def well_formed_is_not_called_malformed(
     """What fits the document may be refused for the state of things, but not for its form."""
     fits = case.meta is not None and case.meta.generation.mode.is_positive
     if fits and response.status_code == 400:
-        answer = response.json()
+        body = response.json()
         # A cursor is opaque: no schema says which strings are one.
-        about_cursor = answer["description"].startswith("query.cursor:")
-        assert about_cursor or answer["subcode"] not in FORM_SUBCODES, answer
+        about_cursor = body["description"].startswith("query.cursor:")
+        assert about_cursor or body["subcode"] not in FORM_SUBCODES, body
     return None
 
 
@@ -111,9 +111,9 @@ def _read(scenario: events.ScenarioFinished, findings: Findings) -> None:
     for case, checks in recorder.checks.items():
         for check in checks:
             if check.failure_info is not None:
-                answer = recorder.interactions[case].response
+                response = recorder.interactions[case].response
                 findings.failures.append(
                     f"{check.name}: {check.failure_info.failure.message}\n"
                     f"{check.failure_info.code_sample}\n"
-                    f"{answer.text if answer is not None else 'no answer'}"
+                    f"{response.text if response is not None else 'no response'}"
                 )

@@ -101,7 +101,7 @@ async def run(source: HttpOperations, name: str = "op", **parts: Any) -> Operati
     return await operation.run(call_of(**parts))
 
 
-def body(answer: bytes) -> Any:
+def body(data: bytes) -> Any:
     """Return the JSON of an answer, which is on one line."""
-    assert b"\n" not in answer
-    return json.loads(answer)
+    assert b"\n" not in data
+    return json.loads(data)

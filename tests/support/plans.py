@@ -67,7 +67,7 @@ class Plan:
 
     def sorted_rows(self) -> int:
         """Return how many rows went into sorts."""
-        return sum(given.rows_out for node in self if "Sort" in node.kind for given in node.inputs)
+        return sum(child.rows_out for node in self if "Sort" in node.kind for child in node.inputs)
 
     def scans(self, table: str) -> set[str]:
         """Return the ways in which the table was read."""

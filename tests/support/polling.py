@@ -12,15 +12,15 @@ TIMEOUT_S = 60.0
 NEVER_S = 3600.0
 """A time limit, lease or interval that no test reaches, however slow the machine."""
 
-_LOOK_EVERY_S = 0.02
+_POLL_INTERVAL_S = 0.02
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T]], until: Callable[[T], bool], *, within_s: float = TIMEOUT_S
+    get: Callable[[], Awaitable[T]], until: Callable[[T], bool], *, within_s: float = TIMEOUT_S
 ) -> T:
     """Look again and again; return the first sight that satisfies `until`."""
     deadline = time.monotonic() + within_s
-    while not until(seen := await look()):
-        assert time.monotonic() < deadline, f"still {seen!r} after {within_s} s"
-        await asyncio.sleep(_LOOK_EVERY_S)
-    return seen
+    while not until(value := await get()):
+        assert time.monotonic() < deadline, f"still {value!r} after {within_s} s"
+        await asyncio.sleep(_POLL_INTERVAL_S)
+    return value

@@ -15,8 +15,8 @@ LINES = b'{"id": "a"}\n{"id": "b"}\n'
 
 def storage_context(**values: str) -> StorageContext:
     """Return what the storage gets for these settings, named without BATCHD_S3_."""
-    given = {"bucket": "batchd", **values}
-    environment = {S3Settings.variable(name): value for name, value in given.items()}
+    settings = {"bucket": "batchd", **values}
+    environment = {S3Settings.variable(name): value for name, value in settings.items()}
     return StorageContext(environment=environment)
 
 

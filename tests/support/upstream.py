@@ -14,7 +14,7 @@ Reply: TypeAlias = web.Response | Handler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ReceivedRequest:
     """A request as it came: nothing decoded."""
 
     method: str
@@ -28,10 +28,10 @@ class Upstream:
 
     def __init__(self) -> None:
         self.url = ""
-        self.seen: list[Seen] = []
+        self.requests: list[ReceivedRequest] = []
         self.replies: list[Callable[[], Reply]] = [lambda: web.json_response({"ok": True})]
-        self.under_way = 0
-        self.most_under_way = 0
+        self.in_progress = 0
+        self.max_in_progress = 0
 
     def reply(self, *replies: Callable[[], Reply]) -> None:
         self.replies = list(replies)
@@ -46,12 +46,12 @@ class Upstream:
         self.replies = [replying(status) for status in statuses]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
+        self.in_progress += 1
+        self.max_in_progress = max(self.max_in_progress, self.in_progress)
         try:
             headers = {name.lower(): value for name, value in request.headers.items()}
-            self.seen.append(
-                Seen(
+            self.requests.append(
+                ReceivedRequest(
                     method=request.method,
                     target=request.raw_path,
                     headers=headers,
@@ -61,7 +61,7 @@ class Upstream:
             reply = (self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])()
             return reply if isinstance(reply, web.Response) else await reply(request)
         finally:
-            self.under_way -= 1
+            self.in_progress -= 1
 
 
 def bytes_of(
@@ -103,12 +103,12 @@ async def running_upstream() -> AsyncIterator[Upstream]:
 
 
 @asynccontextmanager
-async def answering_bytes(answer: bytes) -> AsyncIterator[str]:
+async def answering_bytes(data: bytes) -> AsyncIterator[str]:
     """Give the URL of a server that answers with these bytes, whether they are HTTP or not."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(data)
         await writer.drain()
         writer.close()
 
