@@ -9,7 +9,7 @@ from tests.support.callers import ApiCaller
 from tests.support.raw_http import RawConnection, raw_connection, request
 from tests.support.refusals import assert_refused
 
-ALIVE = b"GET /healthz HTTP/1.1"
+HEALTHZ = b"GET /healthz HTTP/1.1"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def test_each_answer_tells_what_it_is(api_url: str, authorization: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("first", "header", "answered", "stays"),
+    ("first", "header", "expected_connection", "stays"),
     [
         (b"GET /healthz HTTP/1.1", b"X: 1", None, True),
         (b"GET /healthz HTTP/1.1", b"Connection: keep-alive", None, True),
@@ -44,15 +44,15 @@ async def test_each_answer_tells_what_it_is(api_url: str, authorization: bytes) 
     ],
 )
 async def test_connection_stays_as_the_version_and_the_client_have_it(
-    api_url: str, first: bytes, header: bytes, answered: str | None, *, stays: bool
+    api_url: str, first: bytes, header: bytes, expected_connection: str | None, *, stays: bool
 ) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(request(first, header))
         reply = await connection.read_reply()
         assert reply.status == (404 if b"nowhere" in first else 200)
-        assert reply.headers.get("Connection") == answered
+        assert reply.headers.get("Connection") == expected_connection
         if stays:
-            await is_alive(connection)
+            await assert_alive(connection)
         else:
             assert await connection.is_closed()
 
@@ -74,15 +74,15 @@ async def test_only_the_spaces_of_http_are_taken_off_a_secret(
             assert (await connection.read_reply()).status == status
 
 
-async def is_alive(connection: RawConnection) -> None:
-    await connection.send(request(ALIVE))
+async def assert_alive(connection: RawConnection) -> None:
+    await connection.send(request(HEALTHZ))
     assert (await connection.read_reply()).body == {"status": "alive"}
 
 
 async def test_answers_to_requests_that_came_together_come_in_their_order(
     api_url: str, authorization: bytes
 ) -> None:
-    calls = [b"GET /whoami HTTP/1.1", ALIVE, b"GET /nowhere HTTP/1.1", ALIVE]
+    calls = [b"GET /whoami HTTP/1.1", HEALTHZ, b"GET /nowhere HTTP/1.1", HEALTHZ]
     async with raw_connection(api_url) as connection:
         await connection.send(b"".join(request(call, authorization) for call in calls))
         replies = [await connection.read_reply() for _ in calls]
@@ -93,7 +93,7 @@ async def test_answers_to_requests_that_came_together_come_in_their_order(
 
 async def test_head_is_answered_without_a_body(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
-        await connection.send(request(b"HEAD /healthz HTTP/1.1") + request(ALIVE))
+        await connection.send(request(b"HEAD /healthz HTTP/1.1") + request(HEALTHZ))
         head = await connection.read_head()
         assert head.startswith("HTTP/1.1 200 OK\r\n")
         assert "\r\nContent-Length: 18\r\n" in head
@@ -112,4 +112,4 @@ async def test_not_modified_has_neither_body_nor_length(
         assert reply.status == 304
         assert "ETag" in reply.headers
         assert not {"Content-Length", "Content-Type", "Transfer-Encoding"} & set(reply.headers)
-        await is_alive(connection)
+        await assert_alive(connection)

@@ -46,17 +46,17 @@ def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) ->
 @pytest.fixture
 def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
     """Return what is recorded from now on, in a list that grows."""
-    found: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append({name: vars(record)[name] for name in FIELDS})
+            records.append({name: vars(record)[name] for name in FIELDS})
 
     logger = logging.getLogger(logs.AUDIT)
     caplog.set_level(logging.INFO, logger=logs.AUDIT)
     collector = Collector()
     logger.addHandler(collector)
-    yield found
+    yield records
     logger.removeHandler(collector)
 
 
@@ -132,8 +132,8 @@ async def test_each_permission_to_change_something_is_recorded_once(
     await caller.call("DELETE", f"/cache/{handler}")
     batch = await caller.create(LINES, "update_batch")
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
-    ended = await ended_batch(components, caller, LINES)
-    await caller.call("DELETE", f"/batches/{ended}")
+    completed = await ended_batch(components, caller, LINES)
+    await caller.call("DELETE", f"/batches/{completed}")
 
     assert {record["decision"] for record in records} == {"allow"}
     assert {record["rule"] for record in records} == {"roles.csv:1: p, admin, *, *, allow"}
@@ -147,8 +147,8 @@ async def test_each_permission_to_change_something_is_recorded_once(
         ("update_batch", batch),  # may be run in the batch
         ("update_batch", batch),
         ("create_upload_url", "None"),
-        ("create_batch", ended),
-        ("delete_batch", ended),
+        ("create_batch", completed),
+        ("delete_batch", completed),
     ]
     assert str(records[0]["handler"]) == handler
 

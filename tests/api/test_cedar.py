@@ -32,12 +32,12 @@ def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) ->
 
 async def test_cedar_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:
     clerk = await make_caller("clerk", account=caller.user.user.account)
-    own, theirs = await clerk.create(LINES), await caller.create(LINES)
+    own_batch, other_batch = await clerk.create(LINES), await caller.create(LINES)
 
-    assert (await clerk.get(f"/batches/{own}")).status == 200
-    assert_refused(await clerk.get(f"/batches/{theirs}"), 404, 404653)
-    assert list((await clerk.get("/batches")).body["batches"]) == [own]
-    assert_refused(await clerk.call("DELETE", f"/batches/{own}"), 403, 403535)
+    assert (await clerk.get(f"/batches/{own_batch}")).status == 200
+    assert_refused(await clerk.get(f"/batches/{other_batch}"), 404, 404653)
+    assert list((await clerk.get("/batches")).body["batches"]) == [own_batch]
+    assert_refused(await clerk.call("DELETE", f"/batches/{own_batch}"), 403, 403535)
     (statement,) = (await caller.get("/roles/clerk")).body["statements"]
     assert (statement["effect"], statement["scope"]) == ("allow", "own")
     assert "delete_batch" not in statement["actions"]

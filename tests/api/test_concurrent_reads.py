@@ -32,27 +32,27 @@ class Writer:
         self._services = components
         self._batches = batches
         self.committed = dict.fromkeys(batches, 0)
-        self.begun = dict.fromkeys(batches, 0)
+        self.started = dict.fromkeys(batches, 0)
 
-    async def change_one(self) -> None:
+    async def change_random_batch(self) -> None:
         batch = random.choice(self._batches)
-        version = self.begun[batch] = self.committed[batch] + 1
+        version = self.started[batch] = self.committed[batch] + 1
         status = _STATUSES[version % len(_STATUSES)]
         async with self._services.database.connection() as connection:
-            moment = T0 + timedelta(seconds=version)
-            await connection.execute(_CHANGE, batch, status, moment, version)
+            updated_ts = T0 + timedelta(seconds=version)
+            await connection.execute(_CHANGE, batch, status, updated_ts, version)
         self.committed[batch] = version
 
     async def change_until(self, done: asyncio.Event) -> None:
         while not done.is_set():
-            await self.change_one()
+            await self.change_random_batch()
 
 
 async def read(caller: ApiCaller, writer: Writer, batch: str) -> None:
     """Ask for a batch, and hold the answer against what it could be."""
     oldest = writer.committed[batch]
     reply = await caller.get(f"/batches/{batch}")
-    newest = writer.begun[batch]
+    newest = writer.started[batch]
     assert reply.status == 200
     assert reply.body["batch"] == batch
     version = round(reply.body["updated_ts"] - T0.timestamp())

@@ -13,7 +13,7 @@ from tests.support.polling import NEVER_S, eventually
 from tests.support.raw_http import RawConnection, raw_connection, request
 from tests.support.refusals import assert_refused
 
-ALIVE = request(b"GET /healthz HTTP/1.1")
+HEALTHZ = request(b"GET /healthz HTTP/1.1")
 SHORT_S = 0.3
 
 
@@ -38,8 +38,8 @@ def with_settings(**settings: object) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("settings", [settings], indirect=True)
 
 
-async def is_served(connection: RawConnection) -> None:
-    await connection.send(ALIVE)
+async def assert_served(connection: RawConnection) -> None:
+    await connection.send(HEALTHZ)
     assert (await connection.read_reply()).status == 200
 
 
@@ -51,13 +51,13 @@ async def test_a_connection_that_says_nothing_is_closed(api_url: str) -> None:
 
 @with_settings(header_timeout_s=SHORT_S)
 @pytest.mark.parametrize("served_before", [False, True])
-@pytest.mark.parametrize("part", [ALIVE[:1], ALIVE[:-1], b"GET /healthz HTTP/1.1\r\n"])
+@pytest.mark.parametrize("part", [HEALTHZ[:1], HEALTHZ[:-1], b"GET /healthz HTTP/1.1\r\n"])
 async def test_a_head_that_does_not_arrive_is_refused(
     api_url: str, part: bytes, *, served_before: bool
 ) -> None:
     async with raw_connection(api_url) as connection:
         if served_before:
-            await is_served(connection)
+            await assert_served(connection)
         await connection.send(part)
         assert "0.3 s" in assert_refused(await connection.read_reply(), 400, 400589)
         assert await connection.is_closed()
@@ -68,23 +68,23 @@ async def test_a_head_that_trickles_in_is_not_waited_for(api_url: str) -> None:
     """The deadline is for the whole head: no byte moves it."""
     started = time.monotonic()
     async with raw_connection(api_url) as connection:
-        await connection.send(ALIVE[:-2])
+        await connection.send(HEALTHZ[:-2])
 
         async def trickle() -> bytes:
             await connection.send(b"X: 1\r\n")
             return await connection.read_some(within_s=0.05)
 
-        answer = await eventually(trickle, bool)
-    assert answer.startswith(b"HTTP/1.1 400 ")
+        response = await eventually(trickle, bool)
+    assert response.startswith(b"HTTP/1.1 400 ")
     assert time.monotonic() - started >= SHORT_S
 
 
 @with_settings(header_timeout_s=SHORT_S)
 async def test_an_idle_connection_outlives_the_deadline_of_a_head(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
-        await is_served(connection)
+        await assert_served(connection)
         assert await connection.read_some(within_s=3 * SHORT_S) == b""
-        await is_served(connection)
+        await assert_served(connection)
 
 
 @with_settings(header_timeout_s=SHORT_S)
@@ -96,13 +96,13 @@ async def test_a_body_that_comes_after_the_answer_is_not_taken_for_a_head(api_ur
             await connection.send(byte)
             assert await connection.read_some(within_s=SHORT_S / 2) == b""
         assert await connection.read_some(within_s=2 * SHORT_S) == b""
-        await is_served(connection)
+        await assert_served(connection)
 
 
 @with_settings(keepalive_timeout_s=SHORT_S)
 async def test_an_idle_connection_is_closed(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
-        await is_served(connection)
+        await assert_served(connection)
         assert await connection.is_closed()
 
 
@@ -132,26 +132,26 @@ async def test_connections_beyond_the_limit_are_refused_and_the_others_are_serve
     api_url: str,
 ) -> None:
     async with AsyncExitStack() as stack:
-        within = [await stack.enter_async_context(raw_connection(api_url)) for _ in range(3)]
-        for connection in within:
-            await is_served(connection)
-        async with raw_connection(api_url) as beyond:
-            reply = await beyond.read_reply()
+        accepted = [await stack.enter_async_context(raw_connection(api_url)) for _ in range(3)]
+        for connection in accepted:
+            await assert_served(connection)
+        async with raw_connection(api_url) as refused:
+            reply = await refused.read_reply()
             assert_refused(reply, 503, 503159)
             assert int(reply.headers["Retry-After"]) > 0
-            assert await beyond.is_closed()
-        for connection in within:
-            await is_served(connection)
-        within[0].break_off()
+            assert await refused.is_closed()
+        for connection in accepted:
+            await assert_served(connection)
+        accepted[0].break_off()
 
         async def served() -> bool:
-            async with raw_connection(api_url) as next_one:
-                await next_one.send(ALIVE)
-                return (await next_one.read_reply()).status == 200
+            async with raw_connection(api_url) as replacement:
+                await replacement.send(HEALTHZ)
+                return (await replacement.read_reply()).status == 200
 
         assert await eventually(served, bool)
-        await within[1].send(request(b"GET /metrics HTTP/1.1", b"Connection: close"))
-        metrics = (await within[1].read_to_end()).decode()
+        await accepted[1].send(request(b"GET /metrics HTTP/1.1", b"Connection: close"))
+        metrics = (await accepted[1].read_to_end()).decode()
     assert 'batchd_connections_closed_total{reason="too_many"}' in metrics
     assert re.search(r"^batchd_connections [1-9]", metrics, re.MULTILINE)
 
@@ -161,7 +161,7 @@ async def test_a_half_closed_client_gets_its_answer(
 ) -> None:
     get = request(b"GET /batches HTTP/1.1", authorization)
     post = request(b"POST /batches HTTP/1.1", authorization, b"Content-Length: 2", body=b"{}")
-    for data, status in ((ALIVE, 200), (get, 200), (post, 400)):
+    for data, status in ((HEALTHZ, 200), (get, 200), (post, 400)):
         async with raw_connection(api_url) as connection:
             await connection.send(data)
             await connection.end_sending()
@@ -173,7 +173,7 @@ async def test_a_half_closed_client_gets_all_answers_that_it_asked_for(
     api_url: str, authorization: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
-        await connection.send(request(b"GET /batches HTTP/1.1", authorization) + ALIVE * 9)
+        await connection.send(request(b"GET /batches HTTP/1.1", authorization) + HEALTHZ * 9)
         await connection.end_sending()
         replies = [await connection.read_reply() for _ in range(10)]
         assert [reply.status for reply in replies] == [200] * 10
@@ -206,7 +206,7 @@ async def test_a_body_that_a_half_closed_client_will_not_complete_is_refused(
         assert await connection.is_closed()
 
 
-@pytest.mark.parametrize("data", [b"", ALIVE[:10]])
+@pytest.mark.parametrize("data", [b"", HEALTHZ[:10]])
 async def test_a_connection_is_closed_with_a_client_that_has_asked_for_nothing(
     api_url: str, data: bytes
 ) -> None:

@@ -81,8 +81,8 @@ async def test_a_batch_runs_the_file_whose_hash_was_given(
 
 async def test_a_hash_has_64_lower_case_hexadecimal_digits(caller: ApiCaller) -> None:
     body = await body_of(caller)
-    for given in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, ["a" * 64]):
-        assert_refused(await create(caller, {**body, "hash": given}), 400, 400589)
+    for digest in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, ["a" * 64]):
+        assert_refused(await create(caller, {**body, "hash": digest}), 400, 400589)
     assert await listed(caller) == set()
 
 
@@ -97,18 +97,18 @@ async def test_a_batch_dict_is_given_back_as_it_was_given(caller: ApiCaller) -> 
     reply = await create(caller, await body_of(caller, batch_dict=notes))
     assert reply.status == 201, reply
 
-    shown = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
+    response = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
 
-    assert json.dumps(shown.body["batch_dict"]) == json.dumps(notes)
+    assert json.dumps(response.body["batch_dict"]) == json.dumps(notes)
 
 
 async def test_an_empty_batch_dict_is_not_none(caller: ApiCaller) -> None:
-    with_one = (await create(caller, await body_of(caller, batch_dict={}))).body["batch"]
-    without = (await create(caller, await body_of(caller))).body["batch"]
+    with_dict = (await create(caller, await body_of(caller, batch_dict={}))).body["batch"]
+    without_dict = (await create(caller, await body_of(caller))).body["batch"]
 
-    for batch, expected in ((with_one, {}), (without, None)):
-        shown = await caller.get(f"/batches/{batch}?expand=batch_dict")
-        assert shown.body["batch_dict"] == expected
+    for batch, expected in ((with_dict, {}), (without_dict, None)):
+        response = await caller.get(f"/batches/{batch}?expand=batch_dict")
+        assert response.body["batch_dict"] == expected
 
 
 async def test_the_keys_of_a_batch_dict_have_their_form(caller: ApiCaller) -> None:
@@ -132,8 +132,8 @@ async def test_no_batch_dict_breaks_the_service(caller: ApiCaller) -> None:
         )
         assert reply.status in {201, 400}, (value[:20], reply)
         if reply.status == 201:
-            shown = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
-            assert shown.status == 200, value[:20]
+            response = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
+            assert response.status == 200, value[:20]
             body = json.dumps(await body_of(caller))[:-1]
 
 
@@ -187,13 +187,13 @@ async def test_a_colleague_may_use_the_upload(caller: ApiCaller, make_caller: Ma
 
 
 async def test_an_expired_handler_is_not_found(caller: ApiCaller, clock: MovableClock) -> None:
-    in_time, too_late = await body_of(caller), await body_of(caller)
+    in_time, expired_body = await body_of(caller), await body_of(caller)
 
     clock.move(3540)
     assert (await create(caller, in_time)).status == 201
     clock.move(61)
-    assert_refused(await create(caller, too_late), 404, 404653)
-    assert_refused(await create(caller, {**too_late, "hash": SHA256}), 404, 404653)
+    assert_refused(await create(caller, expired_body), 404, 404653)
+    assert_refused(await create(caller, {**expired_body, "hash": SHA256}), 404, 404653)
 
 
 async def test_an_invalidated_handler_is_not_found(caller: ApiCaller) -> None:
@@ -295,8 +295,8 @@ async def test_a_batch_dict_is_kept_byte_for_byte(
     assert results.count(b"\n") == 2
     assert results.count(AS_WRITTEN.replace("\n", " ").encode()) == 2
     # The same request is recognized, and one that differs only beyond a double is another one.
-    again = await caller.call("POST", "/batches", data=data)
-    assert (again.status, again.body["batch"]) == (201, batch)
+    repeated = await caller.call("POST", "/batches", data=data)
+    assert (repeated.status, repeated.body["batch"]) == (201, batch)
     other = data.replace(b"345.123456", b"345.123457")
     assert_refused(await caller.call("POST", "/batches", data=other), 400, 400358)
 

@@ -22,7 +22,7 @@ async def jobs_of(components: Components) -> int:
         return int(await connection.fetchval("SELECT count(*) FROM pgqueuer"))
 
 
-async def gone(caller: ApiCaller, batch: str) -> None:
+async def wait_until_deleted(caller: ApiCaller, batch: str) -> None:
     """Delete the batch and wait for its end."""
     assert (await caller.call("DELETE", f"/batches/{batch}")).status == 200
 
@@ -38,9 +38,9 @@ async def test_the_same_body_again_returns_the_same_batch(
     body = await body_of(caller, hash=SHA256, batch_dict={"b": 1, "a": [{"d": 2, "c": 3}]})
     first = await create(caller, body)
 
-    again = await create(caller, body)
+    repeated = await create(caller, body)
 
-    assert (again.status, again.body) == (201, first.body)
+    assert (repeated.status, repeated.body) == (201, first.body)
     assert await listed(caller) == {first.body["batch"]}
     assert await jobs_of(components) == 1
 
@@ -49,13 +49,13 @@ async def test_a_body_that_means_the_same_is_the_same(caller: ApiCaller) -> None
     body = await body_of(caller, batch_dict={"b": 1, "a": {"d": 2, "c": 3}})
     first = await create(caller, body)
 
-    turned = {
+    reordered = {
         "batch_dict": {"a": {"c": 3, "d": 2}, "b": 1},
         "operation": body["operation"],
         "handler": str(body["handler"]).upper(),
     }
 
-    assert (await create(caller, turned)).body == first.body
+    assert (await create(caller, reordered)).body == first.body
 
 
 async def test_the_same_body_returns_the_batch_as_it_is_then(
@@ -67,9 +67,13 @@ async def test_the_same_body_returns_the_batch_as_it_is_then(
         await caller.end(batch)
     clock.move(7200)
 
-    again = await create(caller, body)
+    repeated = await create(caller, body)
 
-    assert (again.status, again.body["batch"], again.body["status"]) == (201, batch, "completed")
+    assert (repeated.status, repeated.body["batch"], repeated.body["status"]) == (
+        201,
+        batch,
+        "completed",
+    )
 
 
 async def test_a_colleague_repeating_the_body_gets_the_same_batch(
@@ -116,11 +120,11 @@ async def test_of_twenty_different_bodies_at_once_one_is_taken(caller: ApiCaller
         *(create(caller, {**body, "batch_dict": {"no": no}}) for no in range(AT_ONCE))
     )
 
-    assert_one_taken(replies)
+    assert_one_created(replies)
     assert len(await listed(caller)) == 1
 
 
-def assert_one_taken(replies: list[Reply]) -> None:
+def assert_one_created(replies: list[Reply]) -> None:
     for reply in replies:
         if reply.status != 201:
             assert_refused(reply, 400, 400358)
@@ -132,7 +136,7 @@ async def test_the_handler_of_a_deleted_batch_stays_used(caller: ApiCaller, work
     batch = (await create(caller, body, key="k")).body["batch"]
     async with worker():
         await caller.end(batch)
-        await gone(caller, batch)
+        await wait_until_deleted(caller, batch)
 
     assert_refused(await create(caller, body), 400, 400358)
     assert_refused(await create(caller, body, key="k"), 400, 400358)
@@ -200,7 +204,7 @@ async def test_of_twenty_uploads_at_once_under_one_key_one_is_taken(caller: ApiC
 
     replies = await asyncio.gather(*(create(caller, body, key="k") for body in bodies))
 
-    assert_one_taken(replies)
+    assert_one_created(replies)
     assert len(await listed(caller)) == 1
 
 

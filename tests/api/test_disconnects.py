@@ -12,17 +12,17 @@ from tests.support.polling import NEVER_S, eventually
 from tests.support.raw_http import raw_connection, request
 
 LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
-MADE = """
+COUNT_CREATED = """
 SELECT (SELECT count(*) FROM batches) AS batches, (SELECT count(*) FROM pgqueuer) AS jobs,
     (SELECT count(*) FROM idempotency_keys) AS keys,
     (SELECT count(*) FROM uploads WHERE batch IS NOT NULL) AS uploads_taken
 """
-WAITING = """
+COUNT_WAITING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND wait_event_type = 'Lock'
 """
 NOTHING = {"batches": 0, "jobs": 0, "keys": 0, "uploads_taken": 0}
-ONE = dict.fromkeys(NOTHING, 1)
+ONE_BATCH = dict.fromkeys(NOTHING, 1)
 
 
 @pytest.fixture
@@ -36,17 +36,17 @@ def api_url(url_on_each_loop: str) -> str:
     return url_on_each_loop
 
 
-async def made(components: Components) -> dict[str, int]:
+async def count_created(components: Components) -> dict[str, int]:
     async with components.database.connection() as connection:
-        row = await connection.fetchrow(MADE)
+        row = await connection.fetchrow(COUNT_CREATED)
     assert row is not None
     return dict(row)
 
 
-async def waiting(components: Components) -> int:
+async def count_waiting(components: Components) -> int:
     """Return how many statements wait for a lock."""
     async with components.database.connection() as connection:
-        count: int = await connection.fetchval(WAITING)
+        count: int = await connection.fetchval(COUNT_WAITING)
     return count
 
 
@@ -56,19 +56,19 @@ def bytes_of(caller: ApiCaller, first: bytes, body: dict[str, str]) -> bytes:
     return request(first, *headers, b"Content-Length: %d" % len(data), body=data)
 
 
-async def whole(url: str, data: bytes) -> Reply:
+async def call(url: str, data: bytes) -> Reply:
     async with raw_connection(url) as connection:
         await connection.send(data)
         return await connection.read_reply()
 
 
-async def leave_while_waiting(url: str, data: bytes, components: Components) -> None:
+async def disconnect_while_waiting(url: str, data: bytes, components: Components) -> None:
     """Send it all, and go away once the database waits; return when it does no more."""
     async with raw_connection(url) as connection:
         await connection.send(data)
-        await eventually(lambda: waiting(components), lambda count: count == 1)
+        await eventually(lambda: count_waiting(components), lambda count: count == 1)
         connection.break_off()
-        await eventually(lambda: waiting(components), lambda count: count == 0)
+        await eventually(lambda: count_waiting(components), lambda count: count == 0)
 
 
 @pytest.fixture
@@ -84,21 +84,21 @@ async def test_half_a_call_makes_nothing(api_url: str, components: Components, p
             await connection.send(post[:cut])
             connection.break_off()
 
-    assert (await whole(api_url, post)).status == 201
-    assert await made(components) == ONE
+    assert (await call(api_url, post)).status == 201
+    assert await count_created(components) == ONE_BATCH
 
 
 async def test_a_batch_is_not_half_made_for_a_client_that_left(
     api_url: str, database_url: str, components: Components, post: bytes
 ) -> None:
     async with row_lock(database_url, "uploads"):
-        await leave_while_waiting(api_url, post, components)
-    assert await made(components) == NOTHING
+        await disconnect_while_waiting(api_url, post, components)
+    assert await count_created(components) == NOTHING
 
-    first, second = await whole(api_url, post), await whole(api_url, post)
+    first, second = await call(api_url, post), await call(api_url, post)
     assert (first.status, second.status) == (201, 201)
     assert first.body == second.body
-    assert await made(components) == ONE
+    assert await count_created(components) == ONE_BATCH
 
 
 async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next_call(
@@ -106,22 +106,22 @@ async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next
 ) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(post)
-        await eventually(lambda: made(components), ONE.__eq__)
+        await eventually(lambda: count_created(components), ONE_BATCH.__eq__)
         connection.break_off()
 
-    assert (await whole(api_url, post)).status == 201
-    assert await made(components) == ONE
+    assert (await call(api_url, post)).status == 201
+    assert await count_created(components) == ONE_BATCH
 
 
 async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
     caller: ApiCaller, api_url: str, database_url: str, components: Components
 ) -> None:
     batch = await caller.create(LINES)
-    before = await made(components)
+    before = await count_created(components)
     patch = bytes_of(caller, f"PATCH /batches/{batch} HTTP/1.1".encode(), {"status": "cancel"})
     async with row_lock(database_url, "batches"):
-        await leave_while_waiting(api_url, patch, components)
+        await disconnect_while_waiting(api_url, patch, components)
     assert await caller.status(batch) == "new"
-    assert await made(components) == before
+    assert await count_created(components) == before
 
-    assert (await whole(api_url, patch)).body["status"] == "cancel"
+    assert (await call(api_url, patch)).body["status"] == "cancel"

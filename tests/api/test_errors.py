@@ -35,8 +35,8 @@ async def call_with(caller: ApiCaller, authorization: str | None) -> Reply:
 
 
 def without(headers: Mapping[str, str], *names: str) -> dict[str, str]:
-    left_out = {name.lower() for name in names}
-    return {name: headers[name] for name in headers if name.lower() not in left_out}
+    excluded = {name.lower() for name in names}
+    return {name: headers[name] for name in headers if name.lower() not in excluded}
 
 
 async def post(caller: ApiCaller, body: bytes) -> Reply:
@@ -61,13 +61,13 @@ async def test_one_answer_whatever_is_wrong_with_the_secret(
     bad = [None, "", "x", "0" * 64, secret[:-1], f"{secret}0", secret.swapcase(), "Bearer"]
     bad += [f"Basic {secret}", f"Bearer Bearer {secret}", f"Bearer {'0' * 64}", f"{secret} x"]
     bad += [ending.secret, disabled.secret, rotated.secret, "ä" * 64, "ä" * 32]
-    answers = [await call_with(caller, authorization) for authorization in bad]
+    replies = [await call_with(caller, authorization) for authorization in bad]
 
-    descriptions = {assert_refused(answer, 401, 401000) for answer in answers}
+    descriptions = {assert_refused(reply, 401, 401000) for reply in replies}
     assert len(descriptions) == 1
-    assert len({answer.body["trace"] for answer in answers}) == len(bad)
-    shown = [without(answer.headers, "X-Request-Id", "Date") for answer in answers]
-    assert all(headers == shown[0] for headers in shown)
+    assert len({reply.body["trace"] for reply in replies}) == len(bad)
+    all_headers = [without(reply.headers, "X-Request-Id", "Date") for reply in replies]
+    assert all(headers == all_headers[0] for headers in all_headers)
 
 
 async def test_the_secret_works_plain_and_as_a_bearer_token(caller: ApiCaller) -> None:
@@ -121,8 +121,8 @@ async def test_what_has_not_the_form_is_refused_and_named(caller: ApiCaller) -> 
         body = {key: value for key, value in good.items() if key != name}
         reply = await caller.call("POST", "/batches", json=body)
         assert name in assert_refused(reply, 400, 400589)
-    for whole in (b"[]", b"null", b'"x"', b"1", b"{}"):
-        assert_refused(await post(caller, whole), 400, 400589)
+    for document in (b"[]", b"null", b'"x"', b"1", b"{}"):
+        assert_refused(await post(caller, document), 400, 400589)
 
 
 async def test_a_body_that_is_not_json_is_told_from_one_that_is_not_utf_8(
@@ -147,13 +147,13 @@ async def test_an_account_has_so_many_open_batches_and_no_more(
     caller: ApiCaller, components: Components
 ) -> None:
     first = {"handler": await caller.upload(LINES), "operation": "get_batch"}
-    made = await caller.call("POST", "/batches", json=first)
+    created = await caller.call("POST", "/batches", json=first)
     await caller.create(LINES)
     third = {"handler": await caller.upload(LINES), "operation": "get_batch"}
 
     assert_refused(await caller.call("POST", "/batches", json=third), 400, 400141)
-    assert (await caller.call("POST", "/batches", json=first)).body == made.body
-    batch = made.body["batch"]
+    assert (await caller.call("POST", "/batches", json=first)).body == created.body
+    batch = created.body["batch"]
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     assert_refused(await caller.call("POST", "/batches", json=third), 400, 400141)
     await step(components, batch, Stage.CANCEL)

@@ -92,6 +92,6 @@ async def test_a_wrong_secret_gets_401_whatever_is_asked(caller: ApiCaller) -> N
         examples=5,
     )
     assert not findings.failures, _report(findings)
-    for method, path, said in operations(strict_document()):
-        if said.get("security") != []:
+    for method, path, operation in operations(strict_document()):
+        if operation.get("security") != []:
             assert findings.statuses(f"{method} {path}", method) == {401}, path

@@ -23,7 +23,7 @@ ONE_LINE = lines_of({"path": {"batch": NOWHERE}})
 EXPANDABLE = ("operation", "batch_dict", "progress", "errors", "results")
 
 
-async def seen(caller: ApiCaller, batch: str, query: str = "") -> Any:
+async def get_batch(caller: ApiCaller, batch: str, query: str = "") -> Any:
     reply = await caller.get(f"/batches/{batch}{query}")
     assert reply.status == 200, reply
     return reply.body
@@ -32,7 +32,7 @@ async def seen(caller: ApiCaller, batch: str, query: str = "") -> Any:
 async def test_a_new_batch_shows_what_is_always_shown_and_no_more(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE, batch_dict={"a": 1})
 
-    body = await seen(caller, batch)
+    body = await get_batch(caller, batch)
 
     assert body.keys() == ALWAYS
     assert (body["batch"], body["status"]) == (batch, "new")
@@ -43,7 +43,7 @@ async def test_a_hash_is_shown_if_one_was_given(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE, hash=digest)
 
     for query in ("", "?download=true"):
-        body = await seen(caller, batch, query)
+        body = await get_batch(caller, batch, query)
         assert body.keys() == ALWAYS | {"hash"}
         assert body["hash"] == digest
 
@@ -55,14 +55,14 @@ async def test_each_of_the_fourteen_statuses_is_shown(
 
     assert len(rows) == 14
     for row in rows:
-        assert (await seen(caller, row.batch))["status"] == row.status
+        assert (await get_batch(caller, row.batch))["status"] == row.status
 
 
 async def test_a_batch_is_named_in_lower_case_however_it_was_asked_for(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE)
 
     assert batch == str(UUID(batch))
-    assert (await seen(caller, batch.upper()))["batch"] == batch
+    assert (await get_batch(caller, batch.upper()))["batch"] == batch
 
 
 async def test_times_are_seconds_to_the_millisecond(
@@ -70,24 +70,26 @@ async def test_times_are_seconds_to_the_millisecond(
 ) -> None:
     before = time.time() - 0.001
     batch = await caller.create(ONE_LINE)
-    created = await seen(caller, batch)
+    created = await get_batch(caller, batch)
     clock.move(60.0)
     await step(components, batch, *TO_COPIED)
-    copied = await seen(caller, batch)
+    copied = await get_batch(caller, batch)
 
     assert isinstance(created["created_ts"], float)
     assert before <= created["created_ts"] == created["updated_ts"] <= time.time()
     assert copied["created_ts"] == created["created_ts"]
     assert 60 <= copied["updated_ts"] - copied["created_ts"] <= 75
-    for moment in (created["created_ts"], copied["updated_ts"]):
-        assert moment == round(moment, 3)
+    for timestamp in (created["created_ts"], copied["updated_ts"]):
+        assert timestamp == round(timestamp, 3)
 
 
 async def test_no_time_ever_has_more_than_three_decimals(
     caller: ApiCaller, components: Components
 ) -> None:
-    moments = [at(milliseconds) for milliseconds in (0, 1, 3, 10, 57, 100, 333, 999, 1009)]
-    rows = await insert_batches(components, caller, [(moment, Status.NEW) for moment in moments])
+    timestamps = [at(milliseconds) for milliseconds in (0, 1, 3, 10, 57, 100, 333, 999, 1009)]
+    rows = await insert_batches(
+        components, caller, [(timestamp, Status.NEW) for timestamp in timestamps]
+    )
 
     for row in rows:
         url = f"{caller.url}/batches/{row.batch}"
@@ -128,7 +130,7 @@ async def test_a_batch_that_was_removed_is_not_found(
     batch = await ended_batch(components, caller, ONE_LINE)
     await caller.call("DELETE", f"/batches/{batch}")
 
-    assert (await seen(caller, batch))["status"] == "deleting"
+    assert (await get_batch(caller, batch))["status"] == "deleting"
     await step(components, batch, Stage.DELETE)
     assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
@@ -146,11 +148,11 @@ async def test_each_expansion_adds_its_attribute_and_nothing_else(
     batch = await caller.create(ONE_LINE)
     for _ in range(2):
         for name in EXPANDABLE:
-            assert (await seen(caller, batch, f"?expand={name}")).keys() == ALWAYS | {name}
-        everything = await seen(caller, batch, f"?expand={','.join(EXPANDABLE)}")
+            assert (await get_batch(caller, batch, f"?expand={name}")).keys() == ALWAYS | {name}
+        everything = await get_batch(caller, batch, f"?expand={','.join(EXPANDABLE)}")
         assert everything.keys() == ALWAYS | set(EXPANDABLE)
-        assert (await seen(caller, batch, "?expand=")).keys() == ALWAYS
-        twice = await seen(caller, batch, "?expand=progress,operation,progress")
+        assert (await get_batch(caller, batch, "?expand=")).keys() == ALWAYS
+        twice = await get_batch(caller, batch, "?expand=progress,operation,progress")
         assert twice.keys() == ALWAYS | {"progress", "operation"}
         await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
@@ -173,11 +175,11 @@ async def test_the_operation_and_the_own_attributes_are_shown_when_asked_for(
     batch = await caller.create(ONE_LINE, "update_batch", batch_dict=own)
     plain = await caller.create(ONE_LINE)
 
-    body = await seen(caller, batch, "?expand=operation,batch_dict")
+    body = await get_batch(caller, batch, "?expand=operation,batch_dict")
     assert body["operation"] == "update_batch"
     assert body["batch_dict"] == own
     assert list(body["batch_dict"]) == list(own)
-    assert (await seen(caller, plain, "?expand=batch_dict"))["batch_dict"] is None
+    assert (await get_batch(caller, plain, "?expand=batch_dict"))["batch_dict"] is None
 
 
 async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
@@ -188,22 +190,22 @@ async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
     batch = await caller.create(lines)
 
     async def progress() -> dict[str, int | None]:
-        body = await seen(caller, batch, "?expand=progress")
-        found: dict[str, int | None] = body["progress"]
-        return found
+        body = await get_batch(caller, batch, "?expand=progress")
+        line_counts: dict[str, int | None] = body["progress"]
+        return line_counts
 
     none = {"succeeded": 0, "failed": 0, "cancelled": 0}
     assert await progress() == {"total": None, **none, "remaining": None}
     await step(components, batch, *TO_PROCESSING)
     assert await progress() == {"total": 250, **none, "remaining": 250}
     await step(components, batch, Stage.CHUNK)
-    some = {"succeeded": 66, "failed": 34, "cancelled": 0}
-    assert await progress() == {"total": 250, **some, "remaining": 150}
+    outcomes = {"succeeded": 66, "failed": 34, "cancelled": 0}
+    assert await progress() == {"total": 250, **outcomes, "remaining": 150}
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     await step(components, batch, Stage.CANCEL)
-    assert (await seen(caller, batch))["status"] == "cancelled"
-    some["cancelled"] = 150
-    assert await progress() == {"total": 250, **some, "remaining": 0}
+    assert (await get_batch(caller, batch))["status"] == "cancelled"
+    outcomes["cancelled"] = 150
+    assert await progress() == {"total": 250, **outcomes, "remaining": 0}
 
 
 @pytest.mark.parametrize("stages", [TO_PROCESSED, (*TO_PROCESSED, Stage.RESULTS)])
@@ -214,13 +216,13 @@ async def test_errors_are_counted_by_status_with_their_first_five_lines(
     cancel = {"status": "cancel"}
     await caller.call("PATCH", f"/batches/{other}", json=cancel)
     missing = [{"path": {"batch": NOWHERE}, "body": cancel}] * 7
-    again = [{"path": {"batch": other}, "body": cancel}] * 2
-    batch = await caller.create(lines_of(*missing, *again), "update_batch")
-    assert (await seen(caller, batch, "?expand=errors"))["errors"] == {}
+    cancels = [{"path": {"batch": other}, "body": cancel}] * 2
+    batch = await caller.create(lines_of(*missing, *cancels), "update_batch")
+    assert (await get_batch(caller, batch, "?expand=errors"))["errors"] == {}
 
     await step(components, batch, *stages)
 
-    assert (await seen(caller, batch, "?expand=errors"))["errors"] == {
+    assert (await get_batch(caller, batch, "?expand=errors"))["errors"] == {
         "404": {"count": 7, "lines": [1, 2, 3, 4, 5]},
         "400": {"count": 2, "lines": [8, 9]},
     }
@@ -230,11 +232,11 @@ async def test_results_are_described_once_they_are_there(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(ONE_LINE * 3)
-    assert (await seen(caller, batch, "?expand=results"))["results"] is None
+    assert (await get_batch(caller, batch, "?expand=results"))["results"] is None
 
     await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
-    body = await seen(caller, batch, "?expand=results&download=true")
+    body = await get_batch(caller, batch, "?expand=results&download=true")
     async with caller.session.get(body["download"]["url"]) as response:
         file = await response.read()
     sha256 = hashlib.sha256(file).hexdigest()

@@ -30,7 +30,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"download_validity_s": 1234})
 
 
-async def seen(caller: ApiCaller, batch: str, query: str = "?download=true") -> Any:
+async def get_batch(caller: ApiCaller, batch: str, query: str = "?download=true") -> Any:
     reply = await caller.get(f"/batches/{batch}{query}")
     assert reply.status == 200, reply
     return reply.body
@@ -39,19 +39,21 @@ async def seen(caller: ApiCaller, batch: str, query: str = "?download=true") -> 
 async def test_six_words_are_booleans(caller: ApiCaller, components: Components) -> None:
     batch = await ended_batch(components, caller, LINES)
 
-    for word in ("true", "True", "1"):
-        assert (await seen(caller, batch, f"?download={word}")).keys() == ALWAYS | {"download"}
-    for word in ("false", "False", "0"):
-        assert (await seen(caller, batch, f"?download={word}")).keys() == ALWAYS
-    assert (await seen(caller, batch, "")).keys() == ALWAYS
+    for value in ("true", "True", "1"):
+        assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS | {
+            "download"
+        }
+    for value in ("false", "False", "0"):
+        assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS
+    assert (await get_batch(caller, batch, "")).keys() == ALWAYS
 
 
 async def test_any_other_word_is_refused(caller: ApiCaller, components: Components) -> None:
     batch = await ended_batch(components, caller, LINES)
 
-    for word in NOT_BOOLEANS:
-        reply = await caller.get(f"/batches/{batch}", params={"download": word})
-        assert "download" in assert_refused(reply, 400, 400589), word
+    for value in NOT_BOOLEANS:
+        reply = await caller.get(f"/batches/{batch}", params={"download": value})
+        assert "download" in assert_refused(reply, 400, 400589), value
     for query in (
         "download",
         "download=true&download=true",
@@ -69,7 +71,7 @@ async def test_there_is_nothing_to_download_before_the_end(
 
     assert len(rows) == 11
     for row in rows:
-        assert (await seen(caller, row.batch)).keys() == ALWAYS, row.status
+        assert (await get_batch(caller, row.batch)).keys() == ALWAYS, row.status
 
 
 async def test_a_batch_on_its_way_never_shows_a_download(
@@ -77,11 +79,11 @@ async def test_a_batch_on_its_way_never_shows_a_download(
 ) -> None:
     batch = await caller.create(LINES)
     for stage in TO_PROCESSED:
-        assert (await seen(caller, batch)).keys() == ALWAYS
+        assert (await get_batch(caller, batch)).keys() == ALWAYS
         await step(components, batch, stage)
-    assert (await seen(caller, batch)).keys() == ALWAYS
+    assert (await get_batch(caller, batch)).keys() == ALWAYS
     await step(components, batch, Stage.RESULTS)
-    assert (await seen(caller, batch)).keys() == ALWAYS | {"download"}
+    assert (await get_batch(caller, batch)).keys() == ALWAYS | {"download"}
 
 
 async def test_a_completed_batch_has_its_results(caller: ApiCaller, components: Components) -> None:
@@ -100,7 +102,7 @@ async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
 ) -> None:
     batch = await cancelled_batch(components, caller, LINE * 150, *TO_PROCESSED)
 
-    assert (await seen(caller, batch))["status"] == "cancelled"
+    assert (await get_batch(caller, batch))["status"] == "cancelled"
     outcomes = [line["outcome"] for line in await caller.download(batch)]
     assert outcomes == ["failed"] * 100 + ["cancelled"] * 50
 
@@ -121,7 +123,7 @@ async def test_a_batch_cancelled_before_it_was_checked_has_nothing(
 ) -> None:
     batch = await cancelled_batch(components, caller, LINES)
 
-    body = await seen(caller, batch)
+    body = await get_batch(caller, batch)
     assert (body["status"], body.keys()) == ("cancelled", ALWAYS)
 
 
@@ -130,8 +132,8 @@ async def test_a_batch_that_failed_validation_has_the_report(
 ) -> None:
     batch = await ended_batch(components, caller, LINES + b"{}\n")
 
-    assert (await seen(caller, batch))["status"] == "validation_failed"
-    assert (await seen(caller, batch, "")).keys() == ALWAYS
+    assert (await get_batch(caller, batch))["status"] == "validation_failed"
+    assert (await get_batch(caller, batch, "")).keys() == ALWAYS
     (line,) = await caller.download(batch)
     assert (line["line"], line["outcome"]) == (3, "invalid")
 
@@ -141,7 +143,7 @@ async def test_a_batch_whose_hash_is_another_has_nothing(
 ) -> None:
     batch = await ended_batch(components, caller, LINES, hash="0" * 64)
 
-    body = await seen(caller, batch)
+    body = await get_batch(caller, batch)
     assert (body["status"], body.keys()) == ("hash_mismatch", ALWAYS | {"hash"})
 
 
@@ -151,7 +153,7 @@ async def test_a_batch_that_is_being_removed_has_nothing_any_more(
     batch = await ended_batch(components, caller, LINES)
     await caller.call("DELETE", f"/batches/{batch}")
 
-    body = await seen(caller, batch)
+    body = await get_batch(caller, batch)
     assert (body["status"], body.keys()) == ("deleting", ALWAYS)
 
 
@@ -160,7 +162,7 @@ async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
 ) -> None:
     for lines in (LINES, b"no json\n"):
         batch = await ended_batch(components, caller, lines)
-        url = (await seen(caller, batch))["download"]["url"]
+        url = (await get_batch(caller, batch))["download"]["url"]
         async with caller.session.get(url) as response:
             assert response.status == 200
             assert "Authorization" not in response.request_info.headers
@@ -172,7 +174,7 @@ async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
     caller: ApiCaller, components: Components, plugin_environment: Mapping[str, str]
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
-    url = (await seen(caller, batch))["download"]["url"]
+    url = (await get_batch(caller, batch))["download"]["url"]
 
     assert caller.user.secret not in url
     assert plugin_environment["BATCHD_S3_SECRET_KEY"] not in url
@@ -183,7 +185,7 @@ async def test_the_validity_is_the_moment_that_the_storage_enforces(
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
     before = int(time.time())
-    download = (await seen(caller, batch))["download"]
+    download = (await get_batch(caller, batch))["download"]
 
     assert download.keys() == {"validity_ts", "url"}
     query = parse_qs(urlsplit(download["url"]).query)

@@ -28,12 +28,12 @@ async def test_the_same_answer_has_the_same_etag(caller: ApiCaller) -> None:
 async def test_what_the_caller_has_already_is_not_sent_again(caller: ApiCaller) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     first = await polled(caller, path)
-    again = await polled(caller, path, first.headers["ETag"])
+    second = await polled(caller, path, first.headers["ETag"])
 
-    assert (again.status, again.body) == (304, None)
+    assert (second.status, second.body) == (304, None)
     for name in ("ETag", "Cache-Control"):
-        assert again.headers[name] == first.headers[name]
-    assert again.headers["X-Request-Id"] != first.headers["X-Request-Id"]
+        assert second.headers[name] == first.headers[name]
+    assert second.headers["X-Request-Id"] != first.headers["X-Request-Id"]
 
 
 async def test_an_etag_may_be_weak_or_one_of_several_or_any(caller: ApiCaller) -> None:

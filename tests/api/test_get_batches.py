@@ -13,7 +13,7 @@ from tests.support.refusals import assert_refused
 from tests.support.rows import Row, at, insert_batches
 
 DONE = Status.COMPLETED
-MALFORMED_MOMENTS = ["", "now", "nan", "inf", "-inf", "-1", "%201", "1_0", "1e300", "2026-01-01"]
+MALFORMED_TIMESTAMPS = ["", "now", "nan", "inf", "-inf", "-1", "%201", "1_0", "1e300", "2026-01-01"]
 
 
 async def listed(caller: ApiCaller, **query: object) -> Any:
@@ -25,12 +25,12 @@ async def listed(caller: ApiCaller, **query: object) -> Any:
 async def pages(caller: ApiCaller, **query: object) -> list[list[str]]:
     """Return the ids of all the pages."""
     body = await listed(caller, **query)
-    found = [list(body["batches"])]
+    all_pages = [list(body["batches"])]
     while "cursor" in body:
         body = await listed(caller, **query, cursor=body["cursor"])
-        assert list(body["batches"]) not in found
-        found.append(list(body["batches"]))
-    return found
+        assert list(body["batches"]) not in all_pages
+        all_pages.append(list(body["batches"]))
+    return all_pages
 
 
 def ids(rows: list[Row]) -> list[str]:
@@ -64,13 +64,13 @@ async def test_only_the_own_account_is_listed(
 ) -> None:
     other = await make_caller()
     colleague = await make_caller("reader", account=caller.user.user.account)
-    mine = await insert_batches(components, caller, [(at(n), DONE) for n in range(3)])
+    own = await insert_batches(components, caller, [(at(n), DONE) for n in range(3)])
     await insert_batches(components, other, [(at(n), DONE) for n in range(3)])
     cursor = (await listed(other, limit=1))["cursor"]
 
-    assert await pages(caller) == [ids(mine)]
-    assert await pages(colleague, limit=2) == [ids(mine)[:2], ids(mine)[2:]]
-    assert set((await listed(caller, cursor=cursor))["batches"]) <= set(ids(mine))
+    assert await pages(caller) == [ids(own)]
+    assert await pages(colleague, limit=2) == [ids(own)[:2], ids(own)[2:]]
+    assert set((await listed(caller, cursor=cursor))["batches"]) <= set(ids(own))
 
 
 async def test_newest_come_first_and_the_id_decides_between_equals(
@@ -120,10 +120,10 @@ async def test_ge_and_le_include_their_moment(caller: ApiCaller, components: Com
 
 async def test_the_times_that_get_batch_tells_are_good_for_ge_and_le(caller: ApiCaller) -> None:
     batches = [await caller.create(lines_of({})) for _ in range(3)]
-    moment = (await caller.get(f"/batches/{batches[1]}")).body["created_ts"]
+    timestamp = (await caller.get(f"/batches/{batches[1]}")).body["created_ts"]
 
-    assert await pages(caller, ge=moment) == [batches[1:]]
-    assert await pages(caller, le=moment) == [batches[1::-1]]
+    assert await pages(caller, ge=timestamp) == [batches[1:]]
+    assert await pages(caller, le=timestamp) == [batches[1::-1]]
 
 
 async def test_with_ge_alone_the_oldest_come_first(
@@ -149,9 +149,9 @@ async def test_with_ge_and_le_the_newest_come_first(
 
 
 async def test_a_malformed_parameter_is_refused(caller: ApiCaller) -> None:
-    moments = [f"{name}={text}" for name in ("ge", "le") for text in MALFORMED_MOMENTS]
+    timestamps = [f"{name}={text}" for name in ("ge", "le") for text in MALFORMED_TIMESTAMPS]
     others = ["since=1", "limit=1&limit=1", "status=new&status=copied", "ge=1&ge=1", "cursor"]
-    for query in moments + others:
+    for query in timestamps + others:
         assert_refused(await caller.get(f"/batches?{query}"), 400, 400589)
 
 
@@ -174,14 +174,14 @@ async def test_one_or_several_statuses_are_picked_out(
     ge = at(0).timestamp()
 
     for status in ("new", "new,cancelled", "cancelled,new,new"):
-        found = [row.batch for row in rows if row.status in status.split(",")]
-        by_sevens = [slice(n, n + 7) for n in range(0, len(found), 7)]
-        assert await pages(caller, status=status) == [found]
-        assert await pages(caller, status=status, limit=7) == [found[part] for part in by_sevens]
-        found.reverse()
-        assert await pages(caller, status=status, ge=ge) == [found]
+        matching = [row.batch for row in rows if row.status in status.split(",")]
+        by_sevens = [slice(n, n + 7) for n in range(0, len(matching), 7)]
+        assert await pages(caller, status=status) == [matching]
+        assert await pages(caller, status=status, limit=7) == [matching[part] for part in by_sevens]
+        matching.reverse()
+        assert await pages(caller, status=status, ge=ge) == [matching]
         assert await pages(caller, status=status, ge=ge, limit=7) == [
-            found[part] for part in by_sevens
+            matching[part] for part in by_sevens
         ]
 
 
@@ -205,8 +205,8 @@ def cursor_of(record: object) -> str:
 async def test_what_is_no_cursor_is_refused(caller: ApiCaller) -> None:
     batch = "00000000-0000-7000-8000-000000000000"
     forged: list[object] = [None, [], [1, "x", False], [1, batch], [1, batch, False, 1]]
-    moments: list[object] = [10**18, -(10**18), 1e308, 253_402_300_800_000, None]
-    forged += [[moment, batch, False] for moment in moments]
+    timestamps: list[object] = [10**18, -(10**18), 1e308, 253_402_300_800_000, None]
+    forged += [[timestamp, batch, False] for timestamp in timestamps]
     texts = ["", "a", "????", "no cursor", "bm8gY3Vyc29y", "\u00e4\u00e4\u00e4\u00e4"]
     for cursor in [*texts, *map(cursor_of, forged)]:
         await assert_malformed(caller, cursor=cursor)

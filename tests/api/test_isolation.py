@@ -22,13 +22,15 @@ async def other(make_caller: MakeCaller) -> ApiCaller:
     return await make_caller()
 
 
-def assert_same_refusals(theirs: Sequence[Reply], nobodys: Sequence[Reply], *ids: str) -> None:
+def assert_same_refusals(
+    replies_to_other: Sequence[Reply], replies_to_nobody: Sequence[Reply], *ids: str
+) -> None:
     """Of two rows of 404s, each pair must be equal but for the ids asked for, time and trace."""
-    for their, no in zip(theirs, nobodys, strict=True):
-        assert shown(their, *ids) == shown(no, *ids)
+    for to_other, to_nobody in zip(replies_to_other, replies_to_nobody, strict=True):
+        assert comparable(to_other, *ids) == comparable(to_nobody, *ids)
 
 
-def shown(reply: Reply, *ids: str) -> object:
+def comparable(reply: Reply, *ids: str) -> object:
     text = assert_refused(reply, 404, 404653)
     for name in ids:
         text = text.replace(name, "…")
@@ -36,7 +38,7 @@ def shown(reply: Reply, *ids: str) -> object:
     return text, headers
 
 
-async def ask_for_batch(caller: ApiCaller, batch: str) -> list[Reply]:
+async def request_batch(caller: ApiCaller, batch: str) -> list[Reply]:
     path = f"/batches/{batch}"
     return [
         await caller.get(path),
@@ -48,7 +50,7 @@ async def ask_for_batch(caller: ApiCaller, batch: str) -> list[Reply]:
     ]
 
 
-async def ask_for_upload(caller: ApiCaller, handler: str) -> list[Reply]:
+async def request_upload(caller: ApiCaller, handler: str) -> list[Reply]:
     body = {"handler": handler, "operation": "get_batch"}
     headers = {"Idempotency-Key": "k"}
     return [
@@ -70,10 +72,10 @@ async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
     batches = [new, running, completed, refused]
     before = [(await caller.get(f"/batches/{batch}")).body for batch in batches]
     nobodys = str(uuid4())
-    as_if_none = await ask_for_batch(other, nobodys)
+    as_if_none = await request_batch(other, nobodys)
 
     for batch in batches:
-        assert_same_refusals(await ask_for_batch(other, batch), as_if_none, batch, nobodys)
+        assert_same_refusals(await request_batch(other, batch), as_if_none, batch, nobodys)
     assert [(await caller.get(f"/batches/{batch}")).body for batch in batches] == before
 
 
@@ -86,23 +88,23 @@ async def test_an_upload_of_another_account_does_not_exist_used_or_not(
     batch = (await caller.call("POST", "/batches", json=body)).body
     await caller.call("DELETE", f"/cache/{invalid}")
     nobodys = str(uuid4())
-    as_if_none = await ask_for_upload(other, nobodys)
+    as_if_none = await request_upload(other, nobodys)
 
     for handler in (empty, full, used, invalid):
-        assert_same_refusals(await ask_for_upload(other, handler), as_if_none, handler, nobodys)
+        assert_same_refusals(await request_upload(other, handler), as_if_none, handler, nobodys)
     assert (await other.get("/batches")).body == {"batches": {}}
     assert (await caller.call("POST", "/batches", json=body)).body == batch
-    taken = await caller.call("POST", "/batches", json={**body, "handler": full})
-    assert taken.status == 201
+    created = await caller.call("POST", "/batches", json={**body, "handler": full})
+    assert created.status == 201
 
 
 async def test_each_account_lists_its_own_batches(caller: ApiCaller, other: ApiCaller) -> None:
-    mine = {await caller.create(LINES) for _ in range(2)}
-    theirs = {await other.create(LINES) for _ in range(2)}
+    own = {await caller.create(LINES) for _ in range(2)}
+    others = {await other.create(LINES) for _ in range(2)}
 
     for query in ("", "?status=new", "?ge=0", "?limit=1000"):
-        assert (await caller.get(f"/batches{query}")).body["batches"].keys() == mine
-        assert (await other.get(f"/batches{query}")).body["batches"].keys() == theirs
+        assert (await caller.get(f"/batches{query}")).body["batches"].keys() == own
+        assert (await other.get(f"/batches{query}")).body["batches"].keys() == others
 
 
 async def test_colleagues_share_their_batches_and_uploads(
@@ -111,11 +113,11 @@ async def test_colleagues_share_their_batches_and_uploads(
     colleague = await make_caller(account=caller.user.user.account)
     handler = await caller.upload(LINES)
     body = {"handler": handler, "operation": "get_batch"}
-    made = (await colleague.call("POST", "/batches", json=body)).body
+    created = (await colleague.call("POST", "/batches", json=body)).body
 
-    assert (await caller.get(f"/batches/{made['batch']}")).body == made
-    assert (await caller.call("POST", "/batches", json=body)).body == made
-    reply = await caller.call("PATCH", f"/batches/{made['batch']}", json=CANCEL)
+    assert (await caller.get(f"/batches/{created['batch']}")).body == created
+    assert (await caller.call("POST", "/batches", json=body)).body == created
+    reply = await caller.call("PATCH", f"/batches/{created['batch']}", json=CANCEL)
     assert reply.body["status"] == "cancel"
 
 
@@ -123,30 +125,30 @@ async def test_an_idempotency_key_means_something_in_its_account_only(
     caller: ApiCaller, other: ApiCaller
 ) -> None:
     headers = {"Idempotency-Key": "the same for both"}
-    made = []
-    for who in (caller, other):
-        body = {"handler": await who.upload(LINES), "operation": "get_batch"}
-        reply = await who.call("POST", "/batches", json=body, headers=headers)
+    batches = []
+    for user in (caller, other):
+        body = {"handler": await user.upload(LINES), "operation": "get_batch"}
+        reply = await user.call("POST", "/batches", json=body, headers=headers)
         assert reply.status == 201
-        made.append(reply.body["batch"])
-        again = await who.call("POST", "/batches", json=body, headers=headers)
-        assert again.body["batch"] == made[-1]
-        second = {"handler": await who.upload(LINES), "operation": "get_batch"}
-        reply = await who.call("POST", "/batches", json=second, headers=headers)
+        batches.append(reply.body["batch"])
+        repeated = await user.call("POST", "/batches", json=body, headers=headers)
+        assert repeated.body["batch"] == batches[-1]
+        second = {"handler": await user.upload(LINES), "operation": "get_batch"}
+        reply = await user.call("POST", "/batches", json=second, headers=headers)
         assert_refused(reply, 400, 400358)
 
-    assert len(set(made)) == 2
+    assert len(set(batches)) == 2
 
 
 async def test_the_lines_of_a_batch_see_no_more_than_their_account(
     caller: ApiCaller, other: ApiCaller, components: Components
 ) -> None:
-    theirs = await caller.create(LINES)
+    other_batch = await caller.create(LINES)
     handler = await caller.upload(LINES)
     for operation, parts in (
-        ("get_batch", {"path": {"batch": theirs}, "query": {"download": True}}),
-        ("update_batch", {"path": {"batch": theirs}, "body": CANCEL}),
-        ("delete_batch", {"path": {"batch": theirs}}),
+        ("get_batch", {"path": {"batch": other_batch}, "query": {"download": True}}),
+        ("update_batch", {"path": {"batch": other_batch}, "body": CANCEL}),
+        ("delete_batch", {"path": {"batch": other_batch}}),
         ("invalidate_upload_url", {"path": {"handler": handler}}),
     ):
         batch = await other.create(lines_of(parts), operation)
@@ -154,13 +156,13 @@ async def test_the_lines_of_a_batch_see_no_more_than_their_account(
         (line,) = await other.download(batch)
         assert (line["status"], line["body"]["subcode"]) == (404, 404653), operation
 
-    assert await caller.status(theirs) == "new"
+    assert await caller.status(other_batch) == "new"
     body = {"handler": handler, "operation": "get_batch"}
     assert (await caller.call("POST", "/batches", json=body)).status == 201
 
 
 async def test_nobody_tells_the_account_of_another(caller: ApiCaller, other: ApiCaller) -> None:
-    accounts = {(await who.get("/whoami")).body["account"] for who in (caller, other)}
+    accounts = {(await user.get("/whoami")).body["account"] for user in (caller, other)}
 
     assert accounts == {str(caller.user.user.account), str(other.user.user.account)}
     for header in ("X-Account", "Account", "X-User"):

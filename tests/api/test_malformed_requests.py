@@ -14,7 +14,7 @@ from tests.support.raw_http import raw_connection, request
 from tests.support.refusals import assert_refused
 
 LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
-WHO = b"GET /whoami HTTP/1.1"
+WHOAMI = b"GET /whoami HTTP/1.1"
 POST = b"POST /batches HTTP/1.1"
 UNREADABLE = {
     "not_http": b"hello there\r\n\r\n",
@@ -31,18 +31,18 @@ UNREADABLE = {
     "nul_in_path": request(b"GET /batches/\x00 HTTP/1.1"),
     "line_too_long": request(b"GET /" + b"a" * 9000 + b" HTTP/1.1"),
     "query_too_long": request(b"GET /batches?cursor=" + b"a" * 9000 + b" HTTP/1.1"),
-    "header_too_long": request(WHO, b"X: " + b"a" * 9000),
-    "too_many_headers": request(WHO, *(b"X%d: 1" % n for n in range(2000))),
-    "headers_too_large": request(WHO, *(b"X%d: %b" % (n, b"a" * 1000) for n in range(300))),
-    "no_colon": request(WHO, b"nothing"),
-    "space_in_header_name": request(WHO, b"X Y: 1"),
-    "no_header_name": request(WHO, b": 1"),
-    "nul_in_header": request(WHO, b"X: a\x00b"),
-    "control_in_header": request(WHO, b"Authorization: a\x01b"),
-    "folded_header": request(WHO, b" folded: 1"),
+    "header_too_long": request(WHOAMI, b"X: " + b"a" * 9000),
+    "too_many_headers": request(WHOAMI, *(b"X%d: 1" % n for n in range(2000))),
+    "headers_too_large": request(WHOAMI, *(b"X%d: %b" % (n, b"a" * 1000) for n in range(300))),
+    "no_colon": request(WHOAMI, b"nothing"),
+    "space_in_header_name": request(WHOAMI, b"X Y: 1"),
+    "no_header_name": request(WHOAMI, b": 1"),
+    "nul_in_header": request(WHOAMI, b"X: a\x00b"),
+    "control_in_header": request(WHOAMI, b"Authorization: a\x01b"),
+    "folded_header": request(WHOAMI, b" folded: 1"),
     "bare_line_feeds": b"GET /whoami HTTP/1.1\nHost: localhost\n\n",
     "no_host": b"GET /whoami HTTP/1.1\r\n\r\n",
-    "two_hosts": request(WHO, b"Host: other"),
+    "two_hosts": request(WHOAMI, b"Host: other"),
     "length_is_no_number": request(POST, b"Content-Length: many", body=b"{}"),
     "length_is_negative": request(POST, b"Content-Length: -2", body=b"{}"),
     "length_with_a_sign": request(POST, b"Content-Length: +2", body=b"{}"),
@@ -77,7 +77,7 @@ def no_defects(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert [r.getMessage() for r in records if r.levelno >= logging.WARNING] == []
 
 
-async def answer_to(url: str, data: bytes) -> Reply:
+async def send(url: str, data: bytes) -> Reply:
     async with raw_connection(url) as connection:
         await connection.send(data)
         return await connection.read_reply()
@@ -97,7 +97,7 @@ async def test_traces_of_unreadable_requests_are_in_the_log(
     api_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
-    trace = (await answer_to(api_url, UNREADABLE["not_http"])).body["trace"]
+    trace = (await send(api_url, UNREADABLE["not_http"])).body["trace"]
 
     assert [vars(r)["subcode"] for r in caplog.records if vars(r).get("trace") == trace] == [400589]
 
@@ -110,31 +110,31 @@ async def test_a_client_that_leaves_before_it_is_asked_for_the_body_is_no_failur
     for _ in range(20):
         async with raw_connection(api_url) as connection:
             await connection.send(request(POST, *expecting))
-    await answer_to(api_url, request(WHO, authorization))
+    await send(api_url, request(WHOAMI, authorization))
 
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_who_is_refused_is_not_asked_for_the_body(api_url: str) -> None:
     expecting = [b"Expect: 100-continue", b"Content-Length: 2"]
-    assert_refused(await answer_to(api_url, request(POST, *expecting)), 401, 401000)
+    assert_refused(await send(api_url, request(POST, *expecting)), 401, 401000)
 
 
 async def test_a_body_known_to_be_too_large_is_not_asked_for(
     api_url: str, authorization: bytes
 ) -> None:
     expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 5000000000"]
-    assert_refused(await answer_to(api_url, request(POST, *expecting)), 400, 400141)
+    assert_refused(await send(api_url, request(POST, *expecting)), 400, 400141)
 
 
 async def test_nothing_is_expected_by_an_old_client(api_url: str, authorization: bytes) -> None:
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
     expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
-    assert_refused(await answer_to(api_url, request(old, *expecting, body=b"{}")), 400, 400589)
+    assert_refused(await send(api_url, request(old, *expecting, body=b"{}")), 400, 400589)
 
 
 async def test_an_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
-    reply = await answer_to(api_url, request(WHO, authorization, b"Expect: miracles"))
+    reply = await send(api_url, request(WHOAMI, authorization, b"Expect: miracles"))
     assert_refused(reply, 400, 400589)
 
     async with raw_connection(api_url) as connection:
@@ -154,7 +154,7 @@ async def test_bytes_that_are_no_text_are_no_secret(api_url: str) -> None:
         b"",
         b" ",
     ):
-        reply = await answer_to(api_url, request(WHO, b"Authorization: " + secret))
+        reply = await send(api_url, request(WHOAMI, b"Authorization: " + secret))
         assert_refused(reply, 401, 401000)
 
 
@@ -164,7 +164,7 @@ async def test_bytes_that_are_no_text_are_no_key(
     body = json.dumps({"handler": await caller.upload(LINES), "operation": "get_batch"}).encode()
     for key in (b"\xff\xfe", "ä".encode(), b"", b"x" * 256):
         headers = [authorization, b"Idempotency-Key: " + key, b"Content-Length: %d" % len(body)]
-        reply = await answer_to(api_url, request(POST, *headers, body=body))
+        reply = await send(api_url, request(POST, *headers, body=body))
         assert "Idempotency-Key" in assert_refused(reply, 400, 400589)
 
 
@@ -192,9 +192,9 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
     damaged = packed[:20] + b"\x00" * 10 + packed[30:]
     for encoding, body in ((b"gzip", b"{}"), (b"deflate", b"\xff"), (b"gzip", damaged)):
         headers = [b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(body)]
-        reply = await answer_to(api_url, request(POST, authorization, *headers, body=body))
+        reply = await send(api_url, request(POST, authorization, *headers, body=body))
         assert_refused(reply, 400, 400589)
-        reply = await answer_to(api_url, request(WHO, authorization, *headers, body=body))
+        reply = await send(api_url, request(WHOAMI, authorization, *headers, body=body))
         assert reply.status in {200, 400}
 
 
@@ -204,7 +204,7 @@ async def test_a_body_that_unpacks_to_too_much_is_too_large(
     bomb = gzip.compress(b" " * 50_000_000)
     headers = [b"Content-Encoding: gzip", b"Content-Length: %d" % len(bomb)]
 
-    reply = await answer_to(api_url, request(POST, authorization, *headers, body=bomb))
+    reply = await send(api_url, request(POST, authorization, *headers, body=bomb))
     assert_refused(reply, 400, 400141)
 
 
@@ -228,7 +228,7 @@ async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
         data = bytearray(good)
         for _ in range(chance.choice((1, 1, 2, 8))):
             data[chance.randrange(len(data))] = chance.randrange(256)
-        reply = await answer_to(api_url, bytes(data) + end)
+        reply = await send(api_url, bytes(data) + end)
         statuses.add(reply.status)
         if reply.status not in {200, 304}:
             assert_refused(reply, reply.status, reply.body["subcode"])
@@ -243,7 +243,7 @@ async def test_the_connection_outlives_ordinary_failures(
     other = str(uuid4()).encode()
     calls = [
         (request(b"GET /nowhere HTTP/1.1"), 404, 404653),
-        (request(WHO), 401, 401000),
+        (request(WHOAMI), 401, 401000),
         (request(b"PUT /whoami HTTP/1.1", authorization), 405, 400897),
         (request(b"GET /batches/x HTTP/1.1", authorization), 400, 400589),
         (request(b"GET /batches/" + other + b" HTTP/1.1", authorization), 404, 404653),
@@ -251,11 +251,11 @@ async def test_the_connection_outlives_ordinary_failures(
         (request(POST, authorization, length % 1, body=b"\xff"), 400, 400314),
         (request(POST, authorization, length % len(large), body=large), 400, 400141),
         (request(POST, length % len(large), body=large), 401, 401000),
-        (request(WHO, authorization, b"Expect: miracles"), 400, 400589),
+        (request(WHOAMI, authorization, b"Expect: miracles"), 400, 400589),
     ]
     async with raw_connection(api_url) as connection:
         for data, status, subcode in calls:
             await connection.send(data)
             assert_refused(await connection.read_reply(), status, subcode)
-        await connection.send(request(WHO, authorization))
+        await connection.send(request(WHOAMI, authorization))
         assert (await connection.read_reply()).status == 200

@@ -75,8 +75,8 @@ async def test_a_slash_at_the_end_makes_no_difference(
         plain, slash = await caller.get(path), await caller.get(f"{path}/", allow_redirects=False)
         assert (slash.status, slash.body) == (200, plain.body)
         assert slash.headers["ETag"] == plain.headers["ETag"]
-        again = await caller.get(f"{path}/", headers={"If-None-Match": plain.headers["ETag"]})
-        assert again.status == 304
+        repeated = await caller.get(f"{path}/", headers={"If-None-Match": plain.headers["ETag"]})
+        assert repeated.status == 304
     for path in OPEN:
         assert (await caller.call("HEAD", f"{path}/")).status == 200
     upload = await caller.call("POST", "/cache/")
@@ -115,17 +115,17 @@ async def test_options_names_the_methods(caller: ApiCaller) -> None:
 async def test_an_unknown_method_is_refused_like_any_other(
     api_url: str, authorization: bytes, method: str
 ) -> None:
-    async def answer(path: str) -> Reply:
+    async def get_raw(path: str) -> Reply:
         async with raw_connection(api_url) as connection:
             await connection.send(request(f"{method} {path} HTTP/1.1".encode(), authorization))
             return await connection.read_reply()
 
     if method == "CONNECT":  # its target is an authority, and so no path of ours
-        assert_refused(await answer("localhost:80"), 404, 404653)
+        assert_refused(await get_raw("localhost:80"), 404, 404653)
         return
     for path in ("/batches", "/batches/", "/batches?limit=1"):
-        refused = await answer(path)
+        refused = await get_raw(path)
         assert method in assert_refused(refused, 405, 400897)
         assert refused.headers["Allow"] == "GET, HEAD, POST"
-    assert (await answer("/batches/x")).headers["Allow"] == "DELETE, GET, HEAD, PATCH"
-    assert_refused(await answer("/nowhere"), 404, 404653)
+    assert (await get_raw("/batches/x")).headers["Allow"] == "DELETE, GET, HEAD, PATCH"
+    assert_refused(await get_raw("/nowhere"), 404, 404653)

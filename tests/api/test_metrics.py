@@ -16,8 +16,8 @@ async def scrape(caller: ApiCaller, session: aiohttp.ClientSession) -> dict[str,
         assert response.status == 200
         assert response.content_type == "text/plain"
         text = await response.text()
-    found = re.findall(r"^(\w+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
-    return {name: float(value) for name, value in found}
+    samples = re.findall(r"^(\w+(?:\{.*\})?) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in samples}
 
 
 async def test_answers_are_counted_and_timed_by_operation_and_status(

@@ -33,10 +33,10 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     ],
 )
 def test_the_limit_is_raised_as_far_as_it_goes(count: int, lines: list[str]) -> None:
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _SCRIPT.format(count=count)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert ended.stdout.splitlines() == lines
+    assert completed.stdout.splitlines() == lines

@@ -37,15 +37,15 @@ ERRORS_OF_THE_CONTRACT = {
 
 
 def lookup(reference: str) -> Any:
-    found: Any = DOCUMENT
+    node: Any = DOCUMENT
     for name in reference.removeprefix("#/").split("/"):
-        found = found[name]
-    return found
+        node = node[name]
+    return node
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = lookup(node["$ref"]) if "$ref" in node else node
-    return found
+    target: dict[str, Any] = lookup(node["$ref"]) if "$ref" in node else node
+    return target
 
 
 def errors_in(response: dict[str, Any]) -> set[int]:
@@ -77,7 +77,9 @@ def test_it_lists_every_route_and_nothing_else() -> None:
 
 
 def test_its_operations_have_the_names_of_the_permissions() -> None:
-    names = {(method, path): said["operationId"] for method, path, said in operations(DOCUMENT)}
+    names = {
+        (method, path): operation["operationId"] for method, path, operation in operations(DOCUMENT)
+    }
     assert {names[endpoint.method, endpoint.path] for endpoint in OPERATIONS} == {
         endpoint.name for endpoint in OPERATIONS
     }
@@ -85,30 +87,36 @@ def test_its_operations_have_the_names_of_the_permissions() -> None:
 
 
 def test_every_operation_but_those_of_the_process_needs_a_secret() -> None:
-    open_to_all = {path for _, path, said in operations(DOCUMENT) if said.get("security") == []}
+    open_to_all = {
+        path for _, path, operation in operations(DOCUMENT) if operation.get("security") == []
+    }
     assert open_to_all == {"/healthz", "/metrics", "/openapi.json", "/readyz"}
-    for _, path, said in operations(DOCUMENT):
-        assert ("401" in said["responses"]) == (path not in open_to_all)
+    for _, path, operation in operations(DOCUMENT):
+        assert ("401" in operation["responses"]) == (path not in open_to_all)
 
 
 def test_it_has_every_error_of_the_contract_and_no_other() -> None:
     responses = [
         (status, resolved(response))
-        for _, _, said in operations(DOCUMENT)
-        for status, response in said["responses"].items()
+        for _, _, operation in operations(DOCUMENT)
+        for status, response in operation["responses"].items()
         if status >= "400"
     ]
     # The answers to a method that no operation has, and to a head that was not read.
     shared = DOCUMENT["components"]["responses"]
     responses.append(("405", shared["MethodNotAllowed"]))
     responses.append(("431", shared["RequestHeaderFieldsTooLarge"]))
-    found = {(int(status), subcode) for status, said in responses for subcode in errors_in(said)}
-    assert found == ERRORS_OF_THE_CONTRACT
+    documented = {
+        (int(status), subcode)
+        for status, operation in responses
+        for subcode in errors_in(operation)
+    }
+    assert documented == ERRORS_OF_THE_CONTRACT
 
 
 def test_every_answer_names_its_trace() -> None:
-    for _, _, said in operations(DOCUMENT):
-        for response in said["responses"].values():
+    for _, _, operation in operations(DOCUMENT):
+        for response in operation["responses"].values():
             assert "X-Request-Id" in resolved(response)["headers"]
 
 

@@ -130,9 +130,9 @@ async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
 
 
 async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Components) -> None:
-    ended, new = await ended_batch(components, caller, LINES), await caller.create(LINES)
+    completed, new = await ended_batch(components, caller, LINES), await caller.create(LINES)
 
-    path = f"{BATCHES}/{ended}"
+    path = f"{BATCHES}/{completed}"
     malformed = await caller.call("PATCH", path, json={"status": "x"})
     assert_refused(malformed, 400, 400589)
     assert_refused(await caller.call("PATCH", path, json=CANCEL), 400, 400592)
@@ -142,14 +142,14 @@ async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Compon
 
 async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> None:
     empty = (await caller.call("POST", CACHE)).body["handler"]
-    gone = (await caller.call("POST", CACHE)).body["handler"]
-    await caller.call("DELETE", f"{CACHE}/{gone}")
+    deleted = (await caller.call("POST", CACHE)).body["handler"]
+    await caller.call("DELETE", f"{CACHE}/{deleted}")
 
     body = {**BATCH, "handler": empty}
     assert_refused(await caller.call("POST", BATCHES, json={**body, "x": 1}), 400, 400589)
     assert_refused(await caller.call("POST", BATCHES, json=body), 400, 400592)
-    assert_refused(await caller.call("DELETE", f"{CACHE}/{gone}?x=1"), 400, 400589)
-    assert_refused(await caller.call("DELETE", f"{CACHE}/{gone}"), 400, 400358)
+    assert_refused(await caller.call("DELETE", f"{CACHE}/{deleted}?x=1"), 400, 400589)
+    assert_refused(await caller.call("DELETE", f"{CACHE}/{deleted}"), 400, 400358)
 
 
 async def test_a_role_that_may_not_change_is_not_told_what_there_is(
@@ -158,17 +158,17 @@ async def test_a_role_that_may_not_change_is_not_told_what_there_is(
     reader = await make_caller("reader", account=caller.user.user.account)
     batch = await ended_batch(components, caller, LINES)
     handler = await caller.upload(LINES)
-    answers = [
+    replies = [
         [
-            await reader.call("PATCH", f"{BATCHES}/{one}", json=CANCEL),
-            await reader.call("DELETE", f"{BATCHES}/{one}"),
+            await reader.call("PATCH", f"{BATCHES}/{batch_id}", json=CANCEL),
+            await reader.call("DELETE", f"{BATCHES}/{batch_id}"),
             await reader.call("DELETE", f"{CACHE}/{upload}"),
             await reader.call("POST", BATCHES, json={**BATCH, "handler": upload}),
         ]
-        for one, upload in ((batch, handler), (str(uuid4()), str(uuid4())), ("x", "x"))
+        for batch_id, upload in ((batch, handler), (str(uuid4()), str(uuid4())), ("x", "x"))
     ]
 
-    for there, not_there, malformed in zip(*answers, strict=True):
+    for there, not_there, malformed in zip(*replies, strict=True):
         description = assert_refused(there, 403, 403535)
         assert assert_refused(not_there, 403, 403535) == description
         assert assert_refused(malformed, 403, 403535) == description
@@ -191,12 +191,12 @@ async def test_the_permission_of_the_batched_operation_comes_before_the_upload(
 async def test_an_unknown_upload_is_told_before_a_key_that_was_used(caller: ApiCaller) -> None:
     first = {**BATCH, "handler": await caller.upload(LINES)}
     headers = {"Idempotency-Key": "once"}
-    made = await caller.call("POST", BATCHES, json=first, headers=headers)
-    assert made.status == 201
+    created = await caller.call("POST", BATCHES, json=first, headers=headers)
+    assert created.status == 201
 
     unknown = await caller.call("POST", BATCHES, json=BATCH, headers=headers)
     assert_refused(unknown, 404, 404653)
     other = {**BATCH, "handler": await caller.upload(LINES)}
     assert_refused(await caller.call("POST", BATCHES, json=other, headers=headers), 400, 400358)
-    again = await caller.call("POST", BATCHES, json=first, headers=headers)
-    assert (again.status, again.body) == (201, made.body)
+    repeated = await caller.call("POST", BATCHES, json=first, headers=headers)
+    assert (repeated.status, repeated.body) == (201, created.body)

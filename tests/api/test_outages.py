@@ -55,7 +55,7 @@ def plugin_environment(plugin_environment: Mapping[str, str], storage: Relay) ->
     return {**plugin_environment, "BATCHD_S3_ENDPOINT": storage.url}
 
 
-def assert_away(reply: Reply) -> None:
+def assert_unavailable(reply: Reply) -> None:
     assert_refused(reply, 503, 503159)
     assert 1 <= int(reply.headers["Retry-After"]) <= 60
 
@@ -75,7 +75,7 @@ async def every_operation(caller: ApiCaller) -> list[Reply]:
     ]
 
 
-async def who(caller: ApiCaller) -> int:
+async def whoami_status(caller: ApiCaller) -> int:
     return (await caller.get("/whoami")).status
 
 
@@ -85,9 +85,9 @@ async def test_a_database_that_is_gone_is_told_by_every_operation(
     await database.cut()
 
     for reply in await every_operation(caller):
-        assert_away(reply)
+        assert_unavailable(reply)
     await database.mend()
-    await eventually(lambda: who(caller), lambda status: status == 200)
+    await eventually(lambda: whoami_status(caller), lambda status: status == 200)
     statuses = [reply.status for reply in await every_operation(caller)]
     assert statuses == [404, 200, 404, 404, 404, 201, 404, 200]
 
@@ -97,12 +97,12 @@ async def test_a_database_that_is_silent_is_not_waited_for(
     caller: ApiCaller, database: Relay
 ) -> None:
     database.silence()
-    begun = time.monotonic()
+    started = time.monotonic()
 
     for reply in await asyncio.gather(*(caller.get("/whoami") for _ in range(REQUESTS))):
-        assert_away(reply)
+        assert_unavailable(reply)
     # Together, not one after the other.
-    assert time.monotonic() - begun < REQUESTS * DATABASE_TIMEOUT_S / 2
+    assert time.monotonic() - started < REQUESTS * DATABASE_TIMEOUT_S / 2
 
 
 async def test_a_database_that_takes_no_connections_is_away(
@@ -116,15 +116,15 @@ async def test_a_database_that_takes_no_connections_is_away(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
         )
         for _ in range(3):
-            assert_away(await caller.get("/whoami"))
+            assert_unavailable(await caller.get("/whoami"))
         await connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     finally:
         await connection.close()
-    await eventually(lambda: who(caller), lambda status: status == 200)
+    await eventually(lambda: whoami_status(caller), lambda status: status == 200)
 
 
 @asynccontextmanager
-async def held(database_url: str, batch: str) -> AsyncIterator[None]:
+async def locked(database_url: str, batch: str) -> AsyncIterator[None]:
     """Hold the batch, as another transaction would that does not end."""
     connection = await asyncpg.connect(database_url)
     try:
@@ -140,8 +140,8 @@ async def test_a_change_that_must_wait_too_long_is_not_made(
     caller: ApiCaller, database_url: str
 ) -> None:
     batch = await caller.create(LINES)
-    async with held(database_url, batch):
-        assert_away(await caller.call("PATCH", f"/batches/{batch}", json=CANCEL))
+    async with locked(database_url, batch):
+        assert_unavailable(await caller.call("PATCH", f"/batches/{batch}", json=CANCEL))
         assert await caller.status(batch) == "new"
 
     assert await caller.status(batch) == "new"
@@ -154,7 +154,7 @@ async def test_a_batch_is_not_made_while_the_storage_is_away(
     body = {"handler": await caller.upload(LINES), "operation": "get_batch"}
     await storage.cut()
 
-    assert_away(await caller.call("POST", "/batches", json=body))
+    assert_unavailable(await caller.call("POST", "/batches", json=body))
     assert (await caller.get("/batches")).body == {"batches": {}}
     await storage.mend()
     assert (await caller.call("POST", "/batches", json=body)).status == 201
@@ -197,8 +197,8 @@ async def test_readiness_names_what_is_away(
     assert (await caller.get("/readyz")).status == 200
     await storage.cut()
     reply = await eventually(lambda: caller.get("/readyz"), names("storage"))
-    assert_away(reply)
+    assert_unavailable(reply)
     assert "database" not in reply.body["description"]
     await database.cut()
-    assert_away(await eventually(lambda: caller.get("/readyz"), names("database")))
+    assert_unavailable(await eventually(lambda: caller.get("/readyz"), names("database")))
     assert (await caller.get("/healthz")).status == 200

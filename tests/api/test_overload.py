@@ -63,8 +63,8 @@ async def test_a_request_beyond_the_limit_is_refused_and_the_others_are_answered
     refused = await caller.get(path)
     assert_refused(refused, 503, 503159)
     assert int(refused.headers["Retry-After"]) > 0
-    async with session.get(f"{caller.url}/healthz") as alive:
-        assert alive.status == 200
+    async with session.get(f"{caller.url}/healthz") as response:
+        assert response.status == 200
     released.set()
     assert [reply.status for reply in await asyncio.gather(*within_limit)] == [200] * LIMIT
     assert (await caller.get(path)).status == 200

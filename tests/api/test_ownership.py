@@ -45,17 +45,17 @@ async def colleague(caller: ApiCaller, make_caller: MakeCaller) -> ApiCaller:
 async def test_another_users_batch_is_not_there(
     caller: ApiCaller, colleague: ApiCaller, components: Components
 ) -> None:
-    theirs = await ended_batch(components, caller, LINES)
+    other_batch = await ended_batch(components, caller, LINES)
     own = await ended_batch(components, colleague, LINES)
 
     for call in (("GET", None), ("PATCH", CANCEL), ("DELETE", None)):
         method, body = call
-        refused = await colleague.call(method, f"/batches/{theirs}", json=body)
-        assert assert_refused(refused, 404, 404653).startswith(f"There is no batch {theirs}")
+        refused = await colleague.call(method, f"/batches/{other_batch}", json=body)
+        assert assert_refused(refused, 404, 404653).startswith(f"There is no batch {other_batch}")
         missing = uuid4()
         not_there = await colleague.call(method, f"/batches/{missing}", json=body)
         assert (
-            not_there.body["description"].replace(str(missing), theirs)
+            not_there.body["description"].replace(str(missing), other_batch)
             == (refused.body["description"])
         )
     assert (await colleague.get(f"/batches/{own}")).status == 200
@@ -64,19 +64,19 @@ async def test_another_users_batch_is_not_there(
 
 
 async def test_list_is_of_its_own(caller: ApiCaller, colleague: ApiCaller) -> None:
-    own, theirs = [], []
+    own, others = [], []
     for _ in range(3):
         own.append(await colleague.create(LINES))
-        theirs.append(await caller.create(LINES))
+        others.append(await caller.create(LINES))
 
-    async def listed(who: ApiCaller, query: str = "") -> list[str]:
-        return list((await who.get(f"/batches?{query}")).body["batches"])
+    async def listed(user: ApiCaller, query: str = "") -> list[str]:
+        return list((await user.get(f"/batches?{query}")).body["batches"])
 
     assert await listed(colleague) == own[::-1]
     assert await listed(colleague, "status=new") == own[::-1]
     assert await listed(colleague, "status=completed") == []
     assert await listed(colleague, "ge=1") == own
-    both = [one for pair in zip(own, theirs, strict=True) for one in pair]
+    both = [batch for pair in zip(own, others, strict=True) for batch in pair]
     assert await listed(caller, "ge=1") == both
     first = (await colleague.get("/batches?limit=2")).body
     second = (await colleague.get(f"/batches?limit=2&cursor={first['cursor']}")).body
@@ -89,27 +89,27 @@ async def test_list_without_its_own(
 ) -> None:
     """An auditor that made a batch, by a rule made for this test, does not see that one."""
     auditor = await make_caller("auditor", account=caller.user.user.account)
-    theirs = await caller.create(LINES)
+    other_batch = await caller.create(LINES)
     handler = await colleague.upload(LINES)
-    made = await auditor.call("POST", "/batches", json={**BATCH, "handler": handler})
-    assert made.status == 201
+    created = await auditor.call("POST", "/batches", json={**BATCH, "handler": handler})
+    assert created.status == 201
 
     for query in ("", "status=new", "ge=1"):
-        assert list((await auditor.get(f"/batches?{query}")).body["batches"]) == [theirs]
-    assert_refused(await auditor.get(f"/batches/{made.body['batch']}"), 404, 404653)
+        assert list((await auditor.get(f"/batches?{query}")).body["batches"]) == [other_batch]
+    assert_refused(await auditor.get(f"/batches/{created.body['batch']}"), 404, 404653)
 
 
 async def test_another_users_upload_is_not_there(caller: ApiCaller, colleague: ApiCaller) -> None:
-    theirs = await caller.upload(LINES)
+    other_upload = await caller.upload(LINES)
     used = await caller.upload(LINES)
-    made = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
+    created = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
 
-    assert_refused(await colleague.call("DELETE", f"/cache/{theirs}"), 404, 404653)
-    for handler in (theirs, used):
+    assert_refused(await colleague.call("DELETE", f"/cache/{other_upload}"), 404, 404653)
+    for handler in (other_upload, used):
         reply = await colleague.call("POST", "/batches", json={**BATCH, "handler": handler})
         assert_refused(reply, 404, 404653)
-    again = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
-    assert again.body["batch"] == made.body["batch"]
+    repeated = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
+    assert repeated.body["batch"] == created.body["batch"]
     own = await colleague.upload(LINES)
     assert (await colleague.call("DELETE", f"/cache/{own}")).status == 200
 
@@ -118,23 +118,23 @@ async def test_own_upload_that_a_colleague_used_does_not_lead_to_its_batch(
     caller: ApiCaller, colleague: ApiCaller
 ) -> None:
     handler = await colleague.upload(LINES)
-    made = await caller.call("POST", "/batches", json={**BATCH, "handler": handler})
-    assert made.status == 201
+    created = await caller.call("POST", "/batches", json={**BATCH, "handler": handler})
+    assert created.status == 201
 
     reply = await colleague.call("POST", "/batches", json={**BATCH, "handler": handler})
 
-    assert made.body["batch"] not in assert_refused(reply, 400, 400358)
+    assert created.body["batch"] not in assert_refused(reply, 400, 400358)
 
 
 async def test_permission_comes_before_form_and_form_before_owner(
     caller: ApiCaller, colleague: ApiCaller, make_caller: MakeCaller
 ) -> None:
-    theirs = await caller.create(LINES)
+    other_batch = await caller.create(LINES)
     nobody = await make_caller("nobody", account=caller.user.user.account)
 
-    assert_refused(await nobody.get(f"/batches/{theirs}?download=x"), 403, 403535)
-    assert_refused(await colleague.get(f"/batches/{theirs}?download=x"), 400, 400589)
-    assert_refused(await colleague.get(f"/batches/{theirs}"), 404, 404653)
+    assert_refused(await nobody.get(f"/batches/{other_batch}?download=x"), 403, 403535)
+    assert_refused(await colleague.get(f"/batches/{other_batch}?download=x"), 400, 400589)
+    assert_refused(await colleague.get(f"/batches/{other_batch}"), 404, 404653)
 
 
 async def test_lines_of_a_batch_see_what_their_creator_may(
@@ -142,9 +142,11 @@ async def test_lines_of_a_batch_see_what_their_creator_may(
     colleague: ApiCaller,
     worker: Callable[[], AbstractAsyncContextManager[None]],
 ) -> None:
-    theirs = await caller.create(LINES)
+    other_batch = await caller.create(LINES)
     own = await colleague.create(LINES)
-    batch = await colleague.create(lines_of({"path": {"batch": theirs}}, {"path": {"batch": own}}))
+    batch = await colleague.create(
+        lines_of({"path": {"batch": other_batch}}, {"path": {"batch": own}})
+    )
     async with worker():
         await colleague.end(batch)
 
@@ -152,9 +154,9 @@ async def test_lines_of_a_batch_see_what_their_creator_may(
 
 
 async def test_same_user_id_in_another_account_means_nothing(make_caller: MakeCaller) -> None:
-    one = await make_caller("clerk")
+    clerk = await make_caller("clerk")
     other = await make_caller("clerk", account=AccountId(UUID(int=7)))
-    batch = await one.create(LINES)
+    batch = await clerk.create(LINES)
 
     assert_refused(await other.get(f"/batches/{batch}"), 404, 404653)
     assert (await other.get("/batches")).body["batches"] == {}

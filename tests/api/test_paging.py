@@ -11,12 +11,12 @@ from batchd.domain.batches import Status
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import at, insert_batches
 
-MOMENTS = st.integers(0, 12)
+SECONDS = st.integers(0, 12)
 """Few, so that many batches are of the same millisecond and the cursor stands between equals."""
 STATUSES = st.sampled_from(Status)
 MEANWHILE = st.lists(
     st.one_of(
-        st.tuples(st.just("make"), MOMENTS),
+        st.tuples(st.just("make"), SECONDS),
         st.tuples(st.just("change"), st.integers(0, 39), STATUSES),
         st.tuples(st.just("remove"), st.integers(0, 39)),
     ),
@@ -31,7 +31,7 @@ Happening = tuple[str, int] | tuple[str, int, Status]
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    start=st.lists(st.tuples(MOMENTS, STATUSES), min_size=1, max_size=40),
+    start=st.lists(st.tuples(SECONDS, STATUSES), min_size=1, max_size=40),
     limit=st.integers(1, 9),
     window=st.sampled_from(["", "ge", "le", "ge le"]),
     meanwhile=st.lists(MEANWHILE, max_size=10),
@@ -46,26 +46,26 @@ async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
 ) -> None:
     caller = await make_caller()
     rows = await insert_batches(
-        components, caller, [(at(moment), status) for moment, status in start]
+        components, caller, [(at(second), status) for second, status in start]
     )
     bounds = {"ge": at(0).timestamp(), "le": at(12).timestamp()}
     query = {"limit": str(limit), **{name: str(bounds[name]) for name in window.split()}}
     removed: set[str] = set()
-    seen: list[str] = []
+    listed_batches: list[str] = []
     happenings = iter(meanwhile)
     while True:
         reply = await caller.get("/batches", params=query)
         assert reply.status == 200, reply
-        assert set(seen).isdisjoint(reply.body["batches"])
-        seen += reply.body["batches"]
+        assert set(listed_batches).isdisjoint(reply.body["batches"])
+        listed_batches += reply.body["batches"]
         assert len(reply.body["batches"]) <= limit
         if "cursor" not in reply.body:
             break
         query["cursor"] = reply.body["cursor"]
         for happening in next(happenings, []):
             match happening:
-                case "make", moment:
-                    await insert_batches(components, caller, [(at(moment), Status.NEW)])
+                case "make", second:
+                    await insert_batches(components, caller, [(at(second), Status.NEW)])
                 case "change", number, Status() as status:
                     await run(
                         components,
@@ -81,7 +81,7 @@ async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
     there_throughout = [row.batch for row in rows if row.batch not in removed]
     if window == "ge":
         there_throughout.reverse()
-    assert [batch for batch in seen if batch in set(there_throughout)] == there_throughout
+    assert [batch for batch in listed_batches if batch in set(there_throughout)] == there_throughout
 
 
 async def run(components: Components, statement: str, *arguments: object) -> None:

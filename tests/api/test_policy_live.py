@@ -35,20 +35,20 @@ async def test_change_counts_for_the_next_request_and_no_request_fails(
 ) -> None:
     statuses: list[int] = []
 
-    async def ask() -> None:
+    async def poll() -> None:
         while True:
             statuses.append((await caller.get(NO_BATCH)).status)
 
     async def latest() -> int:
         return statuses[-1] if statuses else 0
 
-    asking = [asyncio.create_task(ask()) for _ in range(5)]
+    pollers = [asyncio.create_task(poll()) for _ in range(5)]
     for line, status in ((DENY, 403), ("# nothing", 404), (DENY, 403)):
         write_policy(folder, ALLOW, line)
         await eventually(latest, status.__eq__)
-    for task in asking:
+    for task in pollers:
         task.cancel()
-    await asyncio.gather(*asking, return_exceptions=True)
+    await asyncio.gather(*pollers, return_exceptions=True)
 
     assert set(statuses) == {403, 404}
 
@@ -59,13 +59,13 @@ async def test_process_says_that_the_policy_on_disk_is_not_in_force(
     async def policy() -> dict[str, object]:
         async with session.get(f"{caller.url}/readyz") as response:
             assert response.status == 200
-            found: dict[str, object] = (await response.json())["policy"]
-            return found
+            policy_state: dict[str, object] = (await response.json())["policy"]
+            return policy_state
 
     before = await policy()
     assert before["current"] is True
     (folder / "roles.csv").write_text("p, admin, *, *, alow\n")
-    after = await eventually(policy, lambda seen: not seen["current"])
+    after = await eventually(policy, lambda policy_state: not policy_state["current"])
 
     assert after == {"revision": before["revision"], "current": False}
 
@@ -76,7 +76,7 @@ async def test_process_says_that_the_policy_on_disk_is_not_in_force(
     assert await eventually(in_force, lambda value: value == 0) == 0
     assert (await caller.get(NO_BATCH)).status == 404
     write_policy(folder, ALLOW)
-    assert await eventually(policy, lambda seen: seen["current"] is True) == before
+    assert await eventually(policy, lambda policy_state: policy_state["current"] is True) == before
     assert await eventually(in_force, bool) == 1
 
 

@@ -18,7 +18,7 @@ from tests.support.callers import ApiCaller
 from tests.support.live import LiveServer
 from tests.support.raw_http import raw_connection, request
 
-WHO = b"GET /whoami HTTP/1.1"
+WHOAMI = b"GET /whoami HTTP/1.1"
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
@@ -47,9 +47,9 @@ def authorization(caller: ApiCaller) -> bytes:
 
 
 FIRST = {
-    "200": (WHO, True),
+    "200": (WHOAMI, True),
     "400": (b"GET /batches/x HTTP/1.1", True),
-    "401": (WHO, False),
+    "401": (WHOAMI, False),
     "404": (b"GET /nowhere HTTP/1.1", False),
     "405": (b"PUT /whoami HTTP/1.1", False),
     "400 body": (b"POST /batches HTTP/1.1", True),
@@ -69,7 +69,7 @@ async def test_a_trailer_is_not_the_header_of_the_next_request(
     chunked = request(line, *headers, CHUNKED, body=chunks(*[authorization] * trailers))
     async with raw_connection(api_url) as connection:
         # A proxy would send the request of its next client on this connection.
-        await connection.send(chunked + request(WHO))
+        await connection.send(chunked + request(WHOAMI))
         head = await connection.read_head()
         assert "\r\nConnection: close\r\n" in head
         rest = await connection.read_to_end()
@@ -82,10 +82,10 @@ async def test_no_request_is_read_after_a_chunked_one_however_late_it_comes(
 ) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(
-            request(WHO, b"Transfer-Encoding: " + coding, body=chunks(authorization))
+            request(WHOAMI, b"Transfer-Encoding: " + coding, body=chunks(authorization))
         )
         await connection.read_head()
-        await connection.send(request(WHO))
+        await connection.send(request(WHOAMI))
         assert b"HTTP/1.1" not in await connection.read_to_end()
 
 
@@ -94,7 +94,7 @@ async def test_a_chunked_body_without_a_trailer_is_served(
 ) -> None:
     """The connection is closed all the same: that there is no trailer is known too late."""
     async with raw_connection(api_url) as connection:
-        await connection.send(request(WHO, authorization, CHUNKED, body=chunks()))
+        await connection.send(request(WHOAMI, authorization, CHUNKED, body=chunks()))
         reply = await connection.read_reply()
         assert reply.status == 200
         assert reply.headers["Connection"] == "close"
@@ -110,8 +110,8 @@ async def test_the_parser_still_needs_the_guard() -> None:
     parser = HttpRequestParser(
         create_autospec(BaseProtocol, instance=True), asyncio.get_running_loop(), 2**16
     )
-    parser.feed_data(request(WHO, CHUNKED, body=chunks(b"Authorization: stolen")))
-    messages, _, _ = parser.feed_data(request(WHO))
+    parser.feed_data(request(WHOAMI, CHUNKED, body=chunks(b"Authorization: stolen")))
+    messages, _, _ = parser.feed_data(request(WHOAMI))
     ((message, _),) = messages
     assert message.headers.get("Authorization") == "stolen", (
         f"aiohttp {version('aiohttp')} no longer carries a trailer over: require it in setup.cfg, "

@@ -69,8 +69,8 @@ async def test_roles_are_listed_by_name(caller: ApiCaller) -> None:
     reply = await caller.get("/roles")
 
     assert reply.body == {"roles": [ADMIN, CLERK, READER]}
-    again = await caller.get("/roles", headers={"If-None-Match": reply.headers["ETag"]})
-    assert again.status == 304
+    repeated = await caller.get("/roles", headers={"If-None-Match": reply.headers["ETag"]})
+    assert repeated.status == 304
 
 
 async def test_nothing_of_another_account_is_told(caller: ApiCaller) -> None:

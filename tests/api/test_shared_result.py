@@ -13,7 +13,7 @@ from batchd.services.health import Health
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 
-MANY = 64
+REQUESTS = 64
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ class Computation:
     def __init__(self) -> None:
         self.runs = 0
         self.running = 0
-        self.most = 0
+        self.max_running = 0
         self.released = asyncio.Event()
         self.error: Exception | None = None
 
     async def __call__(self) -> int:
         self.runs += 1
         self.running += 1
-        self.most = max(self.most, self.running)
+        self.max_running = max(self.max_running, self.running)
         await self.released.wait()
         self.running -= 1
         if self.error is not None:
@@ -67,15 +67,15 @@ async def test_requests_share_one_computation_for_its_lifetime() -> None:
     now = 100.0
     computation = Computation()
     shared = SharedResult(computation, ttl_s=1.0, monotonic=lambda: now)
-    waiting = [asyncio.create_task(shared.get()) for _ in range(MANY)]
+    waiting = [asyncio.create_task(shared.get()) for _ in range(REQUESTS)]
     await asyncio.sleep(0)
     computation.released.set()
-    assert await asyncio.gather(*waiting) == [1] * MANY
+    assert await asyncio.gather(*waiting) == [1] * REQUESTS
     now = 100.9
     assert await shared.get() == 1
     now = 101.0
-    assert await asyncio.gather(*(shared.get() for _ in range(MANY))) == [2] * MANY
-    assert computation.most == 1
+    assert await asyncio.gather(*(shared.get() for _ in range(REQUESTS))) == [2] * REQUESTS
+    assert computation.max_running == 1
 
 
 async def test_a_failure_is_shared_as_well_and_then_computed_again() -> None:
@@ -112,5 +112,5 @@ async def test_many_requests_make_one_computation_a_second(
             return response.status
 
     started = time.monotonic()
-    assert await asyncio.gather(*(status(path) for _ in range(MANY))) == [200] * MANY
+    assert await asyncio.gather(*(status(path) for _ in range(REQUESTS))) == [200] * REQUESTS
     assert 1 <= computations[path] <= 1 + (time.monotonic() - started)

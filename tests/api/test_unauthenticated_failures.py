@@ -11,7 +11,7 @@ from tests.support.callers import ApiCaller
 from tests.support.raw_http import raw_connection, request
 from tests.support.refusals import assert_refused
 
-MANY = 200
+REQUESTS = 200
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ async def test_they_are_counted_and_logged_a_few_at_a_time(
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
     async with raw_connection(api_url) as connection:
-        for _ in range(MANY):
+        for _ in range(REQUESTS):
             await connection.send(data)
             assert (await connection.read_reply()).status >= 400
     records = [record for record in caplog.records if record.getMessage().endswith(error)]
-    assert 0 < len(records) < MANY / 2
-    assert await counted(caller, error) >= MANY
+    assert 0 < len(records) < REQUESTS / 2
+    assert await counted(caller, error) >= REQUESTS
 
 
 async def test_failures_of_known_callers_are_all_logged(

@@ -97,18 +97,18 @@ async def test_the_url_is_for_nothing_else(caller: ApiCaller, storage: Storage) 
 @pytest.mark.parametrize("settings", [{"upload_validity_s": 3}], indirect=True, ids=["3 s"])
 async def test_the_url_stops_working_at_its_end(caller: ApiCaller) -> None:
     upload = (await caller.call("POST", "/cache")).body
-    looks: list[tuple[float, int]] = []
+    attempts: list[tuple[float, int]] = []
 
-    async def look() -> int:
+    async def try_upload() -> int:
         status = await put(caller, upload["url"])
-        looks.append((time.time(), status))
+        attempts.append((time.time(), status))
         return status
 
-    await eventually(look, lambda status: status == 403)
+    await eventually(try_upload, lambda status: status == 403)
 
-    assert looks[0][1] == 200
-    assert {status for _, status in looks} == {200, 403}
-    assert looks[-1][0] >= upload["validity_ts"]
+    assert attempts[0][1] == 200
+    assert {status for _, status in attempts} == {200, 403}
+    assert attempts[-1][0] >= upload["validity_ts"]
 
 
 async def test_an_invalidated_upload_is_useless_and_its_file_gone(
@@ -225,8 +225,8 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     handler = upload["handler"]
     assert await put(caller, upload["url"]) == 200
     async with worker():
-        made = await create(caller, {"handler": handler, "operation": "get_batch"})
-        await caller.end(made.body["batch"])
+        created = await create(caller, {"handler": handler, "operation": "get_batch"})
+        await caller.end(created.body["batch"])
     assert await put(caller, upload["url"], b"another file") == 200
     assert await has_file(storage, caller, handler)
     clock.move(LONG_S)
@@ -235,7 +235,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
 
     assert not await has_file(storage, caller, handler)
     assert not await has_row(components, handler)
-    assert len(await caller.download(made.body["batch"])) == 1
+    assert len(await caller.download(created.body["batch"])) == 1
 
 
 @pytest.mark.parametrize("status", ["new", "copying"])
