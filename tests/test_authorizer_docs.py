@@ -67,12 +67,12 @@ def test_it_is_short() -> None:
 
 async def test_it_decides(caller: ApiCaller, make_caller: MakeCaller) -> None:
     clerk = await make_caller("clerk", account=caller.user.user.account)
-    own, theirs = await clerk.create(LINES), await caller.create(LINES)
+    own_batch, other_batch = await clerk.create(LINES), await caller.create(LINES)
 
-    assert (await clerk.get(f"/batches/{own}")).status == 200
-    assert_refused(await clerk.get(f"/batches/{theirs}"), 404, 404653)
-    assert list((await clerk.get("/batches")).body["batches"]) == [own]
-    assert (await caller.get(f"/batches/{own}")).status == 200
+    assert (await clerk.get(f"/batches/{own_batch}")).status == 200
+    assert_refused(await clerk.get(f"/batches/{other_batch}"), 404, 404653)
+    assert list((await clerk.get("/batches")).body["batches"]) == [own_batch]
+    assert (await caller.get(f"/batches/{own_batch}")).status == 200
     assert_refused(await caller.get("/batches"), 403, 403535)
     role = (await caller.get("/roles/clerk")).body
     assert {"effect": "allow", "actions": ["get_batch"], "account": "*", "scope": "own"} in (

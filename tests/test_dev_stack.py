@@ -124,11 +124,11 @@ def test_a_port_in_use_is_refused(running: Dev, tmp_path: Path) -> None:
 
 
 def test_a_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folder: Path) -> None:
-    saved = json.loads((used_folder / "admin.json").read_text())
+    admin = json.loads((used_folder / "admin.json").read_text())
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
-        assert facts["secret"] == saved["secret"]
-        assert get(f"{facts['api_url']}/whoami", facts["secret"])["user"] == saved["user"]
+        assert facts["secret"] == admin["secret"]
+        assert get(f"{facts['api_url']}/whoami", facts["secret"])["user"] == admin["user"]
         assert dev.stop(signal.SIGTERM) == 0
         assert not dev.ready_file.exists()
     assert all(gone(pid) for pid in all_pids(facts))

@@ -19,8 +19,8 @@ def _row(cls: type[EnvironmentSettings], name: str) -> str:
     field = cls.model_fields[name]
     has_value = field.default is not None and field.default_factory is None
     default = f"`{field.default}`" if has_value else ""
-    shown = "required" if field.is_required() else default
-    return f"| `{cls.variable(name)}` | {shown} | {field.description} |"
+    default_text = "required" if field.is_required() else default
+    return f"| `{cls.variable(name)}` | {default_text} | {field.description} |"
 
 
 @pytest.mark.parametrize("cls", SETTINGS)

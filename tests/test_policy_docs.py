@@ -44,12 +44,12 @@ def test_every_example_prints_what_the_page_shows(
         if kind == "csv":
             write(tmp_path, text)
             continue
-        for command, shown in session(text):
+        for command, expected in session(text):
             program, *arguments = shlex.split(command)
             assert program == "batchd"
             printed = run(*arguments, settings={"BATCHD_POLICIES": "policies"})
             code = f"[exit code {printed.code}]\n" if printed.code else ""
-            assert printed.output + code == shown, command
+            assert printed.output + code == expected, command
             ran += 1
     assert ran >= 9
 

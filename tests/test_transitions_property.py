@@ -40,7 +40,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"chunk_lines": 1})
 
 
-def told(reply: Reply) -> tuple[int, object]:
+def summary(reply: Reply) -> tuple[int, object]:
     return reply.status, reply.body.get("subcode", reply.body.get("status"))
 
 
@@ -60,7 +60,7 @@ class Scene:
     def path(self) -> str:
         return f"/batches/{self.batch}"
 
-    async def act(self, action: str) -> None:
+    async def perform(self, action: str) -> None:
         if action in JOBS:
             await self.do_job(JOBS[action])
         elif action == "work":
@@ -68,7 +68,7 @@ class Scene:
         elif action == "begin and die":
             await self.begin_and_die()
         else:
-            await self.ask(action)
+            await self.call(action)
 
     async def do_job(self, stage: Stage) -> None:
         chunk = self.expected.completed_chunks
@@ -85,42 +85,42 @@ class Scene:
         async with self.components.database.connection() as connection:
             assert await batches.claim(connection, BatchId(UUID(self.batch)), to, now=now)
 
-    async def ask(self, action: str) -> None:
+    async def call(self, action: str) -> None:
         cancel = {"status": "cancel"}
         match action:
             case "cancel":
                 reply = await self.caller.call("PATCH", self.path, json=cancel)
-                assert told(reply) == self.expected.cancel()
+                assert summary(reply) == self.expected.cancel()
             case "delete":
                 reply = await self.caller.call("DELETE", self.path)
-                assert told(reply) == self.expected.delete()
+                assert summary(reply) == self.expected.delete()
             case "create again":
                 reply = await self.caller.call("POST", "/batches", json=self.body)
-                assert told(reply) == self.expected.repeat_create()
+                assert summary(reply) == self.expected.repeat_create()
             case "create another":
                 other = {**self.body, "batch_dict": {}}
                 reply = await self.caller.call("POST", "/batches", json=other)
-                assert told(reply) == (400, 400358)
+                assert summary(reply) == (400, 400358)
             case "cancel as a reader":
                 reply = await self.reader.call("PATCH", self.path, json=cancel)
-                assert told(reply) == (403, 403535)
+                assert summary(reply) == (403, 403535)
             case "delete as a stranger":
                 reply = await self.stranger.call("DELETE", self.path)
-                assert told(reply) == (404, 404653)
+                assert summary(reply) == (404, 404653)
             case _:
                 raise NotImplementedError(action)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Hold what get_batch shows against what is expected; what is refused changes nothing."""
         if replace(self.expected).cancel()[0] >= 400:
-            await self.ask("cancel")
+            await self.call("cancel")
         if replace(self.expected).delete()[0] >= 400:
-            await self.ask("delete")
+            await self.call("delete")
         reply = await self.caller.get(f"{self.path}?download=true&expand=progress")
         if self.expected.status == GONE:
-            assert told(reply) == (404, 404653)
+            assert summary(reply) == (404, 404653)
             return
-        assert told(reply) == (200, self.expected.status)
+        assert summary(reply) == (200, self.expected.status)
         assert ("download" in reply.body) is self.expected.has_download
         assert reply.body["progress"] == self.expected.progress
 
@@ -143,9 +143,9 @@ steps = st.tuples(beginnings, st.lists(actions, min_size=4, max_size=12)).map(
 def cancelled_everywhere(test: Callable[..., None]) -> Callable[..., None]:
     """Add what chance may leave out: a cancel in each status that can be, and what comes late."""
     for stages in range(4):
-        for begun in ([], ["begin and die"]):
-            late = ["chunk job", "work", "delete", "copy job", "work", "create again"]
-            given_steps = ["work"] * stages + begun + ["cancel"] + late
+        for interrupted in ([], ["begin and die"]):
+            late_steps = ["chunk job", "work", "delete", "copy job", "work", "create again"]
+            given_steps = ["work"] * stages + interrupted + ["cancel"] + late_steps
             test = example(kind="good", steps=given_steps)(test)
     return test
 
@@ -169,17 +169,17 @@ async def test_batch_goes_the_ways_of_the_contract_only(
     body = {"handler": await caller.upload(FILES[kind]), "operation": "get_batch"}
     if kind == "changed":
         body["hash"] = "0" * 64
-    made = await caller.call("POST", "/batches", json=body)
+    created = await caller.call("POST", "/batches", json=body)
     scene = Scene(
         components=components,
         caller=caller,
         stranger=await make_caller(),
         reader=await make_caller("reader", account=caller.user.user.account),
         body=body,
-        batch=made.body["batch"],
+        batch=created.body["batch"],
         expected=Expectation(kind),
     )
     for action in steps:
-        await scene.act(action)
-        await scene.look()
+        await scene.perform(action)
+        await scene.check()
         assert (await history.of(scene.batch))[-1] == scene.expected.status

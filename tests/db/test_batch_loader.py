@@ -28,16 +28,16 @@ def reads(components: Components) -> BatchLoader:
 @pytest.fixture
 def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return how many batches each query asked for, as they come."""
-    asked: list[int] = []
+    query_sizes: list[int] = []
     take = BatchLoader._take_waiting
 
     def note(self: BatchLoader) -> object:
-        taken = take(self)
-        asked.append(len(taken))
-        return taken
+        pending = take(self)
+        query_sizes.append(len(pending))
+        return pending
 
     monkeypatch.setattr(BatchLoader, "_take_waiting", note)
-    return asked
+    return query_sizes
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ async def test_reads_that_arrive_together_are_one_query(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
 ) -> None:
     account, batches = own
-    found = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
-    assert [batch and batch.batch for batch in found] == batches
+    loaded = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
+    assert [batch and batch.batch for batch in loaded] == batches
     # The first ones to come begin the queries that may be under way; the rest is one more.
     assert len(queries) <= MAX_IN_FLIGHT + 1
     assert sum(queries) == len(batches)
@@ -68,8 +68,8 @@ async def test_no_query_asks_for_more_than_it_may(
 ) -> None:
     monkeypatch.setattr(batch_loader, "MAX_BATCHES_PER_QUERY", 7)
     account, batches = own
-    found = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
-    assert all(found)
+    loaded = await asyncio.gather(*(reads.find(account, batch, EVERYBODY) for batch in batches))
+    assert all(loaded)
     assert max(queries) == 7
 
 
@@ -90,9 +90,9 @@ async def test_a_reader_that_leaves_does_not_disturb_the_others(
     staying = asyncio.create_task(reads.find(account, batches[0], EVERYBODY))
     await asyncio.sleep(0)
     leaving.cancel()
-    found = await staying
-    assert found is not None
-    assert found.batch == batches[0]
+    loaded = await staying
+    assert loaded is not None
+    assert loaded.batch == batches[0]
     with pytest.raises(asyncio.CancelledError):
         await leaving
 
@@ -104,7 +104,7 @@ async def test_a_failed_query_fails_its_readers_alone(
 ) -> None:
     account, batches = own
     with monkeypatch.context() as patched:
-        patched.setattr(Database, "connection", _away)
+        patched.setattr(Database, "connection", _unavailable)
         outcomes = await asyncio.gather(
             *(reads.find(account, batch, EVERYBODY) for batch in batches), return_exceptions=True
         )
@@ -113,5 +113,5 @@ async def test_a_failed_query_fails_its_readers_alone(
     assert await reads.find(account, batches[0], EVERYBODY) is not None
 
 
-def _away(self: Database) -> None:
+def _unavailable(self: Database) -> None:
     raise ProcessingTimeout("The database does not answer.")

@@ -41,12 +41,12 @@ async def database(settings: Settings, relay: Relay) -> AsyncIterator[Database]:
 
 async def test_a_frozen_database_is_waited_for_once(database: Database, relay: Relay) -> None:
     async def took_s(how: str) -> float:
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(ProcessingTimeout) as outage:
             async with getattr(database, how)() as connection:
                 await connection.execute("SELECT 1")
         assert outage.value.is_outage
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     relay.silence()
     all_took_s = await asyncio.gather(*map(took_s, ("connection", "transaction", "snapshot")))
@@ -57,16 +57,16 @@ async def test_a_frozen_database_is_waited_for_once(database: Database, relay: R
 async def test_who_is_cancelled_while_it_is_frozen_has_been_cancelled(
     database: Database, relay: Relay
 ) -> None:
-    asking = asyncio.Event()
+    querying = asyncio.Event()
 
-    async def ask() -> None:
+    async def query() -> None:
         async with database.connection() as connection:
-            asking.set()
+            querying.set()
             await connection.execute("SELECT 1")
 
     relay.silence()
-    task = asyncio.create_task(ask())
-    await asking.wait()
+    task = asyncio.create_task(query())
+    await querying.wait()
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):

@@ -98,7 +98,7 @@ def test_a_migration_neither_waits_for_long_nor_runs_for_long(migration: Path) -
     # Without options: outside of a transaction, SET LOCAL would be without effect.
     assert list(both) == ["-- migrate:up", "-- migrate:down"]
     for statements in both.values():
-        first, second, *rest = (one.strip() for one in statements.split(";"))
+        first, second, *rest = (statement.strip() for statement in statements.split(";"))
         assert re.fullmatch(r"SET LOCAL lock_timeout = '[1-9]s'", first)
         assert re.fullmatch(r"SET LOCAL statement_timeout = '[1-9]\d?s'", second)
         assert any(rest)

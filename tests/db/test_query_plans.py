@@ -219,18 +219,18 @@ async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
 
     assert statuses or len(page) == LIMIT
     (plan,) = explaining.plans
-    wanted = len(statuses or Status)
-    assert_bounded(plan, rows=wanted * (LIMIT + 1), searches=wanted)
+    scans = len(statuses or Status)
+    assert_bounded(plan, rows=scans * (LIMIT + 1), searches=scans)
 
 
 async def test_a_page_without_ones_own_reads_those_between(
     explaining: Explaining, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     stranger = await connection.fetchval(_STRANGER_OF, LARGE)
-    wanted = GetBatches(limit=LIMIT, cursor=None, ge=None, le=None, statuses=frozenset())
+    command = GetBatches(limit=LIMIT, cursor=None, ge=None, le=None, statuses=frozenset())
 
     page, more = await batch_list.find_page(
-        explaining.as_connection, LARGE, wanted, OwnerFilter(exclude=stranger)
+        explaining.as_connection, LARGE, command, OwnerFilter(exclude=stranger)
     )
 
     assert (len(page), more) == (LIMIT, True)

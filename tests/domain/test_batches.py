@@ -42,13 +42,13 @@ def legal_changes() -> dict[str, set[str]]:
 
 
 def reachable_from(start: Status) -> set[Status]:
-    seen = {start}
+    reached = {start}
     rest = [start]
     while rest:
-        for target in TRANSITIONS[rest.pop()] - seen:
-            seen.add(target)
+        for target in TRANSITIONS[rest.pop()] - reached:
+            reached.add(target)
             rest.append(target)
-    return seen
+    return reached
 
 
 def test_the_changes_are_those_of_the_contract() -> None:

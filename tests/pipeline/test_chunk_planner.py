@@ -29,9 +29,9 @@ def plan_for(lines: list[RawLine], *, max_lines: int, max_bytes: int) -> tuple[l
 
 @given(files, st.sampled_from([b"", b"last"]), st.integers(1, 5), st.integers(1, 25))
 def test_chunks_read_by_themselves_give_every_line_once_in_order(
-    ended: bytes, last: bytes, max_lines: int, max_bytes: int
+    terminated: bytes, last: bytes, max_lines: int, max_bytes: int
 ) -> None:
-    data = ended + last
+    data = terminated + last
     lines = lines_in(data)
     chunks, total = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
     assert total == len(lines)

@@ -18,8 +18,10 @@ ids = st.sampled_from(
 
 
 def simply(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    before = [{line_id for _, line_id in lines[:place]} for place in range(len(lines))]
-    return [line for line, seen in zip(lines, before, strict=True) if line[1] in seen]
+    before = [{line_id for _, line_id in lines[:index]} for index in range(len(lines))]
+    return [
+        line for line, previous_ids in zip(lines, before, strict=True) if line[1] in previous_ids
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), ids | st.text(min_size=1, max_size=2))))
@@ -46,18 +48,18 @@ def test_ids_used_once_are_not_found(lines: int) -> None:
 @pytest.mark.slow
 def test_many_ids_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicate_ids, "_MEMORY_PER_BUCKET", 1024)
-    many = 30_000
+    count = 30_000
     long_id = "{:064d}".format
     tracemalloc.start()
     try:
         with DuplicateIdFinder() as remembered:
-            for line in range(1, many + 1):
+            for line in range(1, count + 1):
                 remembered.add(line, long_id(line))
-            remembered.add(many + 1, long_id(77))
-            remembered.add(many + 2, long_id(7))
+            remembered.add(count + 1, long_id(77))
+            remembered.add(count + 2, long_id(7))
             assert list(remembered.duplicates()) == [
-                (many + 1, long_id(77)),
-                (many + 2, long_id(7)),
+                (count + 1, long_id(77)),
+                (count + 2, long_id(7)),
             ]
         _, peak = tracemalloc.get_traced_memory()
     finally:

@@ -62,19 +62,19 @@ class Refusing:
 def refusal_of(data: bytes) -> InvalidLine | None:
     try:
         parse(data, number=2)
-    except InvalidLine as bad:
-        return bad
+    except InvalidLine as invalid_line:
+        return invalid_line
     return None
 
 
-def found_wrong(data: bytes) -> InvalidLine:
-    bad = refusal_of(data)
-    assert bad is not None
-    return bad
+def parse_invalid(data: bytes) -> InvalidLine:
+    invalid_line = refusal_of(data)
+    assert invalid_line is not None
+    return invalid_line
 
 
-def places(bad: InvalidLine) -> list[tuple[str, str]]:
-    return [(problem.code, problem.pointer) for problem in bad.issues]
+def codes_and_pointers(invalid_line: InvalidLine) -> list[tuple[str, str]]:
+    return [(issue.code, issue.pointer) for issue in invalid_line.issues]
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ NOT_JSON = [
 
 @pytest.mark.parametrize("data", NOT_JSON, ids=lambda data: repr(data[:16]))
 def test_line_that_is_not_json_is_refused(data: bytes) -> None:
-    assert places(found_wrong(data)) == [("not_a_valid_json", "")]
+    assert codes_and_pointers(parse_invalid(data)) == [("not_a_valid_json", "")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_line_that_is_not_json_is_refused(data: bytes) -> None:
     ],
 )
 def test_line_that_is_not_utf8_is_refused(data: bytes) -> None:
-    assert places(found_wrong(data)) == [("invalid_characters", "")]
+    assert codes_and_pointers(parse_invalid(data)) == [("invalid_characters", "")]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ SURROGATE = (
     ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
 )
 def test_message_says_in_words_what_is_wrong_and_where(data: bytes, message: str) -> None:
-    assert [issue.message for issue in found_wrong(data).issues] == [message]
+    assert [issue.message for issue in parse_invalid(data).issues] == [message]
 
 
 def test_bytes_of_the_first_line_are_counted_from_the_start_of_the_file() -> None:
@@ -205,7 +205,7 @@ def test_bytes_of_the_first_line_are_counted_from_the_start_of_the_file() -> Non
 
 @pytest.mark.parametrize("data", [b"[]", b'"id"', b"1", b"null", b"true", b'[{"id": "a"}]'])
 def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
-    assert places(found_wrong(data)) == [("request_format", "")]
+    assert codes_and_pointers(parse_invalid(data)) == [("request_format", "")]
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,12 @@ def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
 def test_every_part_that_is_wrong_is_named(
     line: Mapping[str, object], pointers: list[str] | None, line_id: str | None
 ) -> None:
-    bad = found_wrong(json.dumps(line).encode())
-    wanted = pointers or [f"/{name}" for name in line]
-    assert places(bad) == [("request_format", pointer) for pointer in wanted]
-    assert bad.id == line_id
+    invalid_line = parse_invalid(json.dumps(line).encode())
+    expected_pointers = pointers or [f"/{name}" for name in line]
+    assert codes_and_pointers(invalid_line) == [
+        ("request_format", pointer) for pointer in expected_pointers
+    ]
+    assert invalid_line.id == line_id
 
 
 def test_id_of_64_characters_is_taken() -> None:
@@ -261,7 +263,7 @@ def test_id_of_64_characters_is_taken() -> None:
 def test_name_given_twice_is_refused_at_every_depth(data: bytes, pointers: list[str]) -> None:
     with pytest.raises(InvalidLine) as caught:
         check(Refusing([]), data, number=2)
-    assert places(caught.value) == [("request_format", pointer) for pointer in pointers]
+    assert codes_and_pointers(caught.value) == [("request_format", pointer) for pointer in pointers]
     assert caught.value.id == ("one" if b"one" in data else None)
 
 
@@ -294,7 +296,7 @@ def test_line_of_the_permitted_nesting_is_taken() -> None:
 def test_line_that_is_nested_too_deeply_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidLine) as caught:
         check(Refusing([]), data, number=1)
-    assert places(caught.value) == [("request_format", "")]
+    assert codes_and_pointers(caught.value) == [("request_format", "")]
     assert caught.value.issues[0].message == "The line is nested more than 200 levels deep."
 
 
@@ -323,7 +325,9 @@ def test_quick_way_to_see_names_given_twice_is_right(text: str) -> None:
 
 def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
     assert parse(b'\xef\xbb\xbf{"id": "a"}', number=1).id == "a"
-    assert places(found_wrong(b'\xef\xbb\xbf{"id": "a"}')) == [("not_a_valid_json", "")]
+    assert codes_and_pointers(parse_invalid(b'\xef\xbb\xbf{"id": "a"}')) == [
+        ("not_a_valid_json", "")
+    ]
 
 
 @pytest.mark.slow
@@ -331,18 +335,18 @@ def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
     st.binary(max_size=30)
     | near_lines.map(lambda line: json.dumps(line).encode())
     | st.tuples(near_lines, st.integers(0, 80), st.binary(max_size=2)).map(
-        lambda made: json.dumps(made[0]).encode()[: made[1]] + made[2]
+        lambda case: json.dumps(case[0]).encode()[: case[1]] + case[2]
     )
 )
 def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> None:
-    bad = refusal_of(data)
-    if bad is None:
+    invalid_line = refusal_of(data)
+    if invalid_line is None:
         return
-    assert bad.issues
-    assert {problem.code for problem in bad.issues} <= CODES
-    assert all(problem.message for problem in bad.issues)
+    assert invalid_line.issues
+    assert {issue.code for issue in invalid_line.issues} <= CODES
+    assert all(issue.message for issue in invalid_line.issues)
     with ValidationReport() as report:
-        report.add(2, bad.id, bad.issues)
+        report.add(2, invalid_line.id, invalid_line.issues)
         (entry,) = map(json.loads, report.encode([]))
     assert entry["line"] == 2
     assert entry["errors"]

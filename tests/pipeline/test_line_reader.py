@@ -25,8 +25,8 @@ cuts = st.lists(st.integers(0, 200), max_size=12)
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut into pieces, empty ones among them."""
-    places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
-    return [data[start:end] for start, end in pairwise(places)]
+    offsets = [0, *sorted(min(offset, len(data)) for offset in at), len(data)]
+    return [data[start:end] for start, end in pairwise(offsets)]
 
 
 async def stream(pieces: list[bytes]) -> AsyncIterator[bytes]:
@@ -44,21 +44,21 @@ async def joined(pieces: AsyncIterable[bytes]) -> bytes:
 
 
 async def lines_of(pieces: list[bytes], splitter: LineSplitter) -> list[RawLine]:
-    return [line async for some in split_lines(stream(pieces), splitter) for line in some]
+    return [line async for block in split_lines(stream(pieces), splitter) for line in block]
 
 
 def expected_lines(data: bytes) -> Iterator[RawLine]:
     """Say it the simple way, with the whole file at hand."""
     start = 0
-    for number, line in enumerate(_whole(data), 1):
+    for number, line in enumerate(_all_lines(data), 1):
         content = line.removesuffix(b"\n")
         yield RawLine(number, start, len(line), content if len(content) <= LIMIT else None)
         start += len(line)
 
 
-def _whole(data: bytes) -> list[bytes]:
-    *ended, rest = data.split(b"\n")
-    return [*(line + b"\n" for line in ended), *([rest] if rest else [])]
+def _all_lines(data: bytes) -> list[bytes]:
+    *terminated, rest = data.split(b"\n")
+    return [*(line + b"\n" for line in terminated), *([rest] if rest else [])]
 
 
 # Lines
@@ -66,19 +66,19 @@ def _whole(data: bytes) -> list[bytes]:
 
 @given(files, cuts)
 async def test_pieces_of_any_size_give_the_same_lines(data: bytes, at: list[int]) -> None:
-    found = await lines_of(cut(data, at), LineSplitter(max_line_bytes=LIMIT))
-    assert found == list(expected_lines(data))
+    lines = await lines_of(cut(data, at), LineSplitter(max_line_bytes=LIMIT))
+    assert lines == list(expected_lines(data))
 
 
 @given(files, st.data())
 async def test_reading_from_the_middle_gives_the_lines_from_there(
     data: bytes, draw: st.DataObject
 ) -> None:
-    whole = list(expected_lines(data))
-    skipped = draw.draw(st.integers(0, len(whole)))
-    start = sum(line.size for line in whole[:skipped])
+    lines = list(expected_lines(data))
+    skipped = draw.draw(st.integers(0, len(lines)))
+    start = sum(line.size for line in lines[:skipped])
     splitter = LineSplitter(max_line_bytes=LIMIT, first_line=skipped + 1, start=start)
-    assert await lines_of([data[start:]], splitter) == whole[skipped:]
+    assert await lines_of([data[start:]], splitter) == lines[skipped:]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) ->
         await joined(decompress(stream(cut(packed, at))))
 
 
-@pytest.mark.parametrize("place", [-8, -4, 12], ids=["checksum", "length", "data"])
-async def test_damaged_gzip_is_found_out(place: int) -> None:
+@pytest.mark.parametrize("offset", [-8, -4, 12], ids=["checksum", "length", "data"])
+async def test_damaged_gzip_is_found_out(offset: int) -> None:
     packed = bytearray(gzip.compress(b"0123456789" * 20))
-    packed[place] ^= 0x55
+    packed[offset] ^= 0x55
     with pytest.raises(CorruptGzip):
         await joined(decompress(stream([bytes(packed)])))
 

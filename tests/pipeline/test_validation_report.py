@@ -19,8 +19,8 @@ REPEATED = {
 }
 
 
-def as_json(problem: ValidationIssue) -> dict[str, str]:
-    return {"code": problem.code, "pointer": problem.pointer, "message": problem.message}
+def as_json(issue: ValidationIssue) -> dict[str, str]:
+    return {"code": issue.code, "pointer": issue.pointer, "message": issue.message}
 
 
 def read(report: ValidationReport, repeated: list[tuple[int, str]]) -> list[Any]:
@@ -76,12 +76,12 @@ def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]
 
 @pytest.mark.slow
 def test_report_of_many_bad_lines_is_whole() -> None:
-    many = 9_000
+    count = 9_000
     with ValidationReport() as report:
-        for line in range(1, many + 1):
+        for line in range(1, count + 1):
             report.add(line, None, [NOT_JSON])
-        assert report.invalid_lines == many
-        assert [entry["line"] for entry in read(report, [])] == list(range(1, many + 1))
+        assert report.invalid_lines == count
+        assert [entry["line"] for entry in read(report, [])] == list(range(1, count + 1))
 
 
 def test_a_report_is_bounded_and_says_how_many_lines_are_invalid(
