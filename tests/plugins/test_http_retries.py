@@ -115,11 +115,11 @@ async def test_each_attempt_is_authorized(
     declare: Declare, upstream: Upstream, permitted: int
 ) -> None:
     async def authorize() -> None:
-        if len(upstream.seen) == permitted:
+        if len(upstream.requests) == permitted:
             raise Unauthorized("The user that created the batch has been disabled.")
 
     upstream.statuses([503])
     source = await declare(GET + "attempts = 9", BASE=upstream.url)
     with pytest.raises(Unauthorized):
         await run(source, authorize=authorize)
-    assert len(upstream.seen) == permitted
+    assert len(upstream.requests) == permitted

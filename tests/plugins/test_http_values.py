@@ -81,7 +81,7 @@ async def test_a_body_arrives_as_it_was_written(
     source = await declare(POST, BASE=upstream.url)
     line = f'{{"path": {{"x": "a"}}, "body": {body_text}}}'
     assert (await run_line(source, line)).status == 200
-    assert upstream.seen[0].body == body_text.encode()
+    assert upstream.requests[0].body == body_text.encode()
 
 
 async def test_numbers_of_a_query_arrive_as_they_were_written(
@@ -92,7 +92,7 @@ async def test_numbers_of_a_query_arrive_as_they_were_written(
     line = f'{{"path": {{"x": 1.50}}, "query": {{"tag": [{", ".join(numbers)}]}}}}'
     assert (await run_line(source, line)).status == 200
     expected = "&".join(f"tag={number.replace('+', '%2B')}" for number in numbers)
-    assert upstream.seen[0].target == f"/a/1.50?{expected}"
+    assert upstream.requests[0].target == f"/a/1.50?{expected}"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import StorageRefused
 from batchd.domain.ports import ObjectInfo, ObjectMissing, Storage
 from batchd.plugins.s3.multipart import PART_BYTES, PartsWriter, part_bytes
 from batchd.plugins.s3.storage import PIECE_BYTES, S3Storage
@@ -159,8 +159,9 @@ async def test_failure_of_a_part_leaves_the_object_that_was_there(
             await client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
             await writer.write(b"x" * PART_BYTES * 4)
 
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused) as refused:
         await lose_the_parts_halfway()
+    assert refused.value.code == "NoSuchUpload"
     assert await get(storage, key) == LINES
 
 
