@@ -152,7 +152,13 @@ async def open_components(
         registry = OperationRegistry(reserved=[operation.name for operation in api_operations])
         users = Users(database, clock, ids)
         uploads = Uploads(
-            database, storage, permissions, clock, ids, validity_s=settings.upload_validity_s
+            database,
+            storage,
+            permissions,
+            clock,
+            ids,
+            validity_s=settings.upload_validity_s,
+            graveyard_s=settings.graveyard_s,
         )
         services = Services(
             authenticator=Authenticator(users, notifications, clock),

@@ -100,6 +100,12 @@ class Settings(EnvironmentSettings):
     lease_s: PositiveFloat = Field(
         10.0, description="Time without a heartbeat after which a worker counts as dead"
     )
+    graveyard_s: float = Field(
+        86_400.0,
+        ge=0,
+        description="Time until files that are no longer needed are deleted; longer than a standby "
+        "lags and a restored backup is old; 0 means at once",
+    )
     sweep_s: PositiveFloat = Field(5.0, description="Interval between two rounds of the supervisor")
 
     metrics_listen: str | None = Field(

@@ -170,19 +170,19 @@ async def test_a_batch_still_runs_when_its_upload_is_invalidated(
     assert (await create(caller, body)).body["batch"] == batch
     async with worker():
         assert await caller.end(batch) == "completed"
+        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
     assert len(await caller.download(batch)) == 1
-    assert not await has_file(storage, caller, handler)
 
 
-async def test_the_upload_is_gone_once_the_batch_has_its_copy(
+async def test_the_upload_is_gone_after_the_end_of_its_batch(
     caller: ApiCaller, storage: Storage, worker: Worker
 ) -> None:
     body = await body_of(caller)
     async with worker():
         batch = (await create(caller, body)).body["batch"]
         await caller.end(batch)
-
-    assert not await has_file(storage, caller, str(body["handler"]))
+        handler = str(body["handler"])
+        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
 
 
 async def test_uploads_that_nobody_used_disappear(
@@ -227,6 +227,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     async with worker():
         created = await create(caller, {"handler": handler, "operation": "get_batch"})
         await caller.end(created.body["batch"])
+        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
     assert await put(caller, upload["url"], b"another file") == 200
     assert await has_file(storage, caller, handler)
     clock.move(LONG_S)

@@ -32,6 +32,7 @@ def settings(database_url: str) -> Settings:
         chunk_lines=100,
         lease_s=3.0,
         sweep_s=1.0,
+        graveyard_s=0.0,
     )
 
 

@@ -274,9 +274,10 @@ async def is_claimed(
     return await connection.fetchrow(_IS_CLAIMED, batch, status, fencing_token) is not None
 
 
-_DELETE = "DELETE FROM batches WHERE batch = $1 AND status = 'deleting'"
+_DELETE = f"DELETE FROM batches WHERE batch = $1 AND status = 'deleting' RETURNING {COLUMNS}"
 
 
-async def delete(connection: Connection, batch: BatchId) -> None:
-    """Delete the row of a batch in status deleting, and its chunks."""
-    await connection.execute(_DELETE, batch)
+async def delete(connection: Connection, batch: BatchId) -> Batch | None:
+    """Delete the row of a batch in status deleting, and its chunks; return what it was."""
+    row = await connection.fetchrow(_DELETE, batch)
+    return None if row is None else decode(row)

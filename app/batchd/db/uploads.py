@@ -6,6 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from batchd.db.connection import Connection
+from batchd.domain.batches import END_STATUSES
 from batchd.domain.ids import AccountId, BatchId, Handler
 from batchd.domain.permission import OwnerFilter
 from batchd.domain.uploads import Upload
@@ -71,19 +72,30 @@ async def invalidate(connection: Connection, handler: Handler, *, now: datetime)
     await connection.execute(_INVALIDATE, handler, now)
 
 
-# A file can be uploaded until the URL expires. An upload is kept while its batch is still being
-# copied from it.
+# A file can be uploaded until the URL expires. That of a batch is kept for as long as a failover
+# could make the batch copy it again; the file is usually gone by then, but not if the client has
+# uploaded it once more.
 _FIND_EXPIRED = f"""
-SELECT {_COLUMNS} FROM uploads u WHERE validity_ts < $1
-AND NOT EXISTS (
-    SELECT FROM batches b WHERE b.batch = u.batch AND b.status IN ('new', 'copying')
+(
+    SELECT {_COLUMNS} FROM uploads WHERE batch IS NULL AND validity_ts < $1
+    ORDER BY validity_ts LIMIT $4
+) UNION ALL (
+    SELECT {_COLUMNS} FROM uploads u WHERE batch IS NOT NULL AND validity_ts < least($1, $2)
+    AND NOT EXISTS (
+        SELECT FROM batches b WHERE b.batch = u.batch AND (b.status <> ALL($3) OR b.updated_ts > $2)
+    )
+    ORDER BY validity_ts LIMIT $4
 )
-ORDER BY validity_ts LIMIT $2
 """
 
 
-async def find_expired(connection: Connection, *, before: datetime, limit: int) -> Sequence[Upload]:
-    return [_decode(row) for row in await connection.fetch(_FIND_EXPIRED, before, limit)]
+async def find_expired(
+    connection: Connection, *, before: datetime, ended_before: datetime, limit: int
+) -> Sequence[Upload]:
+    """Return expired uploads: those without a batch, and those whose batch ended long ago."""
+    ends = [status.value for status in END_STATUSES]
+    rows = await connection.fetch(_FIND_EXPIRED, before, ended_before, ends, limit)
+    return [_decode(row) for row in rows]
 
 
 _DELETE = "DELETE FROM uploads WHERE handler = ANY($1)"

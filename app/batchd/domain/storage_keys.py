@@ -2,15 +2,19 @@
 
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
-from batchd.domain.ids import AccountId, Handler
+from batchd.domain.ids import AccountId, BatchId, Handler
 
 
 def upload_key(account: AccountId, handler: Handler) -> str:
     return f"uploads/{account}/{handler}"
 
 
-def batch_prefix(batch: Batch) -> str:
-    return f"batches/{batch.account}/{batch.batch}/"
+def batch_prefix(account: AccountId, batch: BatchId) -> str:
+    return f"batches/{account}/{batch}/"
+
+
+def _prefix(batch: Batch) -> str:
+    return batch_prefix(batch.account, batch.batch)
 
 
 def copy_key(batch: Batch) -> str:
@@ -18,26 +22,26 @@ def copy_key(batch: Batch) -> str:
 
     What a worker writes carries the random fencing token of its claim, which no other claim has.
     """
-    return f"{batch_prefix(batch)}copy.{batch.fencing_token}"
+    return f"{_prefix(batch)}copy.{batch.fencing_token}"
 
 
 def decompressed_key(batch: Batch) -> str:
     """Return the key of the decompressed lines of a gzip copy."""
-    return f"{batch_prefix(batch)}lines.{batch.fencing_token}"
+    return f"{_prefix(batch)}lines.{batch.fencing_token}"
 
 
 def part_key(batch: Batch, chunk: Chunk) -> str:
     """Return the key of one chunk's results."""
-    return f"{batch_prefix(batch)}parts/{chunk.number}.{chunk.fencing_token}"
+    return f"{_prefix(batch)}parts/{chunk.number}.{chunk.fencing_token}"
 
 
 def results_key(batch: Batch) -> str:
-    return f"{batch_prefix(batch)}results.{batch.fencing_token}.jsonl"
+    return f"{_prefix(batch)}results.{batch.fencing_token}.jsonl"
 
 
 def report_key(batch: Batch) -> str:
     """Return the key of the validation report."""
-    return f"{batch_prefix(batch)}report.{batch.fencing_token}.jsonl"
+    return f"{_prefix(batch)}report.{batch.fencing_token}.jsonl"
 
 
 def require_input_key(batch: Batch) -> str:

@@ -3,9 +3,9 @@
 from batchd.db import batches, chunks
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
-from batchd.domain.jobs import Job, Stage
-from batchd.domain.storage_keys import copy_key, upload_key
+from batchd.domain.storage_keys import copy_key
 from batchd.pipeline.context import PipelineContext, advance
+from batchd.pipeline.delete import bury_files
 from batchd.pipeline.results import assemble_results
 from batchd.queue import jobs
 from batchd.queue.engine import RetryLater
@@ -64,5 +64,4 @@ async def _end_unvalidated(context: PipelineContext, batch: Batch) -> None:
     key = copy_key(batch)
     async with advance(context, batch, Status.CANCELLED, output_key=key) as (connection, ended):
         await batches.set_input(connection, batch.batch, key=None)
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
-    await context.storage.delete([upload_key(batch.account, batch.handler)])
+        await bury_files(context, connection, ended)

@@ -10,7 +10,6 @@ from batchd.db.connection import Connection, Database
 from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, Storage
-from batchd.domain.storage_keys import batch_prefix
 from batchd.pipeline.cancellations import Cancellations
 from batchd.services.authorization import PermissionChecker
 from batchd.services.operation_registry import OperationRegistry
@@ -72,7 +71,7 @@ async def advance(
 ) -> AsyncIterator[tuple[Connection, Batch]]:
     """Change the status of a claimed batch, and run the block in the same transaction.
 
-    If the claim is lost, delete the stage's output file and raise ClaimLost.
+    If the claim is lost, delete the stage's output file, which is in no row, and raise ClaimLost.
     """
     async with context.database.transaction() as connection:
         advanced = await batches.transition(
@@ -87,10 +86,3 @@ async def advance(
     if advanced is None:
         await context.storage.delete([output_key])
         raise ClaimLost(f"batch {batch.batch} was cancelled, or advanced by another worker")
-
-
-async def delete_files(context: PipelineContext, batch: Batch, *, keep: str | None) -> None:
-    """Delete the batch's files except one, including those that dead workers left behind."""
-    prefix = batch_prefix(batch)
-    keys = [key async for key in context.storage.list_keys(prefix) if key != keep]
-    await context.storage.delete(keys)

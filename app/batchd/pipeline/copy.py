@@ -10,6 +10,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import copy_key, upload_key
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
+from batchd.pipeline.delete import bury_files
 from batchd.queue import jobs
 
 
@@ -23,8 +24,6 @@ async def copy(context: PipelineContext, batch_id: BatchId) -> None:
         await _end_mismatched(context, batch)
     else:
         await _mark_copied(context, batch, problem)
-    # Only the attempt that moved the batch on gets here: the upload is needed by nobody any more.
-    await context.storage.delete([upload_key(batch.account, batch.handler)])
 
 
 async def dead_letter_copy(context: PipelineContext, batch_id: BatchId) -> None:
@@ -60,14 +59,14 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
 async def _end_mismatched(context: PipelineContext, batch: Batch) -> None:
     """End the batch without a copy, deleting nothing but the copy of this very attempt.
 
-    The batch may have been completed by another attempt meanwhile. What other attempts left behind
-    is deleted by a job, which exists only if this attempt ends the batch.
+    The batch may have been completed by another attempt meanwhile. The upload and what other
+    attempts left behind are buried, if this attempt ends the batch.
     """
     key = copy_key(batch)
     await context.storage.delete([key])
     status = Status.HASH_MISMATCH
     async with advance(context, batch, status, output_key=key) as (connection, ended):
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
+        await bury_files(context, connection, ended)
 
 
 async def _mark_copied(context: PipelineContext, batch: Batch, problem: str | None) -> None:

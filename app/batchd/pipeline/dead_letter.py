@@ -3,7 +3,7 @@
 import logging
 from typing import assert_never
 
-from batchd.db import batches, chunks
+from batchd.db import batches, chunks, graveyard
 from batchd.domain.batches import Batch, LineCounts, Status
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import batch_prefix, report_key, results_key
@@ -11,11 +11,13 @@ from batchd.pipeline.cancel import cancel, stop_chunks
 from batchd.pipeline.chunks.runner import run_chunk
 from batchd.pipeline.context import PipelineContext, advance, claim
 from batchd.pipeline.copy import dead_letter_copy
+from batchd.pipeline.delete import bury_files, delete
 from batchd.pipeline.results import write_results
 from batchd.pipeline.validate.stage import dead_letter_validation
-from batchd.queue import jobs
 
 logger = logging.getLogger(__name__)
+
+_CLEANUP_RETRY_S = 86_400
 
 
 async def dead_letter(context: PipelineContext, job: Job, *, read_copy: bool = True) -> None:
@@ -34,8 +36,10 @@ async def dead_letter(context: PipelineContext, job: Job, *, read_copy: bool = T
             await write_results(context, job.batch, allow_missing_parts=True, read_copy=read_copy)
         case Stage.CANCEL:
             await cancel(context, job.batch, allow_missing_parts=True, read_copy=read_copy)
-        case Stage.DELETE | Stage.CLEANUP:
-            await _leave_files(context, job)
+        case Stage.DELETE:
+            await delete(context, job.batch)  # rows only
+        case Stage.CLEANUP:
+            await _postpone_cleanup(context, job)
         case _:
             assert_never(job.stage)
 
@@ -66,7 +70,7 @@ async def _end_without_report(context: PipelineContext, batch: Batch) -> None:
     key, status = report_key(batch), Status.VALIDATION_FAILED
     async with advance(context, batch, status, output_key=key) as (connection, ended):
         await batches.set_input(connection, batch.batch, key=None)
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
+        await bury_files(context, connection, ended)
 
 
 async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
@@ -82,22 +86,17 @@ async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
         await batches.set_final_counts(connection, batch.batch, counts)
         await batches.set_input(connection, batch.batch, key=None)
         await chunks.delete(connection, batch.batch)
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
+        await bury_files(context, connection, ended)
 
 
-async def _leave_files(context: PipelineContext, job: Job) -> None:
-    """End a deletion that keeps failing: what is left in the storage is the operator's to delete.
-
-    The row of a batch in status deleting goes all the same.
-    """
-    async with context.database.transaction() as connection:
-        batch = await batches.find_unscoped(connection, job.batch)
-        if batch is not None:
-            await batches.delete(connection, job.batch)
-    if batch is not None:
+async def _postpone_cleanup(context: PipelineContext, job: Job) -> None:
+    """Try again a day later, and say where the files are that an operator may have to delete."""
+    async with context.database.connection() as connection:
+        grave = await graveyard.find(connection, job.batch)
+        await graveyard.postpone(connection, job.batch, delay_s=_CLEANUP_RETRY_S)
+    if grave is not None:
         logger.error(
-            "files of batch %s can't be deleted, and stay under %s; its download is %s",
-            batch.batch,
-            batch_prefix(batch),
-            batch.download_key,
+            "files of batch %s can't be deleted; they are under %s",
+            job.batch,
+            batch_prefix(grave.account, grave.batch),
         )

@@ -14,15 +14,14 @@ from batchd.domain.batches import (
 from batchd.domain.chunks import NO_PART, Chunk
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
-from batchd.domain.jobs import Job, Stage
 from batchd.domain.operations import OperationResult
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
-from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim, delete_files
+from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
+from batchd.pipeline.delete import bury_files
 from batchd.pipeline.missing_results import LineIdentifier, is_part_whole
-from batchd.queue import jobs
 
 
 async def write_results(
@@ -82,8 +81,7 @@ async def assemble_results(
         )
         await batches.set_input(connection, batch.batch, key=None)
         await chunks.delete(connection, batch.batch)
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
-    await delete_files(context, batch, keep=key)
+        await bury_files(context, connection, ended)
 
 
 class _ResultsWriter:

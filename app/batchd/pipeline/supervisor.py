@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from batchd.db import advisory_locks, idempotency_keys, job_failures
+from batchd.db import advisory_locks, graveyard, idempotency_keys, job_failures
 from batchd.db.connection import Connection
-from batchd.domain.jobs import JobFailure
+from batchd.domain.jobs import Job, JobFailure, Stage
 from batchd.observability import metrics
 from batchd.pipeline.chunks.runner import mark_processed
 from batchd.pipeline.context import PipelineContext
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _IDEMPOTENCY_KEY_LIFETIME = timedelta(hours=24)
 _MAX_REPORTED_FAILURES = 20
+_MAX_CLEANUPS = 1_000
 
 
 async def supervise(context: PipelineContext, uploads: Uploads) -> None:
@@ -32,6 +33,7 @@ async def supervise(context: PipelineContext, uploads: Uploads) -> None:
         supervisor.report_failing_jobs,
         supervisor.reset_virtual_time,
         supervisor.prune,
+        supervisor.queue_due_cleanups,
         supervisor.delete_expired_uploads,
     ):
         try:
@@ -63,6 +65,12 @@ class _Supervisor:
         for job in orphaned_jobs:
             metrics.STUCK_BATCHES.labels("queued again").inc()
             logger.warning("job %s was neither queued nor running, and was requeued", job.key)
+
+    async def queue_due_cleanups(self) -> None:
+        async with self._exclusive_transaction() as connection:
+            if connection is not None:
+                due = await graveyard.find_due(connection, limit=_MAX_CLEANUPS)
+                await jobs.enqueue_cleanups(connection, [Job(Stage.CLEANUP, id_) for id_ in due])
 
     async def mark_processed_batches(self) -> None:
         async with self._context.database.connection() as connection:

@@ -47,6 +47,13 @@ async def enqueue_orphaned(connection: Connection, jobs: Sequence[Job]) -> None:
         await _insert(connection, Lane.EXPRESS, jobs, [tag] * len(jobs))
 
 
+async def enqueue_cleanups(connection: Connection, jobs: Sequence[Job]) -> None:
+    """Queue the deletion of files that are due, beside the stages of large batches."""
+    if jobs:
+        tag = await fair_scheduling.virtual_time(connection, Lane.STAGES)
+        await _insert(connection, Lane.STAGES, jobs, [tag] * len(jobs))
+
+
 async def _insert(
     connection: Connection, lane: Lane, jobs: Sequence[Job], tags: Sequence[int]
 ) -> None:

@@ -45,6 +45,7 @@ class Uploads:
         ids: Ids,
         *,
         validity_s: int,
+        graveyard_s: float,
     ) -> None:
         self._database = database
         self._storage = storage
@@ -52,6 +53,7 @@ class Uploads:
         self._clock = clock
         self._ids = ids
         self._validity_s = validity_s
+        self._graveyard = timedelta(seconds=graveyard_s)
 
     async def create(self, caller: Caller, parsed: Parsed[NoParameters]) -> NewUpload:
         """Issue a URL that takes one file by HTTP PUT."""
@@ -108,8 +110,12 @@ class Uploads:
     async def delete_expired(self) -> int:
         """Delete the files and rows of uploads that have expired; return how many."""
         async with self._database.connection() as connection:
+            now = self._clock.now()
             expired = await table.find_expired(
-                connection, before=self._clock.now() - _CLOCK_TOLERANCE, limit=_CLEANUP_SLICE
+                connection,
+                before=now - _CLOCK_TOLERANCE,
+                ended_before=now - self._graveyard,
+                limit=_CLEANUP_SLICE,
             )
         if expired:
             # Files first: a row without a file is found again, a file without a row is not.

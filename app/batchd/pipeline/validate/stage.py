@@ -12,7 +12,8 @@ from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import decompressed_key, report_key
-from batchd.pipeline.context import PipelineContext, advance, claim, delete_files
+from batchd.pipeline.context import PipelineContext, advance, claim
+from batchd.pipeline.delete import bury_files
 from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
 from batchd.pipeline.validate.file_validator import FileValidator
 from batchd.pipeline.validate.issues import file_issue
@@ -58,9 +59,8 @@ async def _end_invalid(
     status = Status.VALIDATION_FAILED
     async with advance(context, batch, status, output_key=key) as (connection, ended):
         await batches.set_download(connection, batch.batch, key)
-        await jobs.enqueue(connection, ended, [Job(Stage.CLEANUP, batch.batch)])
+        await bury_files(context, connection, ended)
         await batches.set_input(connection, batch.batch, key=None)
-    await delete_files(context, batch, keep=key)
 
 
 async def _start_processing(
@@ -89,5 +89,3 @@ async def _start_processing(
                 connection, batch.batch, Status.PROCESSED, now=context.clock.now()
             )
             await jobs.enqueue(connection, started, [Job(Stage.RESULTS, batch.batch)])
-    if validator.decompressed and batch.input_key is not None:
-        await context.storage.delete([batch.input_key])
