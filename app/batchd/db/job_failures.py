@@ -1,4 +1,4 @@
-"""Failures of jobs that are still queued or running: why a batch does not advance."""
+"""Failures of jobs, and deaths of their workers: why a batch does not advance, or how it ended."""
 
 from collections.abc import Sequence
 
@@ -7,39 +7,88 @@ from batchd.domain.batches import Status
 from batchd.domain.jobs import Job, JobFailure
 
 _MAX_REASON_LENGTH = 500
+_WORKER_DIED = "the worker died"
 
-_RECORD = """
+# An attempt whose predecessor has not ended finds out that the predecessor's worker has died.
+_RECORD_START = """
+INSERT INTO troubles AS t (job, batch, tries, defects, reason, running)
+SELECT $1, batch, 0, 0, '', true FROM batches WHERE batch = $2
+ON CONFLICT (job) DO UPDATE
+SET running = true, deaths = t.deaths + t.running::int,
+    reason = CASE WHEN t.running THEN $3 ELSE t.reason END
+RETURNING deaths
+"""
+
+
+async def record_start(connection: Connection, job: Job) -> int:
+    """Record that an attempt starts; return how many workers have died of the job before."""
+    deaths: int | None = await connection.fetchval(_RECORD_START, job.key, job.batch, _WORKER_DIED)
+    return deaths or 0
+
+
+_RECORD_END = "UPDATE troubles SET running = false WHERE job = $1"
+
+
+async def record_end(connection: Connection, job: Job) -> None:
+    """Record that an attempt has ended without a failure, but will be repeated.
+
+    There is no need to record a success: the rows of jobs that have left the queue are pruned.
+    """
+    await connection.execute(_RECORD_END, job.key)
+
+
+_RECORD_FAILURE = """
 INSERT INTO troubles AS t (job, batch, tries, defects, reason)
 SELECT $1, batch, 1, $3, $4 FROM batches WHERE batch = $2
 ON CONFLICT (job) DO UPDATE
-SET tries = t.tries + 1, defects = t.defects + excluded.defects, reason = excluded.reason
+SET tries = t.tries + 1, defects = t.defects + excluded.defects, reason = excluded.reason,
+    running = false
 RETURNING defects
 """
 
 
 async def record_failure(connection: Connection, job: Job, *, reason: str, is_defect: bool) -> int:
-    """Record a failure; return how many of the job's failures were defects."""
+    """Record the failure of an attempt; return how many of the job's failures were defects."""
     defects: int | None = await connection.fetchval(
-        _RECORD, job.key, job.batch, int(is_defect), reason[:_MAX_REASON_LENGTH]
+        _RECORD_FAILURE, job.key, job.batch, int(is_defect), reason[:_MAX_REASON_LENGTH]
     )
     return defects or 0
 
 
-# A completed or dead-lettered job is no longer in the queue.
+_RECORD_DEAD_LETTER = """
+UPDATE troubles SET running = false, dead_lettered_ts = now(), reason = $2 WHERE job = $1
+"""
+
+
+async def record_dead_letter(connection: Connection, job: Job, *, reason: str) -> None:
+    """Record that the job was given up, and why."""
+    await connection.execute(_RECORD_DEAD_LETTER, job.key, reason[:_MAX_REASON_LENGTH])
+
+
+# A completed job is no longer in the queue. The number of rows is limited, because a statement that
+# runs into its time limit deletes nothing, in this round and in every other one.
 _PRUNE = """
-DELETE FROM troubles t WHERE NOT EXISTS (
-    SELECT FROM pgqueuer j WHERE j.dedupe_key = t.job AND j.status IN ('queued', 'picked')
-)
+DELETE FROM troubles WHERE ctid = ANY(ARRAY(
+    SELECT t.ctid FROM troubles t WHERE CASE
+        WHEN dead_lettered_ts IS NOT NULL THEN dead_lettered_ts < now() - interval '7 days'
+        ELSE NOT EXISTS (
+            SELECT FROM pgqueuer j
+            WHERE j.dedupe_key = t.job AND j.status IN ('queued', 'picked')
+        )
+    END LIMIT 20000
+))
 """
 _FIND = """
-SELECT t.job AS job_key, t.batch, b.status, t.tries AS failures, t.reason,
+SELECT t.job AS job_key, t.batch, b.status, t.tries + t.deaths AS failures, t.reason,
     extract(epoch FROM now() - t.since)::float8 AS duration_s
-FROM troubles t JOIN batches b USING (batch) ORDER BY t.since LIMIT $1
+FROM troubles t JOIN batches b USING (batch)
+WHERE t.tries + t.deaths > 0 AND t.dead_lettered_ts IS NULL
+ORDER BY t.since LIMIT $1
 """
 
 
 async def prune_and_find(connection: Connection, *, limit: int) -> Sequence[JobFailure]:
-    """Delete the failures of jobs that have left the queue; return the others, oldest first."""
+    """Delete what is no longer needed; return the failures of jobs in the queue, oldest first."""
     await connection.execute(_PRUNE)
     return [
         JobFailure(

@@ -1,6 +1,8 @@
 """The dispatcher: runs the stage that a job stands for, and handles the stage's failures."""
 
+import asyncio
 import logging
+from contextlib import suppress
 from typing import assert_never
 
 from batchd.db import job_failures
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 MAX_DEFECTS = 5
 """Defects of a job after which it is dead-lettered."""
+MAX_DEATHS = 10
+"""Workers that died of a job after which it is dead-lettered; chunks count their own."""
 MAX_ENDINGS = 3
 """Attempts to end a stage cleanly, after which it is ended in the rows alone."""
 
@@ -38,11 +42,22 @@ class Dispatcher:
     async def handle(self, job: Job) -> None:
         """Run the job's stage. An exception means that the job must be retried.
 
-        Failures are recorded with their reason; after MAX_DEFECTS defects the job is dead-lettered.
+        Failures are recorded with their reason. After MAX_DEFECTS defects, or MAX_DEATHS deaths of
+        workers, the job is dead-lettered.
         """
+        deaths = 0 if job.stage is Stage.CHUNK else await self._record_start(job)
         try:
-            await self._run_stage(job)
-        except RetryLater:
+            if deaths < MAX_DEATHS:
+                await self._run_stage(job)
+            else:
+                await self._dead_letter(
+                    job,
+                    f"{deaths} workers died of it",
+                    is_last_resort=deaths >= MAX_DEATHS + MAX_ENDINGS,
+                    read_copy=False,
+                )
+        except (RetryLater, asyncio.CancelledError):
+            await self._record_end(job)
             raise
         except ClaimLost as error:
             logger.info("job %s is obsolete: %s", job.key, error)
@@ -50,15 +65,43 @@ class Dispatcher:
             defects = await self._record_failure(job, error)
             if defects < MAX_DEFECTS or kind_of(error) is not FailureKind.DEFECT:
                 raise
-            await self._dead_letter(job, error, defects)
+            await self._dead_letter(
+                job,
+                _reason_of(error),
+                is_last_resort=defects >= MAX_DEFECTS + MAX_ENDINGS,
+                error=error,
+            )
 
-    async def _dead_letter(self, job: Job, error: Exception, defects: int) -> None:
-        logger.error("job %s is dead-lettered: %s", job.key, reason_of(error), exc_info=error)
+    async def _dead_letter(
+        self,
+        job: Job,
+        reason: str,
+        *,
+        is_last_resort: bool,
+        read_copy: bool = True,
+        error: Exception | None = None,
+    ) -> None:
+        """End the job's stage without what it fails of; raise if this fails too."""
+        logger.error("job %s is dead-lettered: %s", job.key, reason, exc_info=error)
         metrics.DEAD_LETTERS.labels(job.stage).inc()
-        if defects < MAX_DEFECTS + MAX_ENDINGS:
-            await dead_letter(self._context, job)
-        else:
+        if is_last_resort:
             await end_without_files(self._context, job)
+        else:
+            await dead_letter(self._context, job, read_copy=read_copy)
+        async with self._context.database.connection() as connection:
+            await job_failures.record_dead_letter(connection, job, reason=reason)
+
+    async def _record_start(self, job: Job) -> int:
+        """Record that an attempt starts; return how many workers have died of the job before."""
+        async with self._context.database.connection() as connection:
+            return await job_failures.record_start(connection, job)
+
+    async def _record_end(self, job: Job) -> None:
+        """Record that an attempt has ended alive, although it will be repeated."""
+        if job.stage is not Stage.CHUNK:
+            with suppress(ProcessingTimeout):
+                async with self._context.database.connection() as connection:
+                    await job_failures.record_end(connection, job)
 
     async def _record_failure(self, job: Job, error: Exception) -> int:
         """Record the failure; return how many failures of the job were defects, not outages."""
@@ -66,7 +109,7 @@ class Dispatcher:
         try:
             async with self._context.database.connection() as connection:
                 return await job_failures.record_failure(
-                    connection, job, reason=reason_of(error), is_defect=is_defect
+                    connection, job, reason=_reason_of(error), is_defect=is_defect
                 )
         except ProcessingTimeout:
             return 0
@@ -104,6 +147,6 @@ class Dispatcher:
                 assert_never(job.stage)
 
 
-def reason_of(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     """Return the error as it is recorded: for operators, never for callers."""
     return f"{type(error).__name__}: {error}"

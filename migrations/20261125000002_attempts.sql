@@ -1,0 +1,17 @@
+-- migrate:up
+-- Neither wait for a lock behind which requests would queue, nor run for ever: fail, and be tried again.
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = '60s';
+
+ALTER TABLE troubles
+    -- An attempt was started and has not ended: if another one starts, the worker of this one has died.
+    ADD COLUMN running boolean NOT NULL DEFAULT false,
+    ADD COLUMN deaths integer NOT NULL DEFAULT 0,
+    -- When the job was given up; the row stays for a while, to say why.
+    ADD COLUMN dead_lettered_ts timestamptz;
+
+-- migrate:down
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = '60s';
+
+ALTER TABLE troubles DROP COLUMN running, DROP COLUMN deaths, DROP COLUMN dead_lettered_ts;
