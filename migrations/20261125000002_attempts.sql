@@ -8,10 +8,15 @@ ALTER TABLE troubles
     ADD COLUMN running boolean NOT NULL DEFAULT false,
     ADD COLUMN deaths integer NOT NULL DEFAULT 0,
     -- When the job was given up; the row stays for a while, to say why.
-    ADD COLUMN dead_lettered_ts timestamptz;
+    ADD COLUMN dead_lettered_ts timestamptz,
+    -- The files of a batch are deleted after its row, and that may fail, too.
+    DROP CONSTRAINT troubles_batch_fkey;
 
 -- migrate:down
 SET LOCAL lock_timeout = '5s';
 SET LOCAL statement_timeout = '60s';
 
-ALTER TABLE troubles DROP COLUMN running, DROP COLUMN deaths, DROP COLUMN dead_lettered_ts;
+DELETE FROM troubles t WHERE NOT EXISTS (SELECT FROM batches b WHERE b.batch = t.batch);
+ALTER TABLE troubles
+    DROP COLUMN running, DROP COLUMN deaths, DROP COLUMN dead_lettered_ts,
+    ADD CONSTRAINT troubles_batch_fkey FOREIGN KEY (batch) REFERENCES batches ON DELETE CASCADE;

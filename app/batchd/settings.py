@@ -97,6 +97,11 @@ class Settings(EnvironmentSettings):
         description="Number of chunks that one worker runs concurrently; "
         "small batches have slots of their own",
     )
+    worker_grace_s: PositiveFloat = Field(
+        5.0,
+        description="Time that running lines have to finish after a worker's SIGTERM; "
+        "storing what is finished takes up to 10 seconds more",
+    )
     lease_s: PositiveFloat = Field(
         10.0, description="Time without a heartbeat after which a worker counts as dead"
     )

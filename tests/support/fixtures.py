@@ -30,6 +30,7 @@ def settings(database_url: str) -> Settings:
     return Settings(
         database_url=SecretStr(database_url),
         chunk_lines=100,
+        worker_grace_s=0.5,
         lease_s=3.0,
         sweep_s=1.0,
         graveyard_s=0.0,

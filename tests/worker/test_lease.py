@@ -112,6 +112,10 @@ async def test_no_line_is_started_after_the_lease_has_expired(
     with pytest.raises(ProcessingTimeout):
         await chunk
     assert gated.started == [1, 2]
+    # The two lines that finished are not run again.
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert gated.started == [1, 2, 3, 4, 5]
+    assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
 
 
 class TestRepeatedCalls:

@@ -129,7 +129,7 @@ async def test_results_that_are_refused_end_the_batch_without_them(
     }
 
 
-async def test_deletion_that_is_refused_leaves_the_files_and_says_so(
+async def test_cleanup_that_is_refused_leaves_the_files_and_says_so(
     caller: ApiCaller,
     components: Components,
     proxy: RefusingS3,
@@ -139,8 +139,9 @@ async def test_deletion_that_is_refused_leaves_the_files_and_says_so(
     await step(components, batch, Stage.COPY, Stage.VALIDATE, Stage.RESULTS)
     await caller.call("DELETE", f"/batches/{batch}")
     proxy.refuse(deletes, "AccessDenied")
-    await be_refused(components, batch, Stage.DELETE, times=MAX_DEFECTS - 1)
     await step(components, batch, Stage.DELETE)
+    await be_refused(components, batch, Stage.CLEANUP, times=MAX_DEFECTS - 1)
+    await step(components, batch, Stage.CLEANUP)
     assert (await caller.get(f"/batches/{batch}")).status == 404
     assert f"files of batch {batch} can't be deleted" in caplog.text
 

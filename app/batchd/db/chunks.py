@@ -22,6 +22,7 @@ def _decode(row: asyncpg.Record) -> Chunk:
         fencing_token=row["fencing_token"],
         claims=row["claims"],
         releases=row["releases"],
+        checkpoint_key=row["checkpoint_key"],
         part_key=row["part_key"],
         part_size=row["part_size"],
         counts=line_counts.decode(row),
@@ -30,8 +31,8 @@ def _decode(row: asyncpg.Record) -> Chunk:
 
 _COLUMNS = """
 chunks.no AS number, chunks.start, chunks.size, chunks.first_line, chunks.lines,
-chunks.fencing_token, chunks.token AS claims, chunks.returned AS releases, chunks.part_key,
-chunks.part_size, chunks.succeeded, chunks.failed, chunks.cancelled, chunks.errors
+chunks.fencing_token, chunks.token AS claims, chunks.returned AS releases, chunks.checkpoint_key,
+chunks.part_key, chunks.part_size, chunks.succeeded, chunks.failed, chunks.cancelled, chunks.errors
 """
 
 
@@ -54,7 +55,12 @@ WITH previous AS (
 )
 UPDATE chunks SET token = token + 1, fencing_token = gen_random_uuid(),
     leased_until = now() + make_interval(secs => $3),
-    succeeded = 0, failed = 0, cancelled = 0, errors = DEFAULT
+    -- The lines of a checkpoint are finished, the others are run again.
+    succeeded = CASE WHEN checkpoint_key IS NULL THEN 0 ELSE succeeded END,
+    failed = CASE WHEN checkpoint_key IS NULL THEN 0 ELSE failed END,
+    cancelled = 0,
+    errors = CASE WHEN checkpoint_key IS NULL THEN '{{}}' ELSE errors END,
+    part_size = CASE WHEN checkpoint_key IS NULL THEN 0 ELSE part_size END
 FROM previous
 WHERE batch = $1 AND no = $2 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
@@ -117,18 +123,18 @@ async def complete(
     batch: BatchId,
     chunk: Chunk,
     *,
-    part_key: str,
-    part_size: int,
+    key: str,
+    size: int,
     counts: LineCounts,
 ) -> bool:
-    """Record the chunk's results; False if another worker has claimed the chunk."""
+    """Record the part with the chunk's results; False if another worker has claimed the chunk."""
     completed = await connection.fetchval(
         _COMPLETE,
         batch,
         chunk.number,
         chunk.fencing_token,
-        part_key,
-        part_size,
+        key,
+        size,
         counts.succeeded,
         counts.failed,
         counts.cancelled,
@@ -137,9 +143,46 @@ async def complete(
     return completed is not None
 
 
+_SAVE_CHECKPOINT = """
+UPDATE chunks SET checkpoint_key = $4, part_size = $5, leased_until = NULL,
+    -- A retry by the same worker, whose first response was lost, is no second release.
+    returned = returned + (checkpoint_key IS DISTINCT FROM $4)::int,
+    succeeded = $6, failed = $7, cancelled = $8, errors = $9
+WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND part_key IS NULL
+RETURNING 1
+"""
+
+
+async def save_checkpoint(
+    connection: Connection,
+    batch: BatchId,
+    chunk: Chunk,
+    *,
+    key: str,
+    size: int,
+    counts: LineCounts,
+) -> bool:
+    """Record the finished lines and release the chunk; False if another worker has claimed it."""
+    saved = await connection.fetchval(
+        _SAVE_CHECKPOINT,
+        batch,
+        chunk.number,
+        chunk.fencing_token,
+        key,
+        size,
+        counts.succeeded,
+        counts.failed,
+        counts.cancelled,
+        line_counts.encode_errors(counts.errors),
+    )
+    return saved is not None
+
+
 _RELEASE = """
 UPDATE chunks SET returned = returned + 1, leased_until = NULL
+-- Not if a checkpoint has released it already.
 WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND part_key IS NULL
+    AND leased_until IS NOT NULL
 """
 
 

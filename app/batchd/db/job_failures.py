@@ -12,7 +12,7 @@ _WORKER_DIED = "the worker died"
 # An attempt whose predecessor has not ended finds out that the predecessor's worker has died.
 _RECORD_START = """
 INSERT INTO troubles AS t (job, batch, tries, defects, reason, running)
-SELECT $1, batch, 0, 0, '', true FROM batches WHERE batch = $2
+VALUES ($1, $2, 0, 0, '', true)
 ON CONFLICT (job) DO UPDATE
 SET running = true, deaths = t.deaths + t.running::int,
     reason = CASE WHEN t.running THEN $3 ELSE t.reason END
@@ -39,7 +39,7 @@ async def record_end(connection: Connection, job: Job) -> None:
 
 _RECORD_FAILURE = """
 INSERT INTO troubles AS t (job, batch, tries, defects, reason)
-SELECT $1, batch, 1, $3, $4 FROM batches WHERE batch = $2
+VALUES ($1, $2, 1, $3, $4)
 ON CONFLICT (job) DO UPDATE
 SET tries = t.tries + 1, defects = t.defects + excluded.defects, reason = excluded.reason,
     running = false

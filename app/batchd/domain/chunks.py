@@ -28,9 +28,11 @@ class Chunk:
     """How often a worker has claimed it; it fences nothing."""
     releases: int = 0
     """Claims that the worker released; after the other ones the worker died."""
+    checkpoint_key: str | None = None
+    """Storage key of the results of lines that are finished while the chunk is not; None: none."""
     part_key: str | None = None
     """Storage key of the chunk's results, or NO_PART; None until it is completed."""
     part_size: int = 0
-    """Bytes of the results."""
+    """Bytes of the results, or of those so far."""
     counts: LineCounts = field(default_factory=LineCounts)
     """Outcomes of its lines so far."""

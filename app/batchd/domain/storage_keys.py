@@ -35,6 +35,11 @@ def part_key(batch: Batch, chunk: Chunk) -> str:
     return f"{_prefix(batch)}parts/{chunk.number}.{chunk.fencing_token}"
 
 
+def checkpoint_key(batch: Batch, chunk: Chunk) -> str:
+    """Return the key of the results of one chunk's finished lines."""
+    return f"{part_key(batch, chunk)}.checkpoint"
+
+
 def results_key(batch: Batch) -> str:
     return f"{_prefix(batch)}results.{batch.fencing_token}.jsonl"
 

@@ -1,12 +1,12 @@
 """processed → writing_results → completed: assembles the results of the chunks into one file."""
 
 import hashlib
+import logging
+from dataclasses import replace
 
 from batchd.db import batches, chunks
 from batchd.domain.batches import (
-    MAX_SAMPLE_LINES,
     Batch,
-    ErrorCount,
     LineCounts,
     ResultsFile,
     Status,
@@ -19,9 +19,13 @@ from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
+from batchd.pipeline.chunks.checkpoint import finished_numbers, merge_finished
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
+from batchd.pipeline.failures import FailureKind, kind_of
 from batchd.pipeline.missing_results import LineIdentifier, is_part_whole
+
+logger = logging.getLogger(__name__)
 
 
 async def write_results(
@@ -114,7 +118,7 @@ class _ResultsWriter:
 
     async def add(self, chunk: Chunk) -> None:
         if chunk.part_key is None:
-            await self._add_cancelled(chunk)
+            await self._add_unfinished(chunk, result_lines.CANCELLED)
         elif chunk.part_key == NO_PART:
             await self._add_failed(
                 chunk, "The line could not be run: every worker that tried has failed."
@@ -134,29 +138,35 @@ class _ResultsWriter:
             async for piece in pieces:
                 await self._append(piece, already_written=copied)
 
-    async def _add_cancelled(self, chunk: Chunk) -> None:
-        await self._add_lines(await self._identifier.identify(chunk), result_lines.CANCELLED)
-        self.counts = self.counts.plus(LineCounts(cancelled=chunk.lines))
-
     async def _add_failed(self, chunk: Chunk, description: str) -> None:
         """Write the lines of a chunk without a part as failed, so that the batch can end."""
         logs.clear_trace()
-        error = General(description)
-        result = result_lines.failed_result(
-            error, line_key=f"{self._batch.batch}:{chunk.first_line}"
-        )
-        lines = await self._identifier.identify(chunk)
-        await self._add_lines(lines, result)
-        numbers = tuple(number for number, _ in lines[:MAX_SAMPLE_LINES])
-        errors = {error.status: ErrorCount(count=chunk.lines, lines=numbers)}
-        self.counts = self.counts.plus(LineCounts(failed=chunk.lines, errors=errors))
+        line_key = f"{self._batch.batch}:{chunk.first_line}"
+        result = result_lines.failed_result(General(description), line_key=line_key)
+        await self._add_unfinished(chunk, result)
 
-    async def _add_lines(
-        self, lines: list[tuple[int, str | None]], result: OperationResult | None
-    ) -> None:
-        await self._append(
-            b"".join(result_lines.encode(number, line_id, result) for number, line_id in lines)
-        )
+    async def _add_unfinished(self, chunk: Chunk, result: OperationResult | None) -> None:
+        """Write the lines of a checkpoint as they are, and this result for the others."""
+        finished = await self._finished_numbers(chunk)
+        if not finished:
+            chunk = replace(chunk, checkpoint_key=None)
+        lines = await self._identifier.identify(chunk)
+        unfinished = [line for line in lines if line[0] not in finished]
+        counter = result_lines.OutcomeCounter()
+        # Numbers that were taken from the row may leave too many.
+        del unfinished[chunk.lines - len(finished) :]
+        async for block in merge_finished(self._context, chunk, unfinished, result, counter):
+            await self._append(block)
+        self.counts = self.counts.plus(counter.counts())
+
+    async def _finished_numbers(self, chunk: Chunk) -> frozenset[int]:
+        try:
+            return await finished_numbers(self._context, chunk)
+        except Exception as error:
+            if kind_of(error) is FailureKind.OUTAGE or not self._allow_missing_parts:
+                raise
+            logger.warning("%s can't be read: %r", chunk.checkpoint_key, error)
+            return frozenset()
 
     async def _append(self, piece: bytes, *, already_written: bool = False) -> None:
         await self._stage_claim.check()

@@ -1,28 +1,32 @@
 """The line runner: runs the lines of one chunk concurrently and collects their results."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from batchd.domain.batches import Batch
+from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout
 from batchd.domain.operations import OperationCall, OperationResult
+from batchd.domain.ports import ObjectMissing
 from batchd.observability import logs
 from batchd.pipeline import result_lines
-from batchd.pipeline.chunks.lease import ChunkLease
+from batchd.pipeline.chunks.checkpoint import read_checkpoint
+from batchd.pipeline.chunks.lease import ChunkLease, Interruption
 from batchd.pipeline.chunks.permission import CreatorPermission
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
+from batchd.pipeline.chunks.result_store import ResultStore
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.line_parser import ParsedLine
 from batchd.pipeline.line_reader import RawLine
 
+logger = logging.getLogger(__name__)
+
 _GRACE_PERIOD_S = 0.5
 _LINES_PER_YIELD = 100
 """Lines after which control returns to the event loop, in case the operation never awaits."""
-_LINES_PER_BLOCK = 500
-"""Result lines that are joined into one block of bytes."""
 _RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -33,12 +37,17 @@ class LineRunner:
         self._chunk = chunk
         self._key_prefix = f"{batch.batch}:"
         self._lines: list[RawLine] = []
-        self._results: list[bytes | None] = []
         self._stopping = asyncio.Event()
+        self.results = ResultStore()
         self.counter = result_lines.OutcomeCounter()
+        self.checkpointed = LineCounts()
+        """Outcomes of the lines that an earlier claim finished."""
 
     async def load(self) -> None:
-        """Read the lines, which have been validated. Raises ValueError if their number differs."""
+        """Read the lines, which have been validated, and the results of those that are finished.
+
+        Raises ValueError if the number of lines differs.
+        """
         chunk = self._chunk
         async for lines in read_lines(self._context, self._batch, chunk):
             self._lines += lines
@@ -47,18 +56,40 @@ class LineRunner:
                 f"chunk {chunk.number} of batch {self._batch.batch} has {len(self._lines)} lines, "
                 f"but {chunk.lines} were validated"
             )
-        self._results = [None] * len(self._lines)
+        await self._load_checkpoint()
+
+    async def _load_checkpoint(self) -> None:
+        indexes = {line.number: line_index for line_index, line in enumerate(self._lines)}
+        try:
+            async for finished in read_checkpoint(self._context, self._chunk):
+                self.results.add(indexes[finished.number], finished.result_line)
+                self.counter.add(finished.number, finished.outcome)
+        except ObjectMissing:
+            logger.warning("%s is gone: its lines are run again", self._chunk.checkpoint_key)
+        self.checkpointed = self.counter.counts()
 
     @property
     def done(self) -> bool:
         """Whether every line has a result."""
-        return None not in self._results
+        return len(self.results) == len(self._lines)
+
+    @property
+    def has_new_results(self) -> bool:
+        return len(self.results) > self.checkpointed.done
+
+    def _unfinished(self) -> Iterator[tuple[int, RawLine]]:
+        return ((i, line) for i, line in enumerate(self._lines) if i not in self.results)
+
+    def cancel_unfinished(self) -> None:
+        """Write the lines that have no result as cancelled."""
+        for line_index, line in self._unfinished():
+            self._record(line_index, parse_valid(line), result_lines.CANCELLED)
 
     async def run(self, lease: ChunkLease) -> None:
         """Run the lines concurrently until all are done or the lease is interrupted."""
         permission = CreatorPermission(self._context, self._batch, lease)
         await permission.refresh()
-        remaining = iter(enumerate(self._lines))
+        remaining = self._unfinished()
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
         runners = asyncio.gather(
             *(self._run_lines(remaining, permission) for _ in range(concurrency))
@@ -70,7 +101,7 @@ class LineRunner:
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if not runners.done():
                 self._stopping.set()
-                await asyncio.wait([runners], timeout=_GRACE_PERIOD_S)
+                await asyncio.wait([runners], timeout=self._grace_s(lease))
         finally:
             refresher.cancel()
             interrupted.cancel()
@@ -79,21 +110,11 @@ class LineRunner:
             with suppress(asyncio.CancelledError):
                 await runners
 
-    def results(self) -> Iterator[bytes]:
-        """Yield the result lines in blocks; lines that were not run are counted as cancelled."""
-        for start in range(0, len(self._lines), _LINES_PER_BLOCK):
-            yield b"".join(
-                self._cancelled(line) if result is None else result
-                for line, result in zip(
-                    self._lines[start : start + _LINES_PER_BLOCK],
-                    self._results[start : start + _LINES_PER_BLOCK],
-                    strict=True,
-                )
-            )
-
-    def _cancelled(self, line: RawLine) -> bytes:
-        self.counter.add(line.number, result_lines.CANCELLED)
-        return result_lines.encode(line.number, parse_valid(line).id, result_lines.CANCELLED)
+    def _grace_s(self, lease: ChunkLease) -> float:
+        """Return the time that lines which have started have to finish."""
+        if lease.interruption is Interruption.STOPPING:
+            return self._context.settings.worker_grace_s
+        return _GRACE_PERIOD_S
 
     async def _run_lines(
         self, remaining: Iterator[tuple[int, RawLine]], permission: CreatorPermission
@@ -154,7 +175,7 @@ class LineRunner:
     def _key(self, line: RawLine) -> str:
         return f"{self._key_prefix}{line.number}"
 
-    def _record(self, line_index: int, parsed: ParsedLine, result: OperationResult) -> None:
+    def _record(self, line_index: int, parsed: ParsedLine, result: OperationResult | None) -> None:
         number = self._lines[line_index].number
-        self._results[line_index] = result_lines.encode(number, parsed.id, result)
+        self.results.add(line_index, result_lines.encode(number, parsed.id, result))
         self.counter.add(number, result)

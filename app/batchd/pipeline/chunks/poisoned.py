@@ -15,7 +15,7 @@ async def fail_chunk(context: PipelineContext, batch: Batch, chunk: Chunk) -> bo
     """Complete a claimed chunk in its row alone; return False if the claim is lost.
 
     Nothing is read: what its workers failed of, or died of, may be what they read. The results
-    stage writes the lines.
+    stage writes the lines; those of a checkpoint keep their results.
     """
     logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
     samples = range(chunk.first_line, chunk.first_line + min(chunk.lines, MAX_SAMPLE_LINES))
@@ -25,7 +25,7 @@ async def fail_chunk(context: PipelineContext, batch: Batch, chunk: Chunk) -> bo
             connection,
             batch.batch,
             chunk,
-            part_key=NO_PART,
-            part_size=0,
+            key=NO_PART,
+            size=0,
             counts=LineCounts(failed=chunk.lines, errors=errors),
         )

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from batchd.db import batches, chunks
-from batchd.domain.batches import Batch, LineCounts, Status
+from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.domain.storage_keys import part_key
+from batchd.domain.storage_keys import checkpoint_key, part_key
 from batchd.observability import metrics
 from batchd.pipeline.chunks.lease import ChunkLease, Interruption
 from batchd.pipeline.chunks.line_runner import LineRunner
@@ -22,10 +23,14 @@ from batchd.queue import jobs
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MAX_CLAIMS = 16
 """Claims not released, after which a chunk is poisoned: it probably kills its workers."""
 
 _RETRY_DELAY_S = 1.0
+_STORE_TIMEOUT_S = 10.0
+"""How long a worker that stops may take to store what is finished."""
 
 
 async def run_chunk(
@@ -53,92 +58,137 @@ async def run_chunk(
             batch_id,
             silent_s,
         )
-    try:
-        if poisoned or chunk.claims - chunk.releases > MAX_CLAIMS:
-            completed = await fail_chunk(context, batch, chunk)
-        else:
-            completed = await _run(context, batch, chunk, claimed_at=claimed_at)
-    except BaseException:
-        # The worker is alive: whatever failed is counted as a failure, not as a death.
-        await _release(context, batch, chunk)
-        raise
+    if poisoned or chunk.claims - chunk.releases > MAX_CLAIMS:
+        completed = await fail_chunk(context, batch, chunk)
+    else:
+        completed = await _ChunkRun(context, batch, chunk, claimed_at=claimed_at).run()
     metrics.CHUNK_SECONDS.observe(time.monotonic() - started_at)
     if completed:
         await mark_processed(context, batch_id)
 
 
-async def _run(context: PipelineContext, batch: Batch, chunk: Chunk, *, claimed_at: float) -> bool:
-    """Return whether the results were stored."""
-    runner = LineRunner(context, batch, chunk)
-    lease = ChunkLease(context, batch, chunk, runner.counter.counts, claimed_at=claimed_at)
-    async with lease.maintained():
-        await runner.load()
-        await runner.run(lease)
-        if not runner.done:
-            if lease.interruption is Interruption.EXPIRED:
-                raise ProcessingTimeout("The lease of the chunk could not be renewed in time.")
-            if lease.interruption is None:
-                raise ValueError(f"lines of chunk {chunk.number} of {batch.batch} have no results")
-        return await _complete(context, batch, chunk, runner, lease)
+class _ChunkRun:
+    """One claim of a chunk, from the first line to the stored results."""
 
-
-async def _complete(
-    context: PipelineContext, batch: Batch, chunk: Chunk, runner: LineRunner, lease: ChunkLease
-) -> bool:
-    """Store the results, and retry through outages as long as the lease is held."""
-    blocks = list(runner.results())
-    counts = runner.counter.counts()
-    while True:
-        try:
-            completed = await _store(context, batch, chunk, blocks, counts)
-        except ProcessingTimeout:
-            if lease.interrupted.is_set():
-                raise
-            await asyncio.sleep(_RETRY_DELAY_S)
-            continue
-        break
-    if completed:
-        _observe(counts)
-    else:
-        metrics.REJECTED_RESULTS.inc()
-    return completed
-
-
-async def _store(
-    context: PipelineContext,
-    batch: Batch,
-    chunk: Chunk,
-    blocks: Sequence[bytes],
-    counts: LineCounts,
-) -> bool:
-    """Store the results; if they are refused, delete them again and return False."""
-    key = part_key(batch, chunk)
-    async with context.storage.write(key) as writer:
-        for block in blocks:
-            await writer.write(block)
-    async with context.database.transaction() as connection:
-        completed = await chunks.complete(
-            connection,
-            batch.batch,
-            chunk,
-            part_key=key,
-            part_size=sum(map(len, blocks)),
-            counts=counts,
+    def __init__(
+        self, context: PipelineContext, batch: Batch, chunk: Chunk, *, claimed_at: float
+    ) -> None:
+        self._context = context
+        self._batch = batch
+        self._chunk = chunk
+        self._runner = LineRunner(context, batch, chunk)
+        self._lease = ChunkLease(
+            context, batch, chunk, self._runner.counter.counts, claimed_at=claimed_at
         )
-    if not completed:
-        await context.storage.delete([key])
-    return completed
 
+    async def run(self) -> bool:
+        """Return whether the chunk was completed.
 
-def _observe(counts: LineCounts) -> None:
-    for outcome in ("succeeded", "failed", "cancelled"):
-        metrics.LINES.labels(outcome).inc(getattr(counts, outcome))
+        A cancellation first lets the running lines finish and stores the results.
+        """
+        task = asyncio.create_task(self._run())
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            self._lease.interrupt(Interruption.STOPPING)
+            stop_s = self._context.settings.worker_grace_s + _STORE_TIMEOUT_S
+            await asyncio.wait([task], timeout=stop_s)
+            raise
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.debug("chunk %d ended: %r", self._chunk.number, error)
+        return task.result()
 
+    async def _run(self) -> bool:
+        try:
+            async with self._lease.maintained():
+                await self._runner.load()
+                defect = await self._run_lines()
+                key = self._output_key()
+                if key is not None:
+                    await self._until_possible(lambda: self._upload(key))
+            # Without heartbeats, which would renew the lease that a checkpoint ends.
+            if key is not None and not await self._until_possible(lambda: self._record(key)):
+                return False
+            if defect is not None:
+                raise defect
+            if self._runner.done:
+                return True
+            raise ProcessingTimeout("The lines of the chunk could not be finished by this worker.")
+        except BaseException:
+            # The worker is alive: whatever failed is counted as a failure, not as a death.
+            await self._release()
+            raise
 
-async def _release(context: PipelineContext, batch: Batch, chunk: Chunk) -> None:
-    with suppress(ProcessingTimeout):
-        async with context.database.connection() as connection:
-            await chunks.release(connection, batch.batch, chunk)
+    async def _run_lines(self) -> Exception | None:
+        """Return the defect that kept lines from being run, if one did."""
+        try:
+            await self._runner.run(self._lease)
+        except ProcessingTimeout:
+            raise
+        except Exception as error:  # noqa: BLE001  # raised after the finished lines are stored
+            return error
+        if self._lease.interruption is Interruption.REVOKED:
+            self._runner.cancel_unfinished()
+        if not self._runner.done and self._lease.interruption is None:
+            return ValueError(
+                f"lines of chunk {self._chunk.number} of {self._batch.batch} have no results"
+            )
+        return None
+
+    def _output_key(self) -> str | None:
+        """Return where the results go: a part if all lines have one, otherwise a checkpoint."""
+        batch, chunk = self._batch, self._chunk
+        if self._runner.done:
+            return part_key(batch, chunk)
+        if self._runner.has_new_results:
+            return checkpoint_key(batch, chunk)
+        return None
+
+    async def _upload(self, key: str) -> None:
+        async with self._context.storage.write(key) as writer:
+            for block in self._runner.results.blocks():
+                await writer.write(block)
+
+    async def _record(self, key: str) -> bool:
+        """Return whether the results were accepted; if not, delete them again."""
+        counts = self._runner.counter.counts()
+        record = chunks.complete if self._runner.done else chunks.save_checkpoint
+        async with self._context.database.transaction() as connection:
+            recorded = await record(
+                connection,
+                self._batch.batch,
+                self._chunk,
+                key=key,
+                size=self._runner.results.size,
+                counts=counts,
+            )
+        if not recorded:
+            metrics.REJECTED_RESULTS.inc()
+            await self._context.storage.delete([key])
+            return False
+        for outcome in ("succeeded", "failed", "cancelled"):
+            number = getattr(counts, outcome) - getattr(self._runner.checkpointed, outcome)
+            metrics.LINES.labels(outcome).inc(number)
+        return True
+
+    async def _until_possible(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Store finished lines through an outage, until nobody can want them any more."""
+        while True:
+            try:
+                return await action()
+            except ProcessingTimeout:
+                revoked = self._lease.interruption is Interruption.REVOKED
+                if revoked and self._lease.expired:
+                    raise
+            await asyncio.sleep(_RETRY_DELAY_S)
+
+    async def _release(self) -> None:
+        with suppress(ProcessingTimeout):
+            async with self._context.database.connection() as connection:
+                await chunks.release(connection, self._batch.batch, self._chunk)
 
 
 async def mark_processed(context: PipelineContext, batch_id: BatchId) -> bool:

@@ -1,0 +1,277 @@
+"""The finished lines of a chunk whose worker stops are kept, and only the others are run again."""
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from batchd.bootstrap import Components
+from batchd.db import chunks
+from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Stage
+from batchd.domain.operations import OperationResult
+from batchd.pipeline.chunks.runner import MAX_CLAIMS
+from batchd.pipeline.result_lines import encode
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller, lines_of
+from tests.support.gated_operation import GatedOperation, numbered_lines
+from tests.support.polling import eventually
+from tests.support.stepping import TO_PROCESSING, step
+from tests.support.upstream import Upstream, running_upstream
+from tests.support.worker_process import worker_process
+
+pytestmark = pytest.mark.slow
+
+LINES = 6
+FINISHED = 3
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"line_concurrency": 2})
+
+
+async def create_processing_batch(caller: ApiCaller, components: Components) -> str:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    return batch
+
+
+async def stop_in_the_middle(components: Components, gated: GatedOperation, batch: str) -> None:
+    """Run the chunk until three lines are finished, then stop like a worker at SIGTERM."""
+    finished = len(gated.finished)
+    chunk = asyncio.create_task(step(components, batch, Stage.CHUNK))
+    gated.release(FINISHED)
+    await gated.wait_finished(finished + FINISHED)
+    chunk.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await chunk
+
+
+async def cancel(caller: ApiCaller, batch: str) -> None:
+    reply = await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    assert reply.status == 200
+
+
+async def progress(caller: ApiCaller, batch: str) -> tuple[int, int]:
+    counts = (await caller.get(f"/batches/{batch}?expand=progress")).body["progress"]
+    return counts["succeeded"], counts["cancelled"]
+
+
+async def checkpoint_keys(components: Components) -> list[str]:
+    async with components.database.connection() as connection:
+        rows = await connection.fetch("SELECT checkpoint_key FROM chunks")
+    return [row["checkpoint_key"] for row in rows]
+
+
+async def files(components: Components, caller: ApiCaller, batch: str) -> list[str]:
+    """Return the names of the files with results of chunks."""
+    prefix = f"batches/{caller.user.user.account}/{batch}/parts/"
+    storage = components.dispatcher._context.storage
+    return [key.removeprefix(prefix) async for key in storage.list_keys(prefix)]
+
+
+async def test_only_the_lines_that_were_not_finished_are_run_again(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    assert await progress(caller, batch) == (FINISHED, 0)
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK)
+    assert await progress(caller, batch) == (LINES, 0)
+    await step(components, batch, Stage.RESULTS)
+    assert [line["body"]["n"] for line in await caller.download(batch)] == [1, 2, 3, 4, 5, 6]
+    assert sorted(gated.finished) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_chunk_can_be_stopped_several_times(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await caller.create(numbered_lines(3 * FINISHED), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    await stop_in_the_middle(components, gated, batch)
+    await stop_in_the_middle(components, gated, batch)
+    assert await progress(caller, batch) == (2 * FINISHED, 0)
+    gated.release(FINISHED)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert len(await caller.download(batch)) == 3 * FINISHED
+    assert sorted(gated.finished) == list(range(1, 3 * FINISHED + 1))
+
+
+async def test_a_cancelled_batch_keeps_what_a_stopped_worker_had_finished(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    await cancel(caller, batch)
+    await step(components, batch, Stage.CANCEL)
+    assert await caller.status(batch) == "cancelled"
+    results = await caller.download(batch)
+    outcomes = {line["line"]: line["outcome"] for line in results}
+    assert list(outcomes) == [1, 2, 3, 4, 5, 6]
+    assert {n for n in outcomes if outcomes[n] == "succeeded"} == set(gated.finished)
+    assert await progress(caller, batch) == (FINISHED, LINES - FINISHED)
+
+
+async def test_a_worker_that_dies_of_the_other_lines_takes_no_checkpoint_with_it(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    async with components.database.connection() as connection:
+        for _ in range(MAX_CLAIMS):
+            await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=0.1)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    statuses = Counter(line["status"] for line in await caller.download(batch))
+    assert statuses == {200: FINISHED, 500: LINES - FINISHED}
+
+
+async def test_the_lines_of_a_lost_checkpoint_are_run_again(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    await components.dispatcher._context.storage.delete(await checkpoint_keys(components))
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
+
+
+async def test_a_replaced_worker_stores_no_checkpoint(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    stopped = asyncio.create_task(step(components, batch, Stage.CHUNK))
+    gated.release(FINISHED)
+    await gated.wait_finished(FINISHED)
+    async with components.database.connection() as connection:
+        await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=60)
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopped
+    assert await checkpoint_keys(components) == [None]
+    assert await files(components, caller, batch) == []
+
+
+async def test_the_checkpoints_of_an_ended_batch_are_deleted(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    (file,) = await files(components, caller, batch)
+    assert file.endswith(".checkpoint")
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS, Stage.CLEANUP)
+    assert await files(components, caller, batch) == []
+
+
+async def test_a_defect_loses_no_finished_line(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse_line_4(number: int, line_id: str, result: OperationResult) -> bytes:
+        if number == 4:
+            raise ValueError("a defect")
+        return encode(number, line_id, result)
+
+    batch = await create_processing_batch(caller, components)
+    gated.release(2 * LINES)
+    with monkeypatch.context() as patched:
+        patched.setattr("batchd.pipeline.result_lines.encode", refuse_line_4)
+        with pytest.raises(ValueError, match="a defect"):
+            await step(components, batch, Stage.CHUNK)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    calls = Counter(gated.finished)
+    assert [calls[n] for n in (1, 2, 3)] == [1, 1, 1]
+    assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
+
+
+class TestAtSigterm:
+    """A real worker, whose upstream counts the calls."""
+
+    LINES = 200
+    ANSWERED = 120
+    CONCURRENCY = 8
+
+    @pytest.fixture
+    async def upstream(self) -> AsyncIterator[Upstream]:
+        async with running_upstream() as running:
+            yield running
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(
+            update={
+                "chunk_lines": self.LINES,
+                "line_concurrency": self.CONCURRENCY,
+                "worker_grace_s": 5.0,
+            }
+        )
+
+    @pytest.fixture
+    def plugin_environment(
+        self, plugin_environment: Mapping[str, str], upstream: Upstream, tmp_path: Path
+    ) -> Mapping[str, str]:
+        file = tmp_path / "operations.toml"
+        file.write_text('[operations.touch]\nmethod = "PUT"\nurl = "${OWN_URL}/{n}"\n')
+        return {
+            **plugin_environment,
+            "BATCHD_OPERATIONS": str(file),
+            "OWN_URL": upstream.url,
+        }
+
+    async def test_no_line_is_called_twice_but_those_that_did_not_finish_in_time(
+        self,
+        caller: ApiCaller,
+        components: Components,
+        process_environment: Mapping[str, str],
+        upstream: Upstream,
+    ) -> None:
+        answer_some = asyncio.Event()
+        unanswered: list[str] = []
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            """Hold the calls after the first ones; at SIGTERM answer the first half of those."""
+            if len(upstream.requests) > self.ANSWERED:
+                unanswered.append(request.path)
+                is_answered = len(unanswered) <= self.CONCURRENCY // 2
+                await answer_some.wait()
+                if not is_answered:
+                    await asyncio.Event().wait()
+                unanswered.remove(request.path)
+            return web.json_response({})
+
+        async def held() -> int:
+            return len(unanswered)
+
+        upstream.reply(lambda: answer)
+        lines = lines_of(*({"path": {"n": n}} for n in range(1, self.LINES + 1)))
+        batch = await caller.create(lines, "touch")
+        async with worker_process(process_environment) as terminated:
+            await eventually(held, self.CONCURRENCY.__eq__)
+            terminated.send_signal(signal.SIGTERM)
+            answer_some.set()
+            assert await terminated.wait() == 0
+        calls = len(upstream.requests)
+        assert calls == len({call.target for call in upstream.requests})
+        assert calls < self.LINES
+        never_answered = set(unanswered)
+        assert self.CONCURRENCY // 2 <= len(never_answered) <= self.CONCURRENCY
+        upstream.statuses([200])
+        async with worker_process(process_environment):
+            assert await caller.end(batch) == "completed"
+        counts = Counter(call.target for call in upstream.requests)
+        assert len(counts) == self.LINES
+        assert {target for target in counts if counts[target] > 1} == never_answered
+        results = [json.loads(line) for line in (await caller.download_bytes(batch)).splitlines()]
+        assert [line["line"] for line in results] == list(range(1, self.LINES + 1))
+        assert {line["status"] for line in results} == {200}
