@@ -21,6 +21,7 @@ from batchd.domain.ports import Clock, Ids, StartupError, StorageContext
 from batchd.operations.batch_lines import ApiBatchOperation
 from batchd.operations.table import OPERATIONS, AnyOperation, permissions_of
 from batchd.pipeline.cancellations import Cancellations
+from batchd.pipeline.circuit_breaker import CircuitBreaker
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.dispatcher import Dispatcher
 from batchd.services.accounts import Accounts
@@ -196,6 +197,7 @@ async def open_components(
             users=users,
             operations=registry,
             cancellations=cancellations,
+            breaker=CircuitBreaker(storage),
             clock=clock,
             settings=settings,
         )

@@ -155,3 +155,60 @@ async def test_job_dequeued_while_stopping_returns_to_the_queue_without_being_ha
         await consumer.run()
     assert await queued_jobs(components) == [(job.key, "queued")]
     assert handled == []
+
+
+@pytest.mark.usefixtures("queued_job")
+async def test_paused_consumer_claims_no_jobs(components: Components, job: Job) -> None:
+    handled = asyncio.Event()
+
+    async def handle(_: Job) -> None:
+        handled.set()
+
+    consumer = new_consumer(components, handle)
+    consumer.pause()
+    running = asyncio.create_task(consumer.run())
+    other = new_consumer(components, handle)
+    other_running = asyncio.create_task(other.run())
+    async with asyncio.timeout(10):
+        await handled.wait()
+    other.stop()
+    await other_running
+    handled.clear()
+    async with components.database.transaction() as connection:
+        await jobs.enqueue(connection, BATCH, [job])
+    assert await queued_jobs(components) == [(job.key, "queued")]
+    consumer.resume()
+    async with asyncio.timeout(10):
+        await handled.wait()
+    consumer.stop()
+    await running
+
+
+@pytest.mark.usefixtures("queued_job")
+async def test_released_job_is_run_by_another_consumer(components: Components, job: Job) -> None:
+    started = asyncio.Event()
+    handled: list[Job] = []
+
+    async def hang(_: Job) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async def handle(handled_job: Job) -> None:
+        handled.append(handled_job)
+        started.set()
+
+    paused = new_consumer(components, hang)
+    running = asyncio.create_task(paused.run())
+    async with asyncio.timeout(10):
+        await started.wait()
+    started.clear()
+    paused.pause()
+    paused.release()
+    other = new_consumer(components, handle)
+    other_running = asyncio.create_task(other.run())
+    async with asyncio.timeout(10):
+        await started.wait()
+    assert handled == [job]
+    for consumer in (paused, other):
+        consumer.stop()
+    await asyncio.gather(running, other_running)

@@ -1,5 +1,7 @@
 """The layout of the object storage: clients can write below `uploads/` only, by a signed URL."""
 
+from uuid import UUID
+
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
 from batchd.domain.ids import AccountId, BatchId, Handler
@@ -7,6 +9,11 @@ from batchd.domain.ids import AccountId, BatchId, Handler
 
 def upload_key(account: AccountId, handler: Handler) -> str:
     return f"uploads/{account}/{handler}"
+
+
+def probe_key(worker: UUID) -> str:
+    """Return the key that a worker writes to find out whether it can."""
+    return f"batches/probe.{worker}"
 
 
 def batch_prefix(account: AccountId, batch: BatchId) -> str:

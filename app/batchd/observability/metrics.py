@@ -52,6 +52,11 @@ REJECTED_RESULTS = Counter(
 STUCK_BATCHES = Counter(
     "batchd_stuck", "Stuck batches recovered by the supervisor, by what was done", ["cure"]
 )
+BREAKER_OPEN = Gauge(
+    "batchd_breaker_open",
+    "1 while a worker claims no jobs because its storage access or its disk fails",
+    multiprocess_mode="livemax",
+)
 DEAD_LETTERS = Counter("batchd_given_up", "Jobs dead-lettered because they kept failing", ["stage"])
 FAILING_JOBS = Gauge(
     "batchd_jobs_in_trouble",

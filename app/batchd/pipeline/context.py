@@ -11,6 +11,7 @@ from batchd.domain.batches import Batch, Status
 from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, Storage
 from batchd.pipeline.cancellations import Cancellations
+from batchd.pipeline.circuit_breaker import CircuitBreaker
 from batchd.services.authorization import PermissionChecker
 from batchd.services.operation_registry import OperationRegistry
 from batchd.services.users import Users
@@ -27,6 +28,7 @@ class PipelineContext:
     users: Users
     operations: OperationRegistry
     cancellations: Cancellations
+    breaker: CircuitBreaker
     clock: Clock
     settings: Settings
 

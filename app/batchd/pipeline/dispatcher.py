@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import assert_never
 
@@ -20,7 +21,7 @@ from batchd.pipeline.results import write_results
 from batchd.pipeline.supervisor import supervise
 from batchd.pipeline.validate.stage import validate
 from batchd.queue import jobs
-from batchd.queue.engine import RetryLater
+from batchd.queue.engine import JobConsumer, RetryLater
 from batchd.services.uploads import Uploads
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Dispatcher:
         try:
             if deaths < MAX_DEATHS:
                 await self._run_stage(job)
+                self._context.breaker.record_success()
             else:
                 await self._dead_letter(
                     job,
@@ -62,6 +64,7 @@ class Dispatcher:
         except ClaimLost as error:
             logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
+            self._context.breaker.record_failure(job.key, error)
             defects = await self._record_failure(job, error)
             if defects < MAX_DEFECTS or kind_of(error) is not FailureKind.DEFECT:
                 raise
@@ -122,6 +125,10 @@ class Dispatcher:
             )
         for key in keys:
             logger.warning("job %s was requeued: its worker sends no heartbeats", key)
+
+    async def guard(self, consumers: Sequence[JobConsumer]) -> None:
+        """Pause the consumers while this worker's own storage access or disk fails."""
+        await self._context.breaker.guard(consumers)
 
     async def supervise(self) -> None:
         """Run one round of the supervisor."""

@@ -1,8 +1,21 @@
 """What the exceptions of a stage mean: which are waited out, and which are counted."""
 
+import errno
 from enum import Enum, auto
 
 from batchd.domain.errors import ProcessingTimeout
+
+_WORKER_ERRORS = frozenset(
+    {
+        # The disk is full, broken or read-only.
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+        *(errno.ENODEV, errno.ENXIO, errno.ESTALE),
+        # There is no folder for temporary files, or it can't be written to.
+        *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM),
+        # The process, or the machine, has too many open files or too little memory.
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
 
 
 class FailureKind(Enum):
@@ -19,10 +32,7 @@ def kind_of(error: BaseException) -> FailureKind:
     match error:
         case ProcessingTimeout(is_outage=True):
             return FailureKind.OUTAGE
-        case TimeoutError():
-            # It is an OSError, but no I/O has failed.
-            return FailureKind.DEFECT
-        case OSError():
+        case OSError(errno=number) if number in _WORKER_ERRORS:
             return FailureKind.WORKER
         case _:
             return FailureKind.DEFECT

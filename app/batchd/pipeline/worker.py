@@ -37,6 +37,7 @@ async def work(
         for consumer in consumers:
             group.create_task(consumer.run())
         periodic_tasks = [
+            group.create_task(dispatcher.guard(consumers)),
             group.create_task(_repeat(dispatcher.supervise, interval_s=settings.sweep_s)),
             group.create_task(
                 _repeat(dispatcher.requeue_stale, interval_s=_REQUEUE_STALE_INTERVAL_S)

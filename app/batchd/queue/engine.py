@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ _RESTART_DELAY_S = 1.0
 _MAX_BACKOFF_S = 30.0
 # PgQueuer sends no notification for jobs that return to the queue: polling finds them.
 _POLL_INTERVAL_S = 0.5
+_PAUSE_CHECK_INTERVAL_S = 1.0
 
 
 class RetryLater(Exception):
@@ -90,6 +92,29 @@ async def _unused(_: models.Job) -> None:
     """Satisfy PgQueuer, which requires a function that `_Executor` does not call."""
 
 
+class _PausableQueueManager(QueueManager):
+    """PgQueuer's manager, which fetches no jobs while it is paused; the running ones go on."""
+
+    resumed: asyncio.Event
+
+    async def fetch_jobs(
+        self,
+        batch_size: int,
+        global_concurrency_limit: int | None,
+        heartbeat_timeout: timedelta,
+    ) -> AsyncGenerator[models.Job, None]:
+        if not self.resumed.is_set():
+            # Not longer: after this the manager notices that it is being shut down.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_CHECK_INTERVAL_S):
+                    await self.resumed.wait()
+            return
+        async for job in super().fetch_jobs(
+            batch_size, global_concurrency_limit, heartbeat_timeout
+        ):
+            yield job
+
+
 class JobConsumer:
     """Runs the jobs of one lane, a limited number concurrently, until it is stopped."""
 
@@ -109,6 +134,8 @@ class JobConsumer:
         self._lease_s = lease_s
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
         self._manager: QueueManager | None = None
 
     def stop(self) -> None:
@@ -116,6 +143,18 @@ class JobConsumer:
         self._stopping.set()
         if self._manager is not None:
             self._manager.shutdown.set()
+        self.release()
+
+    def pause(self) -> None:
+        """Claim no more jobs; the running ones go on."""
+        self._resumed.clear()
+
+    def resume(self) -> None:
+        """Claim jobs again."""
+        self._resumed.set()
+
+    def release(self) -> None:
+        """Return the running jobs to the queue at once."""
         for task in self._running:
             task.cancel()
 
@@ -131,17 +170,19 @@ class JobConsumer:
     async def _run_manager(self) -> None:
         # A pool, not one connection: with one, every running job is run twice after an outage.
         # QueueManager, not PgQueuer: the latter loses jobs when its scheduler fails.
-        self._manager = QueueManager(Queries.from_asyncpg_pool(self._database.pool))
+        manager = _PausableQueueManager(Queries.from_asyncpg_pool(self._database.pool))
+        manager.resumed = self._resumed
+        self._manager = manager
         parameters = EntrypointExecutorParameters(
             func=_unused, concurrency_limit=0, on_failure="hold"
         )
-        self._manager.register_executor(
+        manager.register_executor(
             self._lane.value,
             _Executor(parameters, self._database, self._handle, self._running, self._stopping),
         )
         if self._stopping.is_set():
             return
-        await self._manager.run(
+        await manager.run(
             dequeue_timeout=timedelta(seconds=_POLL_INTERVAL_S),
             batch_size=self._slots // 2,
             max_concurrent_tasks=self._slots,

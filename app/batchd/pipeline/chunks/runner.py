@@ -179,9 +179,11 @@ class _ChunkRun:
         while True:
             try:
                 return await action()
-            except ProcessingTimeout:
+            except ProcessingTimeout as error:
+                job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
+                self._context.breaker.record_failure(job.key, error)
                 revoked = self._lease.interruption is Interruption.REVOKED
-                if revoked and self._lease.expired:
+                if not error.is_outage or (revoked and self._lease.expired):
                     raise
             await asyncio.sleep(_RETRY_DELAY_S)
 

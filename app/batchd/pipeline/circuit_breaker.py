@@ -1,0 +1,129 @@
+"""The circuit breaker: a worker claims no jobs while its own storage access or disk fails."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from tempfile import TemporaryFile
+from typing import Protocol
+from uuid import uuid4
+
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
+from batchd.domain.ports import Storage
+from batchd.domain.storage_keys import probe_key
+from batchd.observability import metrics
+from batchd.pipeline.failures import FailureKind, kind_of
+
+logger = logging.getLogger(__name__)
+
+MAX_REFUSED_JOBS = 3
+"""Jobs in a row that the storage refuses before it is checked: a single one may be at fault."""
+RELEASE_AFTER_S = 60.0
+"""Time after which a worker that can't store results releases the jobs it is still running."""
+
+_PROBE_TIMEOUT_S = 10.0
+_MIN_PROBE_INTERVAL_S = 2.0
+_MAX_PROBE_INTERVAL_S = 10.0
+_DISK_PROBE_BYTES = 1024**2
+_STORAGE_PROBE_DATA = b"probe\n"
+
+
+class Consumer(Protocol):
+    """What claims and runs the jobs of one lane."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class CircuitBreaker:
+    """Judges failures by a probe: what also fails on its own is the worker's trouble, not a job's.
+
+    The probe writes, reads and deletes an object, and writes a temporary file.
+    """
+
+    def __init__(self, storage: Storage, *, release_after_s: float = RELEASE_AFTER_S) -> None:
+        self._storage = storage
+        self._release_after_s = release_after_s
+        # One for each worker: where deleting is refused, there is one object to be left behind.
+        self._probe_key = probe_key(uuid4())
+        self._refused_jobs: set[str] = set()
+        self._is_suspected = asyncio.Event()
+
+    def record_success(self) -> None:
+        """Take notice that a job was done."""
+        self._refused_jobs.clear()
+
+    def record_failure(self, job_key: str, error: BaseException) -> None:
+        """Take notice that a job failed, or could not store its results yet."""
+        if isinstance(error, StorageRefused):
+            self._refused_jobs.add(job_key)
+            if len(self._refused_jobs) >= MAX_REFUSED_JOBS:
+                self._is_suspected.set()
+        elif kind_of(error) is not FailureKind.DEFECT:
+            self._is_suspected.set()
+
+    async def guard(self, consumers: Iterable[Consumer]) -> None:
+        """Pause the consumers whenever the worker is in trouble, and resume them after it."""
+        consumers = list(consumers)
+        while True:
+            await self._is_suspected.wait()
+            self._is_suspected.clear()
+            trouble = await self._probe()
+            if trouble is not None:
+                await self._sit_out(trouble, consumers)
+            self._refused_jobs.clear()
+            await asyncio.sleep(_MIN_PROBE_INTERVAL_S)
+
+    async def _sit_out(self, trouble: Exception | None, consumers: list[Consumer]) -> None:
+        """Pause the consumers until the probe succeeds."""
+        logger.error("the worker claims no jobs while it can't work: %r", trouble)
+        metrics.BREAKER_OPEN.set(1)
+        for consumer in consumers:
+            consumer.pause()
+        opened_at = time.monotonic()
+        delay_s = 1.0
+        is_released = False
+        while trouble is not None:
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _MAX_PROBE_INTERVAL_S)
+            trouble = await self._probe()
+            elapsed_s = time.monotonic() - opened_at
+            if trouble is not None and not is_released and elapsed_s >= self._release_after_s:
+                is_released = True
+                logger.error("the worker releases its jobs, after %.0f s: %r", elapsed_s, trouble)
+                for consumer in consumers:
+                    consumer.release()
+        logger.warning("the worker claims jobs again, after %.0f s", time.monotonic() - opened_at)
+        metrics.BREAKER_OPEN.set(0)
+        for consumer in consumers:
+            consumer.resume()
+
+    async def _probe(self) -> Exception | None:
+        """Return what fails; None if the storage and the disk can be used."""
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                await asyncio.to_thread(_probe_disk)
+                await self._probe_storage()
+        except Exception as error:  # noqa: BLE001  # any failure is the outcome
+            return error
+        return None
+
+    async def _probe_storage(self) -> None:
+        async with self._storage.write(self._probe_key) as writer:
+            await writer.write(_STORAGE_PROBE_DATA)
+        async with self._storage.read(self._probe_key) as pieces:
+            async for _ in pieces:
+                pass
+        with suppress(ProcessingTimeout, StorageRefused):
+            await self._storage.delete([self._probe_key])
+
+
+def _probe_disk() -> None:
+    """Raise OSError if there is no room for temporary files."""
+    with TemporaryFile() as file:
+        file.write(bytes(_DISK_PROBE_BYTES))
+        file.flush()
