@@ -89,6 +89,12 @@ class Settings(EnvironmentSettings):
 
     chunk_lines: PositiveInt = Field(1_000, description="Maximum number of lines of a chunk")
     chunk_bytes: PositiveInt = Field(8 * MIB, description="Approximate maximum size of a chunk")
+    max_chunks: int = Field(
+        20_000,
+        ge=1_000,
+        description="Maximum number of chunks of a batch; a file that would have more gets larger "
+        "ones",
+    )
     line_concurrency: PositiveInt = Field(
         64, description="Number of lines of one chunk that run concurrently"
     )

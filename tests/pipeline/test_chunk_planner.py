@@ -20,8 +20,10 @@ def lines_in(data: bytes, *, first_line: int = 1, start: int = 0) -> list[RawLin
     return [line for line in (*splitter.feed(data), *splitter.finish()) if not line.blank]
 
 
-def plan_for(lines: list[RawLine], *, max_lines: int, max_bytes: int) -> tuple[list[Chunk], int]:
-    plan = ChunkPlanner(max_lines=max_lines, max_bytes=max_bytes)
+def plan_for(
+    lines: list[RawLine], *, max_lines: int, max_bytes: int, max_chunks: int = 1_000
+) -> tuple[list[Chunk], int]:
+    plan = ChunkPlanner(max_lines=max_lines, max_bytes=max_bytes, max_chunks=max_chunks)
     for line in lines:
         plan.add(line)
     return plan.finish(), plan.lines
@@ -69,3 +71,31 @@ def test_line_larger_than_a_chunk_has_a_chunk_of_its_own() -> None:
     lines = lines_in(b"a\n" + b"b" * 50 + b"\nc\n")
     chunks, _ = plan_for(lines, max_lines=10, max_bytes=10)
     assert [(chunk.first_line, chunk.size) for chunk in chunks] == [(1, 2), (2, 51), (3, 2)]
+
+
+@given(files, st.integers(1, 3), st.integers(1, 25), st.integers(1, 9))
+def test_chunks_are_no_more_than_allowed(
+    data: bytes, max_lines: int, max_bytes: int, max_chunks: int
+) -> None:
+    lines = lines_in(data)
+    chunks, _ = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes, max_chunks=max_chunks)
+    assert len(chunks) <= max_chunks
+    assert [chunk.number for chunk in chunks] == list(range(len(chunks)))
+    read = [
+        line
+        for chunk in chunks
+        for line in lines_in(
+            data[chunk.start : chunk.start + chunk.size],
+            first_line=chunk.first_line,
+            start=chunk.start,
+        )
+    ]
+    assert read == lines
+    assert sum(chunk.lines for chunk in chunks) == len(lines)
+
+
+def test_chunks_of_one_line_become_larger_by_lines_before_they_do_by_bytes() -> None:
+    lines = lines_in(b"a\n" * 600)
+    chunks, _ = plan_for(lines, max_lines=1, max_bytes=20, max_chunks=100)
+    assert max(chunk.lines for chunk in chunks) == 8
+    assert max(chunk.size for chunk in chunks) <= 20

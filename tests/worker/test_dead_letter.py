@@ -13,7 +13,7 @@ from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.line_runner import LineRunner
-from batchd.pipeline.dispatcher import MAX_DEFECTS
+from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_TIME_LIMITS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
@@ -147,6 +147,35 @@ async def test_job_is_retried_throughout_an_outage_which_the_supervisor_reports(
     (message,) = [record.getMessage() for record in caplog.records if batch in record.getMessage()]
     assert f"batch {batch} is stuck in copying: copy:{batch}, {2 * MAX_DEFECTS} failures" in message
     assert "The storage is not responding." in message
+    await step(components, batch, *TO_PROCESSING)
+    assert await caller.status(batch) == "processing"
+
+
+async def test_time_limits_are_counted_but_allow_for_an_overload(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    too_slow = ProcessingTimeout("The database took too long.", is_outage=False)
+    with reading_fails(monkeypatch, too_slow):
+        for _ in range(MAX_TIME_LIMITS - 1):
+            with pytest.raises(ProcessingTimeout):
+                await step(components, batch, Stage.COPY)
+        await step(components, batch, Stage.COPY)
+    await step(components, batch, Stage.VALIDATE)
+    assert await caller.status(batch) == "validation_failed"
+
+
+async def test_outages_and_time_limits_are_counted_apart(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    outage = ProcessingTimeout("The storage is not responding.")
+    too_slow = ProcessingTimeout("The database took too long.", is_outage=False)
+    for error in (outage, too_slow, outage):
+        with reading_fails(monkeypatch, error):
+            for _ in range(MAX_TIME_LIMITS - 1):
+                with pytest.raises(ProcessingTimeout):
+                    await step(components, batch, Stage.COPY)
     await step(components, batch, *TO_PROCESSING)
     assert await caller.status(batch) == "processing"
 

@@ -41,7 +41,7 @@ LINES = 5
         (OSError(errno.EMFILE, "too many open files"), FailureKind.WORKER),
         (FileNotFoundError(errno.ENOENT, "no usable temporary directory"), FailureKind.WORKER),
         (ProcessingTimeout("the storage is away"), FailureKind.OUTAGE),
-        (ProcessingTimeout("a limit of ours", is_outage=False), FailureKind.DEFECT),
+        (ProcessingTimeout("a limit of ours", is_outage=False), FailureKind.TIME_LIMIT),
         (StorageRefused("no", code="AccessDenied", action="write key"), FailureKind.DEFECT),
         (ConnectionRefusedError(errno.ECONNREFUSED, "of a plugin"), FailureKind.DEFECT),
         (TimeoutError(), FailureKind.DEFECT),

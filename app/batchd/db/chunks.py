@@ -5,7 +5,7 @@ from functools import reduce
 
 import asyncpg
 
-from batchd.db import line_counts
+from batchd.db import bulk, line_counts
 from batchd.db.connection import Connection
 from batchd.domain.batches import LineCounts
 from batchd.domain.chunks import Chunk
@@ -37,7 +37,8 @@ chunks.part_key, chunks.part_size, chunks.succeeded, chunks.failed, chunks.cance
 
 
 async def insert(connection: Connection, batch: BatchId, chunks: Sequence[Chunk]) -> None:
-    await connection.copy_records_to_table(
+    await bulk.copy_in_slices(
+        connection,
         "chunks",
         columns=["batch", "no", "start", "size", "first_line", "lines"],
         records=[
@@ -215,13 +216,16 @@ async def any_running(connection: Connection, batch: BatchId) -> bool:
 # The counter as well: it fences the workers of the previous version.
 _FENCE = """
 UPDATE chunks SET token = token + 1, fencing_token = gen_random_uuid()
-WHERE batch = $1 AND part_key IS NULL
+WHERE batch = $1 AND no = ANY(ARRAY(
+    SELECT no FROM chunks WHERE batch = $1 AND part_key IS NULL AND no >= $2 ORDER BY no LIMIT $3
+)) AND part_key IS NULL
+RETURNING no
 """
 
 
 async def fence(connection: Connection, batch: BatchId) -> None:
     """Fence off the workers of all chunks: their writes are refused from now on."""
-    await connection.execute(_FENCE, batch)
+    await bulk.update_in_slices(connection, _FENCE, batch)
 
 
 _FIND_ALL = f"SELECT {_COLUMNS} FROM chunks WHERE batch = $1 ORDER BY no"
@@ -254,8 +258,12 @@ async def find_line_counts(connection: Connection, batch: BatchId) -> LineCounts
     return reduce(LineCounts.plus, map(line_counts.decode, rows), LineCounts())
 
 
-_DELETE = "DELETE FROM chunks WHERE batch = $1"
+_DELETE = """
+DELETE FROM chunks WHERE batch = $1 AND no = ANY(ARRAY(
+    SELECT no FROM chunks WHERE batch = $1 LIMIT $2
+))
+"""
 
 
 async def delete(connection: Connection, batch: BatchId) -> None:
-    await connection.execute(_DELETE, batch)
+    await bulk.delete_in_slices(connection, _DELETE, batch)

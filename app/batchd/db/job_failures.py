@@ -38,21 +38,36 @@ async def record_end(connection: Connection, job: Job) -> None:
 
 
 _RECORD_FAILURE = """
-INSERT INTO troubles AS t (job, batch, tries, defects, reason)
-VALUES ($1, $2, 1, $3, $4)
+INSERT INTO troubles AS t (job, batch, tries, defects, time_limits, reason)
+VALUES ($1, $2, 1, $3::bool::int, $4::bool::int, $5)
 ON CONFLICT (job) DO UPDATE
 SET tries = t.tries + 1, defects = t.defects + excluded.defects, reason = excluded.reason,
-    running = false
-RETURNING defects
+    time_limits = t.time_limits + excluded.time_limits, running = false
+RETURNING CASE WHEN $3 THEN defects WHEN $4 THEN time_limits ELSE 0 END
 """
 
 
-async def record_failure(connection: Connection, job: Job, *, reason: str, is_defect: bool) -> int:
-    """Record the failure of an attempt; return how many of the job's failures were defects."""
-    defects: int | None = await connection.fetchval(
-        _RECORD_FAILURE, job.key, job.batch, int(is_defect), reason[:_MAX_REASON_LENGTH]
+async def record_failure(
+    connection: Connection,
+    job: Job,
+    *,
+    reason: str,
+    is_defect: bool = False,
+    is_time_limit: bool = False,
+) -> int:
+    """Record the failure of an attempt; return how many of the job's failures were like this one.
+
+    Those that are neither defects nor time limits are not counted: 0.
+    """
+    count: int | None = await connection.fetchval(
+        _RECORD_FAILURE,
+        job.key,
+        job.batch,
+        is_defect,
+        is_time_limit,
+        reason[:_MAX_REASON_LENGTH],
     )
-    return defects or 0
+    return count or 0
 
 
 _RECORD_DEAD_LETTER = """

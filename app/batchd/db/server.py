@@ -63,12 +63,20 @@ async def limit_statements(connection: Any, timeout_s: float) -> None:
     By SET, not by startup parameters, which PgBouncer refuses. In its transaction mode the limits
     stay with the server's connection; all processes of batchd set the same ones.
     """
-    statement_ms = int((timeout_s + _STATEMENT_GRACE_S) * 1000)
     transaction_ms = int(timeout_s * 1000)
     await connection.execute(
-        f"SET statement_timeout = {statement_ms};"
+        f"SET statement_timeout = {_statement_ms(timeout_s)};"
         f" SET idle_in_transaction_session_timeout = {transaction_ms}"
     )
+
+
+async def limit_in_transaction(connection: Any, timeout_s: float) -> None:
+    """Give the statements of a transaction another time limit on the server until it ends."""
+    await connection.execute(f"SET LOCAL statement_timeout = {_statement_ms(timeout_s)}")
+
+
+def _statement_ms(timeout_s: float) -> int:
+    return int((timeout_s + _STATEMENT_GRACE_S) * 1000)
 
 
 def reason_of(error: BaseException) -> str:

@@ -48,14 +48,15 @@ async def stop_chunks(context: PipelineContext, batch_id: BatchId) -> Batch | No
         batch = await batches.claim(
             connection, batch_id, Status.CANCELLING, now=context.clock.now()
         )
-        if batch is None:
-            return None
+    if batch is None:
+        return None
+    # Not in that transaction, which holds the batch: no chunk is claimed, and no lease renewed, of
+    # a batch that is being cancelled.
+    async with context.database.connection() as connection:
         await jobs.delete_queued_chunks(connection, batch_id)
-        running = await chunks.any_running(connection, batch_id)
-        if not running:
-            await chunks.fence(connection, batch_id)
-    if running:
-        raise RetryLater(_RECHECK_DELAY_S)
+        if await chunks.any_running(connection, batch_id):
+            raise RetryLater(_RECHECK_DELAY_S)
+        await chunks.fence(connection, batch_id)
     return batch
 
 

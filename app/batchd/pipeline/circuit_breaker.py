@@ -63,7 +63,7 @@ class CircuitBreaker:
             self._refused_jobs.add(job_key)
             if len(self._refused_jobs) >= MAX_REFUSED_JOBS:
                 self._is_suspected.set()
-        elif kind_of(error) is not FailureKind.DEFECT:
+        elif kind_of(error) in {FailureKind.OUTAGE, FailureKind.WORKER}:
             self._is_suspected.set()
 
     async def guard(self, consumers: Iterable[Consumer]) -> None:

@@ -29,10 +29,17 @@ logger = logging.getLogger(__name__)
 
 MAX_DEFECTS = 5
 """Defects of a job after which it is dead-lettered."""
+MAX_TIME_LIMITS = 20
+"""Failures of a job by our own time limits, after which it is dead-lettered.
+
+More than defects, because an overload causes them too; it takes some eight minutes.
+"""
 MAX_DEATHS = 10
 """Workers that died of a job after which it is dead-lettered; chunks count their own."""
 MAX_ENDINGS = 3
 """Attempts to end a stage cleanly, after which it is ended in the rows alone."""
+
+_MAX_FAILURES = {FailureKind.DEFECT: MAX_DEFECTS, FailureKind.TIME_LIMIT: MAX_TIME_LIMITS}
 
 
 class Dispatcher:
@@ -43,8 +50,8 @@ class Dispatcher:
     async def handle(self, job: Job) -> None:
         """Run the job's stage. An exception means that the job must be retried.
 
-        Failures are recorded with their reason. After MAX_DEFECTS defects, or MAX_DEATHS deaths of
-        workers, the job is dead-lettered.
+        Failures are recorded with their reason. After MAX_DEFECTS defects, MAX_TIME_LIMITS time
+        limits, or MAX_DEATHS deaths of workers, the job is dead-lettered.
         """
         deaths = 0 if job.stage is Stage.CHUNK else await self._record_start(job)
         try:
@@ -65,13 +72,14 @@ class Dispatcher:
             logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
             self._context.breaker.record_failure(job.key, error)
-            defects = await self._record_failure(job, error)
-            if defects < MAX_DEFECTS or kind_of(error) is not FailureKind.DEFECT:
+            failures = await self._record_failure(job, error)
+            max_failures = _MAX_FAILURES.get(kind_of(error))
+            if max_failures is None or failures < max_failures:
                 raise
             await self._dead_letter(
                 job,
                 _reason_of(error),
-                is_last_resort=defects >= MAX_DEFECTS + MAX_ENDINGS,
+                is_last_resort=failures >= max_failures + MAX_ENDINGS,
                 error=error,
             )
 
@@ -107,12 +115,16 @@ class Dispatcher:
                     await job_failures.record_end(connection, job)
 
     async def _record_failure(self, job: Job, error: Exception) -> int:
-        """Record the failure; return how many failures of the job were defects, not outages."""
-        is_defect = kind_of(error) is FailureKind.DEFECT
+        """Record the failure; return how many counted failures of this kind the job has had."""
+        kind = kind_of(error)
         try:
             async with self._context.database.connection() as connection:
                 return await job_failures.record_failure(
-                    connection, job, reason=_reason_of(error), is_defect=is_defect
+                    connection,
+                    job,
+                    reason=_reason_of(error),
+                    is_defect=kind is FailureKind.DEFECT,
+                    is_time_limit=kind is FailureKind.TIME_LIMIT,
                 )
         except ProcessingTimeout:
             return 0

@@ -21,6 +21,8 @@ _WORKER_ERRORS = frozenset(
 class FailureKind(Enum):
     OUTAGE = auto()
     """Something that batchd calls does not answer: the stage is tried again until it does."""
+    TIME_LIMIT = auto()
+    """It would answer, but not within our own limit: it is busy, or too much was asked of it."""
     WORKER = auto()
     """The machine of the worker is at fault, its disk for example: another worker may succeed."""
     DEFECT = auto()
@@ -30,8 +32,8 @@ class FailureKind(Enum):
 def kind_of(error: BaseException) -> FailureKind:
     """Return the kind. Errors of the database and of the storage never get here as OSError."""
     match error:
-        case ProcessingTimeout(is_outage=True):
-            return FailureKind.OUTAGE
+        case ProcessingTimeout(is_outage=is_outage):
+            return FailureKind.OUTAGE if is_outage else FailureKind.TIME_LIMIT
         case OSError(errno=number) if number in _WORKER_ERRORS:
             return FailureKind.WORKER
         case _:

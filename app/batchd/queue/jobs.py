@@ -9,13 +9,14 @@ from itertools import islice
 
 from pgqueuer.adapters.persistence.queries import Queries
 
+from batchd.db import bulk
 from batchd.db.connection import Connection
 from batchd.domain.batches import Batch
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Lane, Stage, lane_of
 from batchd.queue import fair_scheduling
 
-_MAX_JOBS_PER_STATEMENT = 5_000
+_MAX_JOBS_PER_STATEMENT = 2_000
 """A large batch has more jobs than one statement can insert within its timeout."""
 
 _MIN_PRIORITY = -2_000_000_000
@@ -70,15 +71,17 @@ async def _insert(
 
 
 _DELETE_QUEUED_CHUNKS = """
-DELETE FROM pgqueuer j USING chunks c
-WHERE c.batch = $1 AND c.part_key IS NULL
-AND j.dedupe_key = 'chunk:' || c.batch || ':' || c.no AND j.status = 'queued'
+DELETE FROM pgqueuer WHERE id = ANY(ARRAY(
+    SELECT j.id FROM chunks c
+    JOIN pgqueuer j ON j.dedupe_key = 'chunk:' || c.batch || ':' || c.no AND j.status = 'queued'
+    WHERE c.batch = $1 AND c.part_key IS NULL LIMIT $2
+)) AND status = 'queued'
 """
 
 
 async def delete_queued_chunks(connection: Connection, batch: BatchId) -> None:
     """Remove the batch's queued chunk jobs, but not the running ones."""
-    await connection.execute(_DELETE_QUEUED_CHUNKS, batch)
+    await bulk.delete_in_slices(connection, _DELETE_QUEUED_CHUNKS, batch)
 
 
 # PgQueuer hands a dead worker's jobs to the next free slot of their lane, which can take as long as

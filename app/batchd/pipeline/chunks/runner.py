@@ -31,6 +31,8 @@ MAX_CLAIMS = 16
 _RETRY_DELAY_S = 1.0
 _STORE_TIMEOUT_S = 10.0
 """How long a worker that stops may take to store what is finished."""
+_MAX_TIME_LIMITS = 10
+"""Attempts to store results that may run into our own time limits."""
 
 
 async def run_chunk(
@@ -176,14 +178,16 @@ class _ChunkRun:
 
     async def _until_possible(self, action: Callable[[], Awaitable[T]]) -> T:
         """Store finished lines through an outage, until nobody can want them any more."""
+        time_limits = 0
         while True:
             try:
                 return await action()
             except ProcessingTimeout as error:
                 job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
                 self._context.breaker.record_failure(job.key, error)
+                time_limits += not error.is_outage
                 revoked = self._lease.interruption is Interruption.REVOKED
-                if not error.is_outage or (revoked and self._lease.expired):
+                if time_limits >= _MAX_TIME_LIMITS or (revoked and self._lease.expired):
                     raise
             await asyncio.sleep(_RETRY_DELAY_S)
 

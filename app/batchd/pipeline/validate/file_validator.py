@@ -62,6 +62,7 @@ class FileValidator:
         self.planner = ChunkPlanner(
             max_lines=_chunk_lines(self._operation) or self._settings.chunk_lines,
             max_bytes=self._settings.chunk_bytes,
+            max_chunks=self._settings.max_chunks,
         )
         self.size = 0
         """Bytes, after decompression."""
