@@ -1,5 +1,7 @@
 """A batch ends whatever is gone from the storage: its rows are enough."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +12,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import Storage
 from batchd.pipeline.dispatcher import MAX_DEFECTS
+from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
@@ -158,3 +161,39 @@ async def test_numbers_of_lines_come_from_the_rows_if_the_copy_is_gone(
     await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     await step(components, batch, Stage.CANCEL)
     assert [line["line"] for line in await caller.download(batch)] == numbers
+
+
+async def test_lines_that_were_not_run_are_read_by_one_call_of_the_storage(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of six chunks, the fourth was run; the fifth begins far behind the third."""
+    gated.release(LINES)
+    first, *others = numbered_lines(6 * LINES, padding=100_000).splitlines()
+    batch = await caller.create(b"\n".join([first, b"", *others]), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 3))
+    await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    offsets: list[int] = []
+    read = S3Storage.read
+
+    @asynccontextmanager
+    async def record_read(
+        storage: S3Storage, key: str, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        if "copy" in key:
+            offsets.append(offset)
+        async with read(storage, key, offset=offset, length=length) as pieces:
+            yield pieces
+
+    monkeypatch.setattr(S3Storage, "read", record_read)
+    await step(components, batch, Stage.CANCEL)
+    results = await outcomes(caller, batch)
+    assert [(line["id"], line["line"]) for line in results] == [("n1", 1)] + [
+        (f"n{n}", n + 1) for n in range(2, 6 * LINES + 1)
+    ]
+    succeeded = [line["id"] for line in results if line["outcome"] == "succeeded"]
+    assert succeeded == [f"n{n}" for n in range(3 * LINES + 1, 4 * LINES + 1)]
+    assert len(offsets) == 2

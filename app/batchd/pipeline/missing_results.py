@@ -1,15 +1,24 @@
 """Lines that have no result in the storage: who they are, and whether a part is still whole."""
 
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from types import TracebackType
+from typing import Self
 
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
 from batchd.domain.ports import ObjectMissing
-from batchd.pipeline.chunks.reader import parse_valid, read_lines
+from batchd.domain.storage_keys import require_input_key
+from batchd.pipeline.chunks.reader import parse_valid
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.failures import FailureKind, kind_of
+from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 
 logger = logging.getLogger(__name__)
+
+_MAX_SKIPPED_BYTES = 256 * 1024
+"""Distance to the next chunk up to which reading on is cheaper than a call of the storage."""
 
 
 class LineIdentifier:
@@ -30,12 +39,24 @@ class LineIdentifier:
         self._batch = batch
         self._read_copy = read_copy
         self._allow_failures = allow_failures
+        self._reader = _CopyReader(context, batch)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._reader.close()
 
     async def identify(self, chunk: Chunk) -> list[tuple[int, str | None]]:
-        """Return the number and the id of each line of the chunk."""
+        """Return the number and the id of each line of the chunk; chunks come in file order."""
         if self._read_copy:
             try:
-                return await self._read(chunk)
+                return await self._identify_by_copy(chunk)
             except Exception as error:
                 is_outage = kind_of(error) is FailureKind.OUTAGE
                 if is_outage or not (self._allow_failures or _is_missing(error)):
@@ -49,18 +70,79 @@ class LineIdentifier:
                 )
         return [(chunk.first_line + index, None) for index in range(chunk.lines)]
 
-    async def _read(self, chunk: Chunk) -> list[tuple[int, str | None]]:
-        identified = [
-            (line.number, parse_valid(line).id)
-            async for lines in read_lines(self._context, self._batch, chunk)
-            for line in lines
-        ]
-        if len(identified) != chunk.lines:
+    async def _identify_by_copy(self, chunk: Chunk) -> list[tuple[int, str | None]]:
+        lines = await self._reader.read(chunk)
+        if len(lines) != chunk.lines:
             raise ValueError(
-                f"chunk {chunk.number} of batch {self._batch.batch} has {len(identified)} lines, "
+                f"chunk {chunk.number} of batch {self._batch.batch} has {len(lines)} lines, "
                 f"but {chunk.lines} were validated"
             )
-        return identified
+        return [(line.number, parse_valid(line).id) for line in lines]
+
+
+class _CopyReader:
+    """Reads chunks one after the other, those that follow each other in one call of the storage."""
+
+    def __init__(self, context: PipelineContext, batch: Batch) -> None:
+        self._context = context
+        self._batch = batch
+        self._open_files = AsyncExitStack()
+        self._blocks: AsyncIterator[list[RawLine]] | None = None
+        self._unread: list[RawLine] = []
+        """Lines that have been read, but are behind the end of the last chunk."""
+        self._position = 0
+        """Byte offset of the end of the last chunk."""
+
+    async def read(self, chunk: Chunk) -> list[RawLine]:
+        """Return the lines of the chunk, blank ones excluded."""
+        if self._blocks is None or not 0 <= chunk.start - self._position <= _MAX_SKIPPED_BYTES:
+            await self._open(chunk)
+        self._position = chunk.start + chunk.size
+        lines: list[RawLine] = []
+        while not self._take(lines, chunk) and self._blocks is not None:
+            self._unread = await anext(self._blocks, [])
+            if not self._unread:
+                await self.close()
+        return lines
+
+    async def close(self) -> None:
+        self._blocks = None
+        self._unread = []
+        await self._open_files.aclose()
+
+    async def _open(self, chunk: Chunk) -> None:
+        await self.close()
+        pieces = await self._open_files.enter_async_context(
+            self._context.storage.read(require_input_key(self._batch), offset=chunk.start)
+        )
+        splitter = LineSplitter(
+            max_line_bytes=self._context.settings.max_line_bytes,
+            first_line=chunk.first_line,
+            start=chunk.start,
+        )
+        self._blocks = await self._open_files.enter_async_context(
+            aclosing(_blocks(pieces, splitter))
+        )
+
+    def _take(self, lines: list[RawLine], chunk: Chunk) -> bool:
+        """Move the chunk's lines out of the unread ones; return whether its end is reached."""
+        for index, line in enumerate(self._unread):
+            if line.start >= self._position:
+                self._unread = self._unread[index:]
+                return True
+            if line.start >= chunk.start and not line.blank:
+                lines.append(line)
+        self._unread = []
+        return False
+
+
+async def _blocks(
+    pieces: AsyncIterator[bytes], splitter: LineSplitter
+) -> AsyncGenerator[list[RawLine], None]:
+    """Yield the lines in lists that are not empty."""
+    async for lines in split_lines(pieces, splitter):
+        if lines:
+            yield lines
 
 
 async def is_part_whole(context: PipelineContext, chunk: Chunk) -> bool:

@@ -64,13 +64,12 @@ async def assemble_results(
     async with context.database.connection() as connection:
         batch_chunks = await chunks.find_all(connection, batch.batch)
     key = results_key(batch)
-    async with context.storage.write(key) as writer:
+    identifier = LineIdentifier(
+        context, batch, read_copy=read_copy, allow_failures=allow_missing_parts
+    )
+    async with context.storage.write(key) as writer, identifier:
         file = _ResultsWriter(
-            context,
-            batch,
-            writer,
-            allow_missing_parts=allow_missing_parts,
-            read_copy=read_copy,
+            context, batch, writer, identifier, allow_missing_parts=allow_missing_parts
         )
         for chunk in batch_chunks:
             await file.add(chunk)
@@ -96,17 +95,15 @@ class _ResultsWriter:
         context: PipelineContext,
         batch: Batch,
         writer: ObjectWriter,
+        identifier: LineIdentifier,
         *,
         allow_missing_parts: bool,
-        read_copy: bool,
     ) -> None:
         self._context = context
         self._batch = batch
         self._writer = writer
         self._allow_missing_parts = allow_missing_parts
-        self._identifier = LineIdentifier(
-            context, batch, read_copy=read_copy, allow_failures=allow_missing_parts
-        )
+        self._identifier = identifier
         self._stage_claim = StageClaim(context, batch)
         self._digest = hashlib.sha256()
         self._size = 0
