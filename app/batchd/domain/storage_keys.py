@@ -1,5 +1,6 @@
 """The layout of the object storage: clients can write below `uploads/` only, by a signed URL."""
 
+import hashlib
 from uuid import UUID
 
 from batchd.domain.batches import Batch
@@ -38,8 +39,29 @@ def decompressed_key(batch: Batch) -> str:
 
 
 def part_key(batch: Batch, chunk: Chunk) -> str:
-    """Return the key of one chunk's results."""
-    return f"{_prefix(batch)}parts/{chunk.number}.{chunk.fencing_token}"
+    """Return the key of one chunk's results.
+
+    It says what they are the results of, so that they can be trusted without the chunk's row.
+    """
+    return f"{part_prefix(batch, chunk)}{chunk.fencing_token}.{_fingerprint(batch, chunk)}"
+
+
+def part_prefix(batch: Batch, chunk: Chunk | None = None) -> str:
+    """Return how the keys of a chunk's parts begin; without a chunk, those of the whole batch."""
+    return f"{_prefix(batch)}parts/" + ("" if chunk is None else f"{chunk.number}.")
+
+
+def is_part_of(key: str, batch: Batch, chunk: Chunk) -> bool:
+    """Return whether the key is that of a part made from exactly the lines of this chunk."""
+    return key.startswith(part_prefix(batch, chunk)) and key.endswith(
+        f".{_fingerprint(batch, chunk)}"
+    )
+
+
+def _fingerprint(batch: Batch, chunk: Chunk) -> str:
+    """Return a hash of the lines' range and of the input file's key, which is never used twice."""
+    lines = f"{chunk.start} {chunk.size} {chunk.first_line} {chunk.lines}"
+    return hashlib.sha256(f"{require_input_key(batch)} {lines}".encode()).hexdigest()[:32]
 
 
 def checkpoint_key(batch: Batch, chunk: Chunk) -> str:

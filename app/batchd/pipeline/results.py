@@ -20,6 +20,7 @@ from batchd.domain.storage_keys import results_key
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.checkpoint import finished_numbers, merge_finished
+from batchd.pipeline.chunks.stored_parts import with_stored_parts
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
 from batchd.pipeline.failures import FailureKind, kind_of
@@ -63,6 +64,8 @@ async def assemble_results(
     """
     async with context.database.connection() as connection:
         batch_chunks = await chunks.find_all(connection, batch.batch)
+    if batch.input_key is not None:
+        batch_chunks = await with_stored_parts(context, batch, batch_chunks)
     key = results_key(batch)
     identifier = LineIdentifier(
         context, batch, read_copy=read_copy, allow_failures=allow_missing_parts

@@ -18,6 +18,7 @@ from batchd.observability import metrics
 from batchd.pipeline.chunks.lease import ChunkLease, Interruption
 from batchd.pipeline.chunks.line_runner import LineRunner
 from batchd.pipeline.chunks.poisoned import fail_chunk
+from batchd.pipeline.chunks.stored_parts import adopt_part
 from batchd.pipeline.context import PipelineContext
 from batchd.queue import jobs
 
@@ -82,6 +83,8 @@ class _ChunkRun:
         self._lease = ChunkLease(
             context, batch, chunk, self._runner.counter.counts, claimed_at=claimed_at
         )
+        self._uncertain = False
+        """Whether an attempt to store the results may have succeeded without our knowing."""
 
     async def run(self) -> bool:
         """Return whether the chunk was completed.
@@ -106,6 +109,8 @@ class _ChunkRun:
     async def _run(self) -> bool:
         try:
             async with self._lease.maintained():
+                if await adopt_part(self._context, self._batch, self._chunk):
+                    return True
                 await self._runner.load()
                 defect = await self._run_lines()
                 key = self._output_key()
@@ -155,7 +160,7 @@ class _ChunkRun:
                 await writer.write(block)
 
     async def _record(self, key: str) -> bool:
-        """Return whether the results were accepted; if not, delete them again."""
+        """Return whether the results were accepted; if they surely were not, delete them again."""
         counts = self._runner.counter.counts()
         record = chunks.complete if self._runner.done else chunks.save_checkpoint
         async with self._context.database.transaction() as connection:
@@ -169,7 +174,8 @@ class _ChunkRun:
             )
         if not recorded:
             metrics.REJECTED_RESULTS.inc()
-            await self._context.storage.delete([key])
+            if not self._uncertain:
+                await self._context.storage.delete([key])
             return False
         for outcome in ("succeeded", "failed", "cancelled"):
             number = getattr(counts, outcome) - getattr(self._runner.checkpointed, outcome)
@@ -186,6 +192,7 @@ class _ChunkRun:
                 job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
                 self._context.breaker.record_failure(job.key, error)
                 time_limits += not error.is_outage
+                self._uncertain = True
                 revoked = self._lease.interruption is Interruption.REVOKED
                 if time_limits >= _MAX_TIME_LIMITS or (revoked and self._lease.expired):
                     raise

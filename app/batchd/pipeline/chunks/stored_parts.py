@@ -1,0 +1,165 @@
+"""Stored parts: results of a chunk that are in the storage, although its row does not name them.
+
+A failover or a restored backup can lose the completion of a chunk, and a worker can be refused that
+has run all lines. The part is there: it is adopted, and its lines need not be run again.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from batchd.db import chunks as table
+from batchd.domain.batches import Batch, LineCounts
+from batchd.domain.chunks import Chunk
+from batchd.domain.errors import BatchdError
+from batchd.domain.operations import OperationResult
+from batchd.domain.ports import ObjectMissing
+from batchd.domain.storage_keys import is_part_of, part_key, part_prefix
+from batchd.pipeline.context import ClaimLost, PipelineContext
+from batchd.pipeline.result_lines import OutcomeCounter
+
+logger = logging.getLogger(__name__)
+
+
+class _ResultLine(msgspec.Struct):
+    line: int
+    outcome: Literal["succeeded", "failed"]
+    """A part with cancelled lines does not pass: its worker has stopped early."""
+    status: int
+
+
+_decoder = msgspec.json.Decoder(_ResultLine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredPart:
+    key: str
+    size: int
+    counts: LineCounts
+
+
+async def adopt_part(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
+    """Complete the claimed chunk with results that an earlier claim stored; False without any.
+
+    They are copied to a key of this claim: the other one's worker may be alive, and remove its own.
+    Raises ClaimLost.
+    """
+    keys = await _find_keys(context, batch, [chunk])
+    part = await _first_whole(context, chunk, keys.get(chunk.number, ()))
+    key = part_key(batch, chunk)
+    if part is None or not await _copy(context, part, key):
+        return False
+    async with context.database.transaction() as connection:
+        completed = await table.complete(
+            connection, batch.batch, chunk, key=key, size=part.size, counts=part.counts
+        )
+    if not completed:
+        raise ClaimLost(
+            f"chunk {chunk.number} of batch {batch.batch} was claimed by another worker"
+        )
+    logger.info("chunk %d of batch %s was completed by stored results", chunk.number, batch.batch)
+    return True
+
+
+async def with_stored_parts(
+    context: PipelineContext, batch: Batch, chunks: Sequence[Chunk]
+) -> list[Chunk]:
+    """Return the chunks, those that are not completed with a stored part where there is one."""
+    pending = [chunk for chunk in chunks if chunk.part_key is None]
+    if not pending:
+        return list(chunks)
+    keys = await _find_keys(context, batch, pending)
+    return [await _with_part(context, chunk, keys.get(chunk.number, ())) for chunk in chunks]
+
+
+async def _with_part(context: PipelineContext, chunk: Chunk, keys: Sequence[str]) -> Chunk:
+    part = await _first_whole(context, chunk, keys)
+    if part is None:
+        return chunk
+    return replace(chunk, part_key=part.key, part_size=part.size, counts=part.counts)
+
+
+async def _find_keys(
+    context: PipelineContext, batch: Batch, chunks: Sequence[Chunk]
+) -> Mapping[int, list[str]]:
+    """Return by chunk number what earlier claims stored for exactly these lines of this input."""
+    by_number = {chunk.number: chunk for chunk in chunks}
+    keys: dict[int, list[str]] = defaultdict(list)
+    prefix = part_prefix(batch, chunks[0] if len(chunks) == 1 else None)
+    try:
+        async for key in context.storage.list_keys(prefix):
+            number = key.rpartition("/")[2].partition(".")[0]
+            chunk = by_number.get(int(number)) if number.isdecimal() else None
+            if chunk is not None and is_part_of(key, batch, chunk):
+                keys[chunk.number].append(key)
+    except BatchdError as error:
+        # Nothing depends on it: the lines can be run.
+        logger.warning("stored results of batch %s can't be listed: %s", batch.batch, error)
+    return keys
+
+
+async def _first_whole(
+    context: PipelineContext, chunk: Chunk, keys: Sequence[str]
+) -> _StoredPart | None:
+    for key in keys:
+        part = await _read(context, chunk, key)
+        if part is not None:
+            return part
+    return None
+
+
+async def _read(context: PipelineContext, chunk: Chunk, key: str) -> _StoredPart | None:
+    """Return the part if it has a result for each line of the chunk; None otherwise."""
+    counter = OutcomeCounter()
+    size = lines = 0
+    previous = chunk.first_line - 1
+    try:
+        async with context.storage.read(key) as pieces:
+            async for data in _whole_lines(pieces):
+                size += len(data)
+                for result in map(_decoder.decode, data.splitlines()):
+                    if result.line <= previous:
+                        return None
+                    previous = result.line
+                    lines += 1
+                    counter.add(result.line, _outcome(result))
+    except (ObjectMissing, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if lines != chunk.lines:
+        return None
+    return _StoredPart(key=key, size=size, counts=counter.counts())
+
+
+async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the same data in pieces that end with a line."""
+    rest = b""
+    async for piece in pieces:
+        head, line_break, tail = piece.rpartition(b"\n")
+        if line_break:
+            yield rest + head + line_break
+            rest = tail
+        else:
+            rest += tail
+    if rest:
+        yield rest
+
+
+def _outcome(result: _ResultLine) -> OperationResult:
+    return OperationResult(status=result.status, body=b"", success=result.outcome == "succeeded")
+
+
+async def _copy(context: PipelineContext, part: _StoredPart, key: str) -> bool:
+    """Return whether the part was still there."""
+    try:
+        async with context.storage.write(key) as writer:
+            if not await writer.append(part.key, part.size):
+                async with context.storage.read(part.key) as pieces:
+                    async for piece in pieces:
+                        await writer.write(piece)
+    except ObjectMissing:
+        return False
+    return True

@@ -1,0 +1,222 @@
+"""Results that are stored already are adopted, although the database has forgotten them."""
+
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from batchd.bootstrap import Components
+from batchd.db import batches, chunks
+from batchd.domain.batches import Batch
+from batchd.domain.chunks import Chunk
+from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.ids import BatchId
+from batchd.domain.jobs import Job, Stage
+from batchd.domain.ports import Storage
+from batchd.domain.storage_keys import is_part_of
+from batchd.plugins.s3.storage import S3Storage
+from batchd.settings import Settings
+from tests.support.callers import ApiCaller
+from tests.support.gated_operation import GatedOperation, numbered_lines
+from tests.support.stepping import TO_PROCESSED, step
+
+pytestmark = pytest.mark.slow
+
+LINES = 5
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"chunk_lines": LINES})
+
+
+async def forget_completion(components: Components) -> None:
+    """Put the rows back to where they were before the first chunk was claimed."""
+    async with components.database.connection() as connection:
+        await connection.execute(
+            "UPDATE chunks SET part_key = NULL, part_size = 0, token = 0, fencing_token = NULL,"
+            " leased_until = NULL, succeeded = 0, failed = 0, cancelled = 0, errors = '{}'"
+        )
+        await connection.execute("UPDATE batches SET status = 'processing'")
+
+
+async def rows(components: Components, batch: str) -> tuple[Batch, Chunk]:
+    async with components.database.connection() as connection:
+        row = await batches.find_unscoped(connection, BatchId(UUID(batch)))
+        (chunk,) = await chunks.find_all(connection, BatchId(UUID(batch)))
+    assert row is not None
+    return row, chunk
+
+
+def storage_of(components: Components) -> Storage:
+    return components.dispatcher._context.storage
+
+
+async def read(storage: Storage, key: str) -> bytes:
+    async with storage.read(key) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def write(storage: Storage, key: str, data: bytes) -> None:
+    async with storage.write(key) as writer:
+        await writer.write(data)
+
+
+@pytest.fixture
+async def batch(caller: ApiCaller, components: Components, gated: GatedOperation) -> str:
+    """Return a batch whose only chunk was completed, which the database has forgotten."""
+    gated.release(LINES)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSED)
+    assert len(gated.started) == LINES
+    return batch
+
+
+async def test_a_stored_part_completes_its_chunk_without_a_call(
+    caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
+) -> None:
+    _, before = await rows(components, batch)
+    await forget_completion(components)
+
+    await step(components, batch, Stage.CHUNK)
+
+    _, chunk = await rows(components, batch)
+    assert len(gated.started) == LINES
+    assert await caller.status(batch) == "processed"
+    assert (chunk.part_size, chunk.counts) == (before.part_size, before.counts)
+    # Its own copy: the worker of the other claim may be alive, and remove what it wrote.
+    assert chunk.part_key != before.part_key
+    assert before.part_key is not None
+    await storage_of(components).delete([before.part_key])
+    await step(components, batch, Stage.RESULTS)
+    assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * LINES
+
+
+async def test_a_cancelled_batch_keeps_stored_results(
+    caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
+) -> None:
+    await forget_completion(components)
+    await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    await step(components, batch, Stage.CANCEL)
+    assert await caller.status(batch) == "cancelled"
+    assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * LINES
+    progress = (await caller.get(f"/batches/{batch}?expand=progress")).body["progress"]
+    assert (progress["succeeded"], progress["cancelled"]) == (LINES, 0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"line":5', b'"line":4', id="a line is there twice"),
+        pytest.param(b'"line":1,', b'"line":0,', id="a line is not of the chunk"),
+        pytest.param(b"succeeded", b"cancelled", id="lines were not run"),
+        pytest.param(b'{"line":3,', b"", id="no JSON"),
+        pytest.param(b"\n", b"", id="one line"),
+        pytest.param(b"status", b"state", id="no status"),
+    ],
+)
+async def test_a_part_that_is_not_whole_is_not_adopted(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    batch: str,
+    old: bytes,
+    new: bytes,
+) -> None:
+    _, chunk = await rows(components, batch)
+    assert chunk.part_key is not None
+    storage = storage_of(components)
+    data = await read(storage, chunk.part_key)
+    assert old in data
+    await write(storage, chunk.part_key, data.replace(old, new))
+    await forget_completion(components)
+
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK)
+
+    assert len(gated.started) == 2 * LINES
+    assert await caller.status(batch) == "processed"
+
+
+async def test_a_part_of_another_copy_is_not_adopted(
+    caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
+) -> None:
+    """The upload may have been replaced since then: the lines would be others."""
+    row, _ = await rows(components, batch)
+    storage = storage_of(components)
+    assert row.input_key is not None
+    await write(storage, f"{row.input_key}.2", await read(storage, row.input_key))
+    async with components.database.connection() as connection:
+        await connection.execute("UPDATE batches SET input_key = input_key || '.2'")
+    await forget_completion(components)
+
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK)
+
+    assert len(gated.started) == 2 * LINES
+    assert await caller.status(batch) == "processed"
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    ["start", "size", "first_line", "lines", "number"],
+    ids=lambda name: f"other {name}",
+)
+async def test_a_part_of_other_lines_is_not_taken_for_one_of_the_chunk(
+    components: Components, batch: str, attribute: str
+) -> None:
+    row, chunk = await rows(components, batch)
+    assert chunk.part_key is not None
+    assert is_part_of(chunk.part_key, row, chunk)
+    other = replace(chunk, **{attribute: getattr(chunk, attribute) + 1})
+    assert not is_part_of(chunk.part_key, row, other)
+
+
+async def test_lines_are_run_if_stored_parts_cannot_be_listed(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    batch: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ProcessingTimeout("The storage does not list anything.")
+
+    await forget_completion(components)
+    gated.release(LINES)
+    with monkeypatch.context() as patched:
+        patched.setattr(S3Storage, "list_keys", refuse)
+        await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(batch)), 0))
+    assert len(gated.started) == 2 * LINES
+    assert await caller.status(batch) == "processed"
+
+
+async def test_results_that_were_refused_after_an_uncertain_commit_are_kept(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The commit may have been made: what it names must not be removed by its own worker."""
+    complete = chunks.complete
+    tries = 0
+
+    async def lose_response(*arguments: object, **options: object) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ProcessingTimeout("The response was lost.")
+        async with components.database.connection() as connection:
+            await connection.execute("UPDATE chunks SET fencing_token = gen_random_uuid()")
+        return await complete(*arguments, **options)  # type: ignore[arg-type]
+
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    gated.release(LINES)
+    with monkeypatch.context() as patched:
+        patched.setattr(chunks, "complete", lose_response)
+        await step(components, batch, *TO_PROCESSED)
+    assert tries == 2
+    assert await caller.status(batch) == "processing"
+    await step(components, batch, Stage.CHUNK)
+    assert len(gated.started) == LINES
+    assert await caller.status(batch) == "processed"
