@@ -1,8 +1,6 @@
 """The bytes of a batch file become lines, however they arrive."""
 
-import gzip
 import tracemalloc
-import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from itertools import pairwise
 
@@ -10,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchd.pipeline.decompression import CorruptGzip, decompress, detect_gzip
 from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 from batchd.settings import MIB
 
@@ -116,68 +113,3 @@ def test_over_long_line_takes_no_memory() -> None:
         RawLine(1, 0, 64 * MIB + 1, None),
         RawLine(2, 64 * MIB + 1, 3, b"{}"),
     ]
-
-
-# Compressed
-
-
-@given(st.lists(files, min_size=1, max_size=4), st.integers(0, 20), cuts)
-async def test_gzip_of_any_members_in_any_pieces_is_unpacked(
-    members: list[bytes], padding: int, at: list[int]
-) -> None:
-    packed = b"".join(map(gzip.compress, members)) + bytes(padding)
-    assert await joined(decompress(stream(cut(packed, at)))) == b"".join(members)
-
-
-@given(files, files, st.data())
-async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.DataObject) -> None:
-    members = gzip.compress(first), gzip.compress(last)
-    length = draw.draw(st.integers(1, len(members[1]) - 1))
-    packed = members[0] + members[1][:length]
-    unpacked: list[bytes] = []
-    with pytest.raises(CorruptGzip):
-        await collect(decompress(stream(cut(packed, draw.draw(cuts)))), unpacked)
-    # What was given out before it was found out is what is in the file.
-    assert (first + last).startswith(b"".join(unpacked))
-    assert b"".join(unpacked).startswith(first)
-
-
-@given(st.sampled_from([b"x", b"\n", b"\0x", b"{}\n", b"\x1f", b"\x1f\x8b"]), cuts)
-async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) -> None:
-    packed = gzip.compress(b"{}\n") + garbage
-    with pytest.raises(CorruptGzip):
-        await joined(decompress(stream(cut(packed, at))))
-
-
-@pytest.mark.parametrize("offset", [-8, -4, 12], ids=["checksum", "length", "data"])
-async def test_damaged_gzip_is_found_out(offset: int) -> None:
-    packed = bytearray(gzip.compress(b"0123456789" * 20))
-    packed[offset] ^= 0x55
-    with pytest.raises(CorruptGzip):
-        await joined(decompress(stream([bytes(packed)])))
-
-
-@pytest.mark.slow
-async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
-    size = 96 * MIB
-    packer = zlib.compressobj(9, wbits=31)
-    packed = b"".join([*(packer.compress(bytes(MIB)) for _ in range(96)), packer.flush()])
-    assert len(packed) < MIB // 8
-    unpacked = 0
-    tracemalloc.start()
-    try:
-        async for piece in decompress(stream([packed])):
-            assert 0 < len(piece) <= MIB
-            unpacked += len(piece)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert unpacked == size
-    assert peak < 4 * MIB
-
-
-@given(st.one_of(files, files.map(gzip.compress)), cuts)
-async def test_sniffing_tells_gzip_and_takes_nothing_away(data: bytes, at: list[int]) -> None:
-    packed, pieces = await detect_gzip(stream(cut(data, at)))
-    assert packed is data.startswith(b"\x1f\x8b")
-    assert await joined(pieces) == data

@@ -1,5 +1,6 @@
 """All lines are validated before any runs, and the report lists every issue of each."""
 
+import bz2
 import gzip
 import json
 from collections.abc import Callable, Mapping
@@ -230,3 +231,25 @@ async def test_damaged_gzip_is_rejected(caller: ApiCaller, worker: RunWorker, da
     *_, last_entry = await report(caller, worker, data)
     assert last_entry["errors"][-1]["code"] == FORMAT
     assert "gzip" in last_entry["errors"][-1]["message"]
+
+
+TEXT = "\n".join([line(id=str(number)).decode() for number in range(30)])
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        pytest.param(TEXT.encode("utf-16-le"), "UTF-16", id="UTF-16"),
+        pytest.param(bz2.compress(TEXT.encode()), "bzip2", id="bzip2"),
+        pytest.param(gzip.compress(TEXT.encode("utf-16")), "UTF-16", id="UTF-16 in gzip"),
+        pytest.param(json.dumps([VALID] * 9, indent=1).encode(), "JSON array", id="JSON array"),
+    ],
+)
+async def test_file_of_another_format_is_one_entry_that_names_it(
+    caller: ApiCaller, worker: RunWorker, data: bytes, name: str
+) -> None:
+    (entry,) = await report(caller, worker, data)
+    (issue,) = entry["errors"]
+    assert entry["line"] == 1
+    assert name in issue["message"]
+    assert "UTF-8 JSON Lines" in issue["message"]

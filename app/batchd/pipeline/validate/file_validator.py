@@ -10,12 +10,13 @@ from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import decompressed_key, require_input_key
 from batchd.pipeline.context import PipelineContext, StageClaim
-from batchd.pipeline.decompression import CorruptGzip, decompress, detect_gzip
+from batchd.pipeline.decompression import CorruptGzip, decompress
 from batchd.pipeline.line_diagnosis import InvalidLine
 from batchd.pipeline.line_parser import check
 from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 from batchd.pipeline.validate.chunk_planner import ChunkPlanner
 from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
+from batchd.pipeline.validate.file_format import foreign_format, is_gzip, peek
 from batchd.pipeline.validate.issues import (
     corrupt_gzip,
     file_issue,
@@ -85,12 +86,16 @@ class FileValidator:
         storage = self._context.storage
         async with AsyncExitStack() as stack:
             pieces = await stack.enter_async_context(storage.read(require_input_key(self._batch)))
-            self.decompressed, pieces = await detect_gzip(pieces)
+            head, pieces = await peek(pieces)
+            self.decompressed = is_gzip(head)
             if self.decompressed:
                 # Chunks are byte ranges, and a range of compressed data can't be read by itself.
                 key = decompressed_key(self._batch)
                 writer = await stack.enter_async_context(storage.write(key))
                 pieces = _write_through(decompress(pieces), writer)
+                head, pieces = await peek(pieces)
+            if issue := foreign_format(head):
+                raise _AbortValidation(1, issue)
             splitter = LineSplitter(max_line_bytes=self._settings.max_line_bytes)
             async for lines in split_lines(self._limit_size(pieces), splitter):
                 await self._stage_claim.check()
@@ -152,5 +157,6 @@ async def _write_through(
     pieces: AsyncIterator[bytes], writer: ObjectWriter
 ) -> AsyncIterator[bytes]:
     async for piece in pieces:
-        await writer.write(piece)
+        if piece:
+            await writer.write(piece)
         yield piece

@@ -17,8 +17,7 @@ def file_issue(code: str) -> ValidationIssue:
 
 
 def corrupt_gzip(error: CorruptGzip) -> ValidationIssue:
-    message = f"The gzip data is damaged: {error}."
-    return ValidationIssue(code="request_format", pointer="", message=message)
+    return ValidationIssue(code="request_format", pointer="", message=str(error))
 
 
 def too_many_lines(limit: int) -> ValidationIssue:

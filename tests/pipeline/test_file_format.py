@@ -1,0 +1,97 @@
+"""A file of another format is recognized by its first bytes, and none that may be valid is."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchd.pipeline.validate.file_format import foreign_format, is_gzip, peek
+
+LINES = b'{"id": "a"}\n{"id": "b"}\n'
+TEXT = LINES.decode()
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("calls.jsonl", LINES)
+    return file.getvalue()
+
+
+def tarred() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("calls.jsonl"), io.BytesIO())
+    return file.getvalue()
+
+
+FORM = b'--xyz\r\nContent-Disposition: form-data; name="file"\r\n\r\n{}\r\n--xyz--\r\n'
+ARRAY = "a JSON array: write each element on a line of its own, without brackets and commas"
+BROKEN = "JSON with line breaks inside an object: write each object on one line"
+
+
+@pytest.mark.parametrize(
+    ("head", "code", "name"),
+    [
+        (TEXT.encode("utf-16"), "invalid_characters", "UTF-16"),
+        (TEXT.encode("utf-16-le"), "invalid_characters", "UTF-16"),
+        (TEXT.encode("utf-16-be"), "invalid_characters", "UTF-16"),
+        (TEXT.encode("utf-32"), "invalid_characters", "UTF-32"),
+        (TEXT.encode("utf-32-be"), "invalid_characters", "UTF-32"),
+        (zipped(), "request_format", "a zip archive"),
+        (tarred(), "request_format", "a tar archive"),
+        (bytes.fromhex("28b52ffd"), "request_format", "compressed with zstd"),
+        (lzma.compress(LINES), "request_format", "compressed with xz"),
+        (bz2.compress(LINES), "request_format", "compressed with bzip2"),
+        (zlib.compress(LINES), "request_format", "compressed with zlib"),
+        (gzip.compress(LINES), "request_format", "compressed with gzip twice"),
+        (
+            FORM,
+            "request_format",
+            "a multipart form: send the file itself as the body of the PUT",
+        ),
+        (b"<!DOCTYPE html>", "request_format", "XML or HTML"),
+        (b'[{"id": "a"}]', "request_format", ARRAY),
+        (b"\xef\xbb\xbf [\n", "request_format", ARRAY),
+        (json.dumps({"id": "a"}, indent=1).encode(), "request_format", BROKEN),
+    ],
+    ids=lambda value: ascii(value[:4]) if isinstance(value, bytes) else "",
+)
+def test_other_format_is_named(head: bytes, code: str, name: str) -> None:
+    issue = foreign_format(head)
+    assert issue is not None
+    assert (issue.code, issue.pointer) == (code, "")
+    assert issue.message == (
+        f"The file is {name}. "
+        "A batch file is UTF-8 JSON Lines, plain or compressed with gzip: one object per line."
+    )
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"\n", LINES, b"\xef\xbb\xbf" + LINES, b"\r\n \n" + LINES, b"no json", b"{}"]
+)
+def test_batch_file_is_no_other_format(head: bytes) -> None:
+    assert foreign_format(head) is None
+
+
+@given(st.lists(st.binary(max_size=600), max_size=5))
+async def test_peeking_takes_nothing_away(pieces: list[bytes]) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    head, same = await peek(stream())
+    data = b"".join(pieces)
+    assert is_gzip(head) is data.startswith(b"\x1f\x8b")
+    assert data.startswith(head)
+    assert len(head) >= min(len(data), 1024)
+    assert b"".join([piece async for piece in same]) == data
