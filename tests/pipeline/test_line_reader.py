@@ -113,3 +113,10 @@ def test_over_long_line_takes_no_memory() -> None:
         RawLine(1, 0, 64 * MIB + 1, None),
         RawLine(2, 64 * MIB + 1, 3, b"{}"),
     ]
+
+
+async def test_piece_of_line_breaks_is_split_a_part_at_a_time() -> None:
+    splitter = LineSplitter(max_line_bytes=LIMIT)
+    lists = [len(lines) async for lines in split_lines(stream([b"\n" * MIB]), splitter)]
+    assert sum(lists) == MIB
+    assert max(lists) <= 16 * 1024

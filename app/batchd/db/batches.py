@@ -206,6 +206,21 @@ async def set_lines(connection: Connection, batch: BatchId, lines: int, *, size:
     await connection.execute(_SET_LINES, batch, lines, size)
 
 
+_SET_INPUT_SIZE = f"""
+UPDATE batches SET input_size = $4
+WHERE batch = $1 AND status = $2 AND fencing_token = $3
+RETURNING {COLUMNS}
+"""
+
+
+async def set_input_size(connection: Connection, batch: Batch, *, size: int) -> Batch | None:
+    """Record a size of the input that was found larger; None if the claim is lost."""
+    row = await connection.fetchrow(
+        _SET_INPUT_SIZE, batch.batch, batch.status, batch.fencing_token, size
+    )
+    return None if row is None else decode(row)
+
+
 _SET_DOWNLOAD = "UPDATE batches SET download_key = $2 WHERE batch = $1"
 
 

@@ -4,8 +4,12 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from batchd.pipeline.event_loop_yield import EventLoopYield
+
 BOM = b"\xef\xbb\xbf"
 """The byte order mark that some programs write at the start of a UTF-8 file."""
+_MAX_SPLIT_BYTES = 16 * 1024
+"""At a time."""
 
 
 class RawLine(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +79,11 @@ class LineSplitter:
 async def split_lines(
     pieces: AsyncIterator[bytes], splitter: LineSplitter
 ) -> AsyncIterator[list[RawLine]]:
-    """Yield the lines that end in each piece."""
+    """Yield the lines in lists, and yield to other tasks as well."""
+    yield_control = EventLoopYield()
     async for piece in pieces:
-        yield splitter.feed(piece)
+        # A piece may consist of line breaks.
+        for start in range(0, len(piece), _MAX_SPLIT_BYTES):
+            yield splitter.feed(piece[start : start + _MAX_SPLIT_BYTES])
+            await yield_control()
     yield splitter.finish()

@@ -70,6 +70,17 @@ async def _insert(
         )
 
 
+# The job is running: it returns to the queue, in this lane, when its handler asks for a retry.
+_CHANGE_LANE = "UPDATE pgqueuer SET entrypoint = $2, priority = $3 WHERE dedupe_key = $1"
+
+
+async def change_lane(connection: Connection, batch: Batch, job: Job) -> None:
+    """Move a running job to the lane that its batch now belongs to, for when it is retried."""
+    lane = lane_of(batch, job.stage)
+    (tag,) = await fair_scheduling.reserve_tags(connection, lane, batch.account, [1])
+    await connection.execute(_CHANGE_LANE, job.key, lane, max(-tag, _MIN_PRIORITY))
+
+
 _DELETE_QUEUED_CHUNKS = """
 DELETE FROM pgqueuer WHERE id = ANY(ARRAY(
     SELECT j.id FROM chunks c

@@ -1,16 +1,17 @@
 """The validator of a batch file: one pass that checks its lines and plans its chunks."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 from batchd.domain.batches import Batch
+from batchd.domain.jobs import EXPRESS_MAX_BYTES, Lane, Stage, lane_of
 from batchd.domain.operations import HasChunkSize, Operation, ValidationIssue
 from batchd.domain.ports import ObjectWriter
 from batchd.domain.storage_keys import decompressed_key, require_input_key
 from batchd.pipeline.context import PipelineContext, StageClaim
 from batchd.pipeline.decompression import CorruptGzip, decompress
+from batchd.pipeline.event_loop_yield import EventLoopYield
 from batchd.pipeline.line_diagnosis import InvalidLine
 from batchd.pipeline.line_parser import check
 from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
@@ -28,9 +29,6 @@ from batchd.pipeline.validate.report import ValidationReport
 
 logger = logging.getLogger(__name__)
 
-_LINES_PER_YIELD = 100
-"""Lines after which control returns to the event loop: one piece can contain ten thousands."""
-
 
 class _AbortValidation(Exception):
     """No further line is checked after this issue."""
@@ -39,6 +37,14 @@ class _AbortValidation(Exception):
         super().__init__(issue.message)
         self.line = line
         self.issue = issue
+
+
+class TooLargeForLane(Exception):
+    """A batch that looked small is not; it has to be validated in another lane."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"at least {size} bytes were decompressed")
+        self.size = size
 
 
 class FileValidator:
@@ -57,6 +63,8 @@ class FileValidator:
         self._duplicate_ids = duplicate_ids
         self._report = report
         self._stage_claim = StageClaim(context, batch)
+        self._yield_control = EventLoopYield()
+        self._is_small = lane_of(batch, Stage.VALIDATE) is Lane.EXPRESS
         self._line_number = 0
         self._logged_defects: set[type[Exception]] = set()
         self._operation = context.operations.find(batch.operation)
@@ -70,7 +78,7 @@ class FileValidator:
         self.decompressed = False
 
     async def run(self) -> None:
-        """Validate the file."""
+        """Validate the file. Raises TooLargeForLane as soon as that is known."""
         try:
             if self._operation is None:
                 raise _AbortValidation(1, unknown_operation(self._batch.operation))
@@ -92,16 +100,17 @@ class FileValidator:
                 # Chunks are byte ranges, and a range of compressed data can't be read by itself.
                 key = decompressed_key(self._batch)
                 writer = await stack.enter_async_context(storage.write(key))
-                pieces = _write_through(decompress(pieces), writer)
+                pieces = _write_through(self._limit_size(decompress(pieces)), writer)
                 head, pieces = await peek(pieces)
+            else:
+                pieces = self._limit_size(pieces)
             if issue := foreign_format(head):
                 raise _AbortValidation(1, issue)
             splitter = LineSplitter(max_line_bytes=self._settings.max_line_bytes)
-            async for lines in split_lines(self._limit_size(pieces), splitter):
+            async for lines in split_lines(pieces, splitter):
                 await self._stage_claim.check()
                 for line in lines:
-                    if line.number % _LINES_PER_YIELD == 0:
-                        await asyncio.sleep(0)
+                    await self._yield_control()
                     self._line_number = line.number
                     self._limit_lines(line)
                     if not line.blank:
@@ -109,7 +118,11 @@ class FileValidator:
 
     async def _limit_size(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
+            await self._stage_claim.check()
+            await self._yield_control()
             self.size += len(piece)
+            if self._is_small and self.size > EXPRESS_MAX_BYTES:
+                raise TooLargeForLane(self.size)
             if self.size > self._settings.max_file_bytes:
                 raise _AbortValidation(self._line_number + 1, file_issue("quota_violation"))
             yield piece

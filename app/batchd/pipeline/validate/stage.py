@@ -12,13 +12,14 @@ from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import decompressed_key, report_key
-from batchd.pipeline.context import PipelineContext, advance, claim
+from batchd.pipeline.context import ClaimLost, PipelineContext, advance, claim
 from batchd.pipeline.delete import bury_files
 from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
-from batchd.pipeline.validate.file_validator import FileValidator
+from batchd.pipeline.validate.file_validator import FileValidator, TooLargeForLane
 from batchd.pipeline.validate.issues import file_issue
 from batchd.pipeline.validate.report import ValidationReport
 from batchd.queue import jobs
+from batchd.queue.engine import RetryLater
 
 
 async def validate(context: PipelineContext, batch_id: BatchId) -> None:
@@ -28,7 +29,11 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
         return
     with DuplicateIdFinder() as duplicate_ids, ValidationReport() as report:
         validator = FileValidator(context, batch, duplicate_ids, report)
-        await validator.run()
+        try:
+            await validator.run()
+        except TooLargeForLane as error:
+            await _change_lane(context, batch, size=error.size)
+            raise RetryLater(0) from error
         duplicates = duplicate_ids.duplicates()
         # In a thread: the first duplicate is known after all ids have been searched, which takes
         # seconds for millions.
@@ -38,6 +43,15 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
             await _end_invalid(context, batch, report.encode(all_duplicates))
         else:
             await _start_processing(context, batch, validator)
+
+
+async def _change_lane(context: PipelineContext, batch: Batch, *, size: int) -> None:
+    """Move the job, and what follows, to the lane of a batch of this size. Raises ClaimLost."""
+    async with context.database.transaction() as connection:
+        resized = await batches.set_input_size(connection, batch, size=size)
+        if resized is None:
+            raise ClaimLost(f"batch {batch.batch} was cancelled, or claimed by another worker")
+        await jobs.change_lane(connection, resized, Job(Stage.VALIDATE, batch.batch))
 
 
 async def dead_letter_validation(context: PipelineContext, batch_id: BatchId) -> None:
