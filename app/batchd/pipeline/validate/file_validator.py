@@ -89,6 +89,9 @@ class FileValidator:
             self._report.add(abort.line, None, [abort.issue])
         except CorruptGzip as error:
             self._report.add(self._line_number + 1, None, [corrupt_gzip(error)])
+        for _ in self._duplicate_ids.search():
+            await self._stage_claim.check()
+            await self._yield_control()
 
     async def _check_lines(self, operation: Operation) -> None:
         storage = self._context.storage

@@ -15,6 +15,7 @@ from batchd.pipeline.validate.temporary_files import TemporaryFiles
 MAX_ENTRIES = 10_000
 MAX_BYTES = 16 * 1024**2
 """Of the report, without its last line."""
+_LINES_PER_STEP = 1_000
 _MAX_MEMORY = 1024**2
 _MAX_POINTER_LENGTH = 300
 _MAX_MESSAGE_LENGTH = 500
@@ -62,7 +63,10 @@ class ValidationReport(TemporaryFiles):
         self._file.write(entry)
 
     def encode(self, duplicate_ids: Iterable[tuple[int, str]]) -> Iterator[bytes]:
-        """Yield the lines of the report, including the lines with duplicate ids."""
+        """Yield the lines of the report, including the lines with duplicate ids.
+
+        An empty one stands for a step that took time and has no line to show.
+        """
         self._file.seek(0)
         entries = (msgspec.json.decode(record, type=ReportEntry) for record in self._file)
         duplicates = (
@@ -74,7 +78,10 @@ class ValidationReport(TemporaryFiles):
         for line, group in groupby(heapq.merge(entries, duplicates, key=by_line), key=by_line):
             count += 1
             if reported < count - 1:
-                continue  # the report is full
+                # The report is full, but there may be millions of lines to be counted.
+                if count % _LINES_PER_STEP == 0:
+                    yield b""
+                continue
             line_entries = list(group)
             line_id = next((entry.id for entry in line_entries if entry.id is not None), None)
             issues = tuple(issue for entry in line_entries for issue in entry.errors)

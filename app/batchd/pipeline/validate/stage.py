@@ -1,8 +1,6 @@
 """copied → validating → processing or validation_failed: checks every line before any runs."""
 
-import asyncio
 from collections.abc import Iterator
-from itertools import chain
 
 from msgspec.structs import replace
 
@@ -12,8 +10,9 @@ from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import decompressed_key, report_key
-from batchd.pipeline.context import ClaimLost, PipelineContext, advance, claim
+from batchd.pipeline.context import ClaimLost, PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
+from batchd.pipeline.event_loop_yield import EventLoopYield
 from batchd.pipeline.validate.duplicate_ids import DuplicateIdFinder
 from batchd.pipeline.validate.file_validator import FileValidator, TooLargeForLane
 from batchd.pipeline.validate.issues import file_issue
@@ -34,13 +33,8 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
         except TooLargeForLane as error:
             await _change_lane(context, batch, size=error.size)
             raise RetryLater(0) from error
-        duplicates = duplicate_ids.duplicates()
-        # In a thread: the first duplicate is known after all ids have been searched, which takes
-        # seconds for millions.
-        first_duplicate = await asyncio.to_thread(next, duplicates, None)
-        if report.invalid_lines or first_duplicate is not None:
-            all_duplicates = chain([first_duplicate] if first_duplicate else [], duplicates)
-            await _end_invalid(context, batch, report.encode(all_duplicates))
+        if report.invalid_lines or duplicate_ids.count:
+            await _end_invalid(context, batch, report.encode(duplicate_ids.duplicates()))
         else:
             await _start_processing(context, batch, validator)
 
@@ -67,9 +61,13 @@ async def _end_invalid(
     context: PipelineContext, batch: Batch, report_lines: Iterator[bytes]
 ) -> None:
     key = report_key(batch)
+    stage_claim, yield_control = StageClaim(context, batch), EventLoopYield()
     async with context.storage.write(key) as writer:
         for line in report_lines:
-            await writer.write(line)
+            await stage_claim.check()
+            await yield_control()
+            if line:
+                await writer.write(line)
     status = Status.VALIDATION_FAILED
     async with advance(context, batch, status, output_key=key) as (connection, ended):
         await batches.set_download(connection, batch.batch, key)
