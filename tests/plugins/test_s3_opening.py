@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiobotocore.session import AioSession
 from pydantic import SecretStr
 
 from batchd.configuration import InvalidSettings
 from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.client import open_clients
+from batchd.plugins.s3.credentials import open_session
 from batchd.plugins.s3.presigning import Presigner
 from batchd.plugins.s3.settings import S3Settings
-from tests.support.s3_storage import storage_context
+from tests.support.s3_storage import open_presigner, storage_context
 
 
 @pytest.mark.parametrize(
@@ -41,9 +43,18 @@ async def test_an_invalid_setting_is_refused(name: str, value: str) -> None:
     "endpoint", ["http://localhost:9000", "https://s3.example.com./", "http://[::1]:9000/s3"]
 )
 async def test_a_valid_endpoint_opens(endpoint: str) -> None:
-    context = storage_context(access_key="a", secret_key="s", endpoint=endpoint)
-    async with s3_storage(context) as storage:
-        await storage.presign_upload("uploads/1", validity_s=60)
+    async with open_presigner(access_key="a", secret_key="s", endpoint=endpoint) as presigner:
+        url = await presigner.sign("put_object", "uploads/1", validity_s=60)
+    assert url.url.startswith(endpoint.rstrip("/"))
+
+
+@pytest.mark.parametrize("name", ["endpoint", "public_endpoint"])
+async def test_an_endpoint_that_only_the_client_refuses_is_named(name: str) -> None:
+    valid = S3Settings(bucket="batchd")
+    settings = valid.model_copy(update={name: "http://under_score.example.com"})
+    with pytest.raises(InvalidSettings, match=f"^BATCHD_S3_{name.upper()}: "):
+        async with open_clients(AioSession(), settings, region="us-east-1"):
+            pytest.fail("it was opened")
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000", "http://[::1]:9000"])
@@ -72,7 +83,10 @@ async def test_a_url_expires_with_the_temporary_credentials_that_signed_it() -> 
         _expiry_time = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
 
     settings = S3Settings(bucket="batchd", access_key="a", secret_key=SecretStr("s"))
-    async with open_clients(settings) as clients:
+    async with (
+        open_session(settings) as (session, _),
+        open_clients(session, settings, region=settings.region) as clients,
+    ):
         presigner = Presigner(clients.public, cast(Any, Temporary()), bucket="batchd")
         url = await presigner.sign("get_object", "key", validity_s=3600)
     assert url.validity_ts == Temporary._expiry_time

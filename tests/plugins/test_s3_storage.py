@@ -12,8 +12,8 @@ import pytest
 
 from batchd.domain.errors import StorageRefused
 from batchd.domain.ports import ObjectInfo, ObjectMissing, Storage
-from batchd.plugins.s3.multipart import PART_BYTES, PartsWriter, part_bytes
-from batchd.plugins.s3.storage import PIECE_BYTES, S3Storage
+from batchd.plugins.s3.multipart import PART_BYTES, PIECE_BYTES, PartsWriter, part_bytes
+from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import GIB, MIB
 from tests.support.s3_storage import LINES, encoded, get, keys_of, put
 
@@ -68,7 +68,7 @@ async def test_large_object_is_appended_inside_the_storage(
     storage: Storage, key: str, before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where what was written before it is less than S3 takes for a part."""
-    large = b"".join(b"%015d\n" % n for n in range(3 * PART_BYTES // 16))
+    large = b"".join(b"%015d\n" % n for n in range(4 * PART_BYTES // 16))
     await put(storage, f"{key}.large", large)
     sent: list[int] = []
     monkeypatch.setattr(PartsWriter, "_send_part", counting(PartsWriter._send_part, sent))
@@ -78,7 +78,7 @@ async def test_large_object_is_appended_inside_the_storage(
             assert await writer.append(f"{key}.large", len(large))
             await writer.write(b"between\n")
     assert await get(storage, key) == b"x" * before + 2 * (large + b"between\n")
-    assert sum(sent) <= before + 3 * PART_BYTES
+    assert sum(sent) <= before + 4 * PART_BYTES
 
 
 async def test_small_object_is_not_appended_inside_the_storage(storage: Storage, key: str) -> None:
@@ -108,9 +108,16 @@ def counting(send_part: Any, sent: list[int]) -> Any:
 
 async def test_parts_of_a_very_large_file_stay_within_the_limits_of_s3() -> None:
     sizes = [part_bytes(number) for number in range(1, 10_001)]
-    assert sum(sizes) > 400 * GIB
-    assert max(sizes) <= 95 * MIB
-    assert sizes[:1000] == [PART_BYTES] * 1000
+    assert sum(sizes) > 195 * GIB
+    assert max(sizes) <= 55 * MIB
+    assert sizes[:5000] == [PART_BYTES] * 5000
+
+
+@pytest.mark.parametrize("expected", [0, 1, 20 * GIB, 100 * GIB + 1, 1_000 * GIB])
+async def test_an_object_that_is_as_large_as_expected_has_parts_of_one_size(expected: int) -> None:
+    sizes = {part_bytes(number, expected_bytes=expected) for number in range(1, 5_001)}
+    assert len(sizes) == 1
+    assert 5_000 * sizes.pop() >= expected
 
 
 async def test_object_is_replaced_whole(storage: Storage, key: str) -> None:

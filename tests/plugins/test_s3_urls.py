@@ -1,16 +1,17 @@
 """What callers do with the URLs of the S3 storage, over plain HTTP."""
 
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ports import Storage
-from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.multipart import PART_BYTES
 from tests.support.polling import eventually
 from tests.support.s3_storage import (
@@ -18,9 +19,10 @@ from tests.support.s3_storage import (
     encoded,
     get,
     keys_of,
+    open_presigner,
     open_storage,
     put,
-    storage_context,
+    s3_values,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -118,16 +120,55 @@ async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
 
 
 async def test_urls_name_the_bucket_in_the_host_where_asked_to() -> None:
-    context = storage_context(
+    async with open_presigner(
         endpoint="http://s3.internal:8333",
         public_endpoint="https://files.example.com:8443",
         addressing="virtual",
         access_key="access",
         secret_key="secret",
-    )
-    async with s3_storage(context) as storage:
-        url = await storage.presign_upload("uploads/1", validity_s=60)
+    ) as presigner:
+        url = await presigner.sign("put_object", "uploads/1", validity_s=60)
     assert url.url.startswith("https://batchd.files.example.com:8443/uploads/1?")
+
+
+@pytest.mark.parametrize(
+    ("addressing", "host"), [("path", "localhost"), ("virtual", "batchd.localhost")]
+)
+async def test_urls_of_both_addressings_work(
+    s3: SeaweedFS, key: str, addressing: str, host: str
+) -> None:
+    endpoint = s3.endpoint.replace("127.0.0.1", "localhost")
+    values = s3_values(s3) | {"endpoint": endpoint, "addressing": addressing}
+    async with (
+        open_presigner(**values) as presigner,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=ToLoopback())) as browser,
+    ):
+        upload = await presigner.sign("put_object", key, validity_s=60)
+        async with browser.put(encoded(upload), data=LINES) as answer:
+            assert answer.status == HTTPStatus.OK
+        download = await presigner.sign("get_object", key, validity_s=60)
+        async with browser.get(encoded(download)) as answer:
+            assert answer.status == HTTPStatus.OK
+            assert await answer.read() == LINES
+    assert URL(upload.url).host == URL(download.url).host == host
+    async with open_storage(s3) as storage:
+        assert await get(storage, key) == LINES
+
+
+class ToLoopback(AbstractResolver):
+    """Finds every name on this machine, as browsers do with those below localhost."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -143,9 +184,8 @@ async def test_urls_name_aws_without_an_endpoint(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ambient")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of a role")
-    context = storage_context(region="eu-central-1", addressing=addressing)
-    async with s3_storage(context) as storage:
-        url = await storage.presign_upload("uploads/1", validity_s=60)
+    async with open_presigner(region="eu-central-1", addressing=addressing) as presigner:
+        url = await presigner.sign("put_object", "uploads/1", validity_s=60)
     assert url.url.startswith(start)
     assert URL(url.url).query["X-Amz-Credential"].startswith("ambient/")
     assert URL(url.url).query["X-Amz-Security-Token"] == "of a role"

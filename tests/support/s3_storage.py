@@ -1,13 +1,17 @@
 """The S3 storage as a test opens it, and what it does with objects all the time."""
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from yarl import URL
 
+from batchd.configuration import read_settings
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ports import SignedUrl, Storage, StorageContext
 from batchd.plugins.s3 import s3_storage
+from batchd.plugins.s3.client import open_clients
+from batchd.plugins.s3.credentials import open_session
+from batchd.plugins.s3.presigning import Presigner
 from batchd.plugins.s3.settings import S3Settings
 
 LINES = b'{"id": "a"}\n{"id": "b"}\n'
@@ -20,20 +24,34 @@ def storage_context(**values: str) -> StorageContext:
     return StorageContext(environment=environment)
 
 
-def s3_variables(s3: SeaweedFS, **changes: str) -> Mapping[str, str]:
-    """Return the variables with which batchd uses the server."""
-    values = {
+def s3_values(s3: SeaweedFS) -> dict[str, str]:
+    """Return the settings with which batchd uses the server, named without BATCHD_S3_."""
+    return {
         "endpoint": s3.endpoint,
         "access_key": s3.access_key,
         "secret_key": s3.secret_key,
         "bucket": s3.bucket,
-        **changes,
     }
-    return storage_context(**values).environment
+
+
+def s3_variables(s3: SeaweedFS, **changes: str) -> Mapping[str, str]:
+    """Return the variables with which batchd uses the server."""
+    return storage_context(**s3_values(s3) | changes).environment
 
 
 def open_storage(s3: SeaweedFS, **changes: str) -> AbstractAsyncContextManager[Storage]:
     return s3_storage(StorageContext(environment=s3_variables(s3, **changes)))
+
+
+@asynccontextmanager
+async def open_presigner(**values: str) -> AsyncIterator[Presigner]:
+    """Sign URLs for these settings, without any connection to the storage."""
+    settings = read_settings(S3Settings, storage_context(**values).environment)
+    async with (
+        open_session(settings) as (session, credentials),
+        open_clients(session, settings, region=settings.region) as clients,
+    ):
+        yield Presigner(clients.public, credentials, bucket=settings.bucket)
 
 
 async def put(storage: Storage, key: str, data: bytes) -> None:

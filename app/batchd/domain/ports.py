@@ -88,8 +88,14 @@ class Storage(Protocol):
         """
         ...
 
-    def write(self, key: str) -> AbstractAsyncContextManager[ObjectWriter]:
-        """Write an object piece by piece: it appears whole on leaving, not at all on an error."""
+    def write(
+        self, key: str, *, expected_bytes: int = 0
+    ) -> AbstractAsyncContextManager[ObjectWriter]:
+        """Write an object piece by piece: it appears whole on leaving, not at all on an error.
+
+        `expected_bytes` is about how large it will be, if that is known: a storage may divide it
+        into parts accordingly.
+        """
         ...
 
     async def delete(self, keys: Iterable[str]) -> None:
@@ -97,7 +103,7 @@ class Storage(Protocol):
         ...
 
     def list_keys(self, prefix: str) -> AsyncIterator[str]:
-        """Walk the keys that begin with `prefix`."""
+        """Walk the keys that begin with `prefix`; there are none if they may not be listed."""
         ...
 
     async def check(self) -> None:

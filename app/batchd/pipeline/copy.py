@@ -41,7 +41,9 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
     try:
         async with (
             context.storage.read(upload_key(batch.account, batch.handler)) as pieces,
-            context.storage.write(copy_key(batch)) as writer,
+            context.storage.write(
+                copy_key(batch), expected_bytes=context.settings.max_file_bytes
+            ) as writer,
         ):
             async for piece in pieces:
                 await stage_claim.check()

@@ -70,7 +70,8 @@ async def assemble_results(
     identifier = LineIdentifier(
         context, batch, read_copy=read_copy, allow_failures=allow_missing_parts
     )
-    async with context.storage.write(key) as writer, identifier:
+    expected_bytes = sum(chunk.part_size for chunk in batch_chunks)
+    async with context.storage.write(key, expected_bytes=expected_bytes) as writer, identifier:
         file = _ResultsWriter(
             context, batch, writer, identifier, allow_missing_parts=allow_missing_parts
         )

@@ -1,12 +1,15 @@
 """The storage plugin `s3`: any S3 service, by aiobotocore."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from batchd.configuration import read_settings
 from batchd.domain.ports import Storage, StorageContext
+from batchd.plugins.s3.access import AccessProbe
 from batchd.plugins.s3.client import open_clients
+from batchd.plugins.s3.credentials import open_session
 from batchd.plugins.s3.presigning import Presigner
+from batchd.plugins.s3.region import find_region
 from batchd.plugins.s3.settings import S3Settings
 from batchd.plugins.s3.storage import S3Storage
 
@@ -15,9 +18,19 @@ from batchd.plugins.s3.storage import S3Storage
 async def s3_storage(context: StorageContext) -> AsyncIterator[Storage]:
     """Open the bucket that the settings name. Raises InvalidSettings, also without credentials."""
     settings = read_settings(S3Settings, context.environment)
-    async with open_clients(settings) as clients:
+    async with AsyncExitStack() as stack:
+        session, credentials = await stack.enter_async_context(open_session(settings))
+        clients = await stack.enter_async_context(
+            open_clients(session, settings, region=settings.region)
+        )
+        region = await find_region(clients.storage, settings)
+        if region != settings.region:
+            clients = await stack.enter_async_context(
+                open_clients(session, settings, region=region)
+            )
         yield S3Storage(
             client=clients.storage,
             bucket=settings.bucket,
-            presigner=Presigner(clients.public, clients.credentials, bucket=settings.bucket),
+            presigner=Presigner(clients.public, credentials, bucket=settings.bucket),
+            access=AccessProbe(clients.storage, bucket=settings.bucket),
         )

@@ -1,18 +1,20 @@
 """The clients of aiobotocore: one for the storage, one for the URLs that callers get."""
 
+import base64
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import BotoCoreError
 
 from batchd.configuration import InvalidSettings
 from batchd.plugins.s3.settings import S3Settings
 
 if TYPE_CHECKING:
-    from aiobotocore.credentials import AioCredentials
     from types_aiobotocore_s3 import S3Client
 
 CONNECT_TIMEOUT_S = 2.0
@@ -25,49 +27,55 @@ class Clients(NamedTuple):
     storage: "S3Client"
     public: "S3Client"
     """Signs for the endpoint by which callers reach the storage; it never connects."""
-    credentials: "AioCredentials"
 
 
 @asynccontextmanager
-async def open_clients(settings: S3Settings) -> AsyncIterator[Clients]:
-    """Open them. Raises InvalidSettings where there are no credentials, or no such endpoint."""
-    session = AioSession()
-    if settings.access_key is not None and settings.secret_key is not None:
-        session.set_credentials(settings.access_key, settings.secret_key.get_secret_value())
-    try:
-        credentials = await session.get_credentials()
-    except BotoCoreError as error:
-        raise InvalidSettings(
-            f"BATCHD_S3_ACCESS_KEY: not set, and the AWS credentials can't be used: {error}"
-        ) from error
-    if credentials is None:
-        raise InvalidSettings(
-            "BATCHD_S3_ACCESS_KEY: not set, and there are no AWS credentials either"
-        )
-    public_endpoint = settings.public_endpoint or settings.endpoint
+async def open_clients(
+    session: AioSession, settings: S3Settings, *, region: str
+) -> AsyncIterator[Clients]:
+    """Open them. Raises InvalidSettings where there is no such endpoint."""
     async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(_client(session, settings, settings.endpoint))
+        storage = await stack.enter_async_context(
+            _client(session, settings, region, name="endpoint", endpoint=settings.endpoint)
+        )
+        storage.meta.events.register("before-sign.s3.DeleteObjects", _add_content_md5)
         public = storage
-        if public_endpoint != settings.endpoint:
-            public = await stack.enter_async_context(_client(session, settings, public_endpoint))
-        yield Clients(storage, public, credentials)
+        if settings.public_endpoint not in {None, settings.endpoint}:
+            public = await stack.enter_async_context(
+                _client(
+                    session,
+                    settings,
+                    region,
+                    name="public_endpoint",
+                    endpoint=settings.public_endpoint,
+                )
+            )
+        yield Clients(storage, public)
 
 
 @asynccontextmanager
 async def _client(
-    session: AioSession, settings: S3Settings, endpoint: str | None
+    session: AioSession, settings: S3Settings, region: str, *, name: str, endpoint: str | None
 ) -> AsyncIterator["S3Client"]:
     try:
         creation = session.create_client(
             "s3",
-            region_name=settings.region,
+            region_name=region,
             endpoint_url=None if endpoint is None else endpoint.rstrip("/"),
             config=_config(settings),
         )
     except (BotoCoreError, ValueError) as error:
-        raise InvalidSettings(f"BATCHD_S3_ENDPOINT: {error}") from error
-    async with creation as client:
+        raise _invalid_endpoint(name, error) from error
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(creation)
+        except (BotoCoreError, ValueError) as error:
+            raise _invalid_endpoint(name, error) from error
         yield client
+
+
+def _invalid_endpoint(name: str, error: Exception) -> InvalidSettings:
+    return InvalidSettings(f"{S3Settings.variable(name)}: {error}")
 
 
 def _config(settings: S3Settings) -> AioConfig:
@@ -82,3 +90,11 @@ def _config(settings: S3Settings) -> AioConfig:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
+
+
+def _add_content_md5(request: AWSRequest, **_: object) -> None:
+    """Add what S3 demanded of DeleteObjects before it knew other checksums; many services do."""
+    # bytes for this operation, whatever the stubs say.
+    body: Any = request.body
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()

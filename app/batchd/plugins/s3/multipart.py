@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from batchd.plugins.s3.capabilities import Capabilities, is_not_implemented
 from batchd.plugins.s3.errors import storage_call
 
 if TYPE_CHECKING:
@@ -17,25 +18,39 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PART_BYTES = 5 * 1024**2
+MIB = 1024**2
+PART_BYTES = 5 * MIB
 """S3 refuses smaller parts, but for the last one."""
+EQUAL_PARTS = 5_000
+"""Of the 10,000 that S3 takes. Some services, such as Cloudflare R2, want parts of one size."""
 PARTS_OF_A_SIZE = 1_000
+PIECE_BYTES = 256 * 1024
 ABORT_TIMEOUT_S = 10.0
 
 
-def part_bytes(number: int) -> int:
-    """Return how large part `number`, counted from 1, is: S3 takes 10,000 parts and no more.
+def part_bytes(number: int, *, expected_bytes: int = 0) -> int:
+    """Return how large part `number`, counted from 1, is.
 
-    5 MiB for the first thousand parts, then 10 MiB more for each thousand: 488 GiB fit, and the one
-    part that is in memory stays below 100 MiB even there.
+    All parts of an object that is no larger than expected have one size. After 5,000 parts they
+    grow with each thousand: nobody expected 195 GiB, and yet they fit, with 55 MiB in memory.
     """
-    return PART_BYTES * (1 + 2 * ((number - 1) // PARTS_OF_A_SIZE))
+    smallest = max(PART_BYTES, -(-expected_bytes // (EQUAL_PARTS * MIB)) * MIB)
+    return smallest * (1 + 2 * max(0, -(-(number - EQUAL_PARTS) // PARTS_OF_A_SIZE)))
 
 
 @asynccontextmanager
-async def writing(client: "S3Client", *, bucket: str, key: str) -> AsyncIterator["PartsWriter"]:
+async def writing(
+    client: "S3Client",
+    *,
+    bucket: str,
+    key: str,
+    expected_bytes: int,
+    capabilities: Capabilities,
+) -> AsyncIterator["PartsWriter"]:
     """Make the object appear whole on leaving, or not at all on an error or a cancellation."""
-    writer = PartsWriter(client, bucket=bucket, key=key)
+    writer = PartsWriter(
+        client, bucket=bucket, key=key, expected_bytes=expected_bytes, capabilities=capabilities
+    )
     try:
         yield writer
         await writer.finish()
@@ -45,42 +60,57 @@ async def writing(client: "S3Client", *, bucket: str, key: str) -> AsyncIterator
 
 
 class PartsWriter:
-    def __init__(self, client: "S3Client", *, bucket: str, key: str) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        *,
+        bucket: str,
+        key: str,
+        expected_bytes: int,
+        capabilities: Capabilities,
+    ) -> None:
         self._client = client
         self._bucket = bucket
         self._key = key
+        self._expected_bytes = expected_bytes
+        self._capabilities = capabilities
         self._filling = BytesIO()
         self._upload_id: str | None = None
-        self._number = 1
-        """Of the part being filled."""
         self._done: list[CompletedPartTypeDef] = []
+
+    @property
+    def _number(self) -> int:
+        """The number of the part being filled."""
+        return len(self._done) + 1
+
+    @property
+    def _part_bytes(self) -> int:
+        """The size of the part being filled."""
+        return part_bytes(self._number, expected_bytes=self._expected_bytes)
 
     async def write(self, data: bytes) -> None:
         rest = memoryview(data)
         while rest:
-            room = part_bytes(self._number) - self._filling.tell()
+            room = self._part_bytes - self._filling.tell()
             rest = rest[self._filling.write(rest[:room]) :]
-            if self._filling.tell() == part_bytes(self._number):
+            if self._filling.tell() == self._part_bytes:
                 await self._send()
 
     async def append(self, key: str, size: int) -> bool:
-        """Copy the object as a part of its own; the part before it is filled up from its head."""
+        """Copy what fills whole parts inside the storage; what is before and after is read."""
         filled = self._filling.tell()
-        head = max(0, PART_BYTES - filled) if filled else 0
-        # Grows like the parts that are written: 10,000 must be enough.
-        if size - head < part_bytes(self._number):
+        head = self._part_bytes - filled if filled else 0
+        next_part = part_bytes(self._number + bool(filled), expected_bytes=self._expected_bytes)
+        if not self._capabilities.copies_parts or size - head < next_part:
             return False
-        if head:
-            with storage_call("read", key):
-                answer = await self._client.get_object(
-                    Bucket=self._bucket, Key=key, Range=f"bytes=0-{head - 1}"
-                )
-                self._filling.write(await answer["Body"].read())
-        if self._filling.tell():
-            await self._send()
-        upload_id = await self._begun()
-        part = f"bytes={head}-{size - 1}"
-        self._add(await self._copy_part(upload_id, self._number, key, part))
+        await self._write_range(key, 0, head)
+        offset = head
+        while size - offset >= self._part_bytes:
+            if not await self._copy_part(key, offset, self._part_bytes):
+                self._capabilities.lose_part_copies()
+                break
+            offset += part_bytes(self._number - 1, expected_bytes=self._expected_bytes)
+        await self._write_range(key, offset, size)
         return True
 
     async def finish(self) -> None:
@@ -114,11 +144,27 @@ class PartsWriter:
             # The error that brought us here matters more; parts are no object anybody sees.
             logger.warning("storage: parts of %s are left behind: %s", self._key, error)
 
+    async def _write_range(self, key: str, start: int, end: int) -> None:
+        """Read these bytes of another object, and write them."""
+        if start == end:
+            return
+        with storage_call("read", key):
+            answer = await self._client.get_object(
+                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}"
+            )
+        async with answer["Body"] as body:
+            while True:
+                with storage_call("read", key):
+                    piece = await body.read(PIECE_BYTES)
+                if not piece:
+                    return
+                await self.write(piece)
+
     async def _send(self) -> None:
         """Send the part that is filled, and wait: the next one would need as much memory."""
         upload_id = await self._begun()
         self._filling.seek(0)
-        self._add(await self._send_part(upload_id, self._number, self._filling))
+        self._done.append(await self._send_part(upload_id, self._number, self._filling))
         self._filling = BytesIO()
 
     async def _begun(self) -> str:
@@ -129,10 +175,6 @@ class PartsWriter:
                 )
             self._upload_id = upload["UploadId"]
         return self._upload_id
-
-    def _add(self, part: "CompletedPartTypeDef") -> None:
-        self._done.append(part)
-        self._number += 1
 
     async def _send_part(
         self, upload_id: str, number: int, part: BytesIO
@@ -147,16 +189,27 @@ class PartsWriter:
             )
         return {"ETag": answer["ETag"], "PartNumber": number}
 
-    async def _copy_part(
-        self, upload_id: str, number: int, key: str, part: str
-    ) -> "CompletedPartTypeDef":
+    async def _copy_part(self, key: str, offset: int, size: int) -> bool:
+        """Copy these bytes of another object as the next part; False if the service can't."""
+        upload_id = await self._begun()
         with storage_call("copy", key):
-            answer = await self._client.upload_part_copy(
-                Bucket=self._bucket,
-                Key=self._key,
-                UploadId=upload_id,
-                PartNumber=number,
-                CopySource={"Bucket": self._bucket, "Key": key},
-                CopySourceRange=part,
-            )
-        return {"ETag": answer["CopyPartResult"]["ETag"], "PartNumber": number}
+            try:
+                answer = await self._client.upload_part_copy(
+                    Bucket=self._bucket,
+                    Key=self._key,
+                    UploadId=upload_id,
+                    PartNumber=self._number,
+                    CopySource={"Bucket": self._bucket, "Key": key},
+                    CopySourceRange=f"bytes={offset}-{offset + size - 1}",
+                )
+            except ClientError as error:
+                if is_not_implemented(error):
+                    return False
+                raise
+        # A service that does not know the header for the source has stored an empty part, and says
+        # nothing of a copy. The next part replaces it: it has the same number.
+        etag = answer.get("CopyPartResult", {}).get("ETag")
+        if etag is None:
+            return False
+        self._done.append({"ETag": etag, "PartNumber": self._number})
+        return True

@@ -2,23 +2,35 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
+from batchd.plugins.s3.access import AccessProbe, is_forbidden
+from batchd.plugins.s3.capabilities import Capabilities, is_not_implemented
 from batchd.plugins.s3.errors import RangeEmpty, failed_keys, refused, storage_call
-from batchd.plugins.s3.multipart import writing
+from batchd.plugins.s3.multipart import PIECE_BYTES, writing
 from batchd.plugins.s3.presigning import Presigner, RecentUrls
 
 if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
 
-PIECE_BYTES = 256 * 1024
 DELETE_KEYS = 1_000
 """S3 takes no more in one call."""
+CONCURRENT_DELETIONS = 10
+_NO_BULK_DELETION = {"MissingContentMD5", "InvalidRequest", "InvalidArgument", "MalformedXML"}
+"""What services without DeleteObjects answer to it, besides that it is not implemented."""
 STAT_TIMEOUT_S = 10.0
 CHECK_TIMEOUT_S = 3.0
 """Somebody waits for these two: they end before the client's own attempts do."""
@@ -29,7 +41,9 @@ class S3Storage:
     client: "S3Client"
     bucket: str
     presigner: Presigner
+    access: AccessProbe
     recent: RecentUrls = field(default_factory=RecentUrls)
+    capabilities: Capabilities = field(default_factory=Capabilities)
 
     async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
         with storage_call("sign", key):
@@ -52,7 +66,7 @@ class S3Storage:
     async def stat(self, key: str) -> ObjectInfo | None:
         try:
             with storage_call("look at", key):
-                async with asyncio.timeout(STAT_TIMEOUT_S):
+                async with asyncio.timeout(STAT_TIMEOUT_S), self._missing_if_unlisted(key):
                     answer = await self.client.head_object(Bucket=self.bucket, Key=key)
         except ObjectMissing:
             return None
@@ -76,43 +90,88 @@ class S3Storage:
             return None
         try:
             with storage_call("read", key):
-                if offset == 0 and length is None:
-                    answer = await self.client.get_object(Bucket=self.bucket, Key=key)
-                else:
-                    last = "" if length is None else offset + length - 1
-                    answer = await self.client.get_object(
-                        Bucket=self.bucket, Key=key, Range=f"bytes={offset}-{last}"
-                    )
+                async with self._missing_if_unlisted(key):
+                    if offset == 0 and length is None:
+                        answer = await self.client.get_object(Bucket=self.bucket, Key=key)
+                    else:
+                        last = "" if length is None else offset + length - 1
+                        answer = await self.client.get_object(
+                            Bucket=self.bucket, Key=key, Range=f"bytes={offset}-{last}"
+                        )
         except RangeEmpty:
             return None
         return answer["Body"]
 
-    def write(self, key: str) -> AbstractAsyncContextManager[ObjectWriter]:
-        return writing(self.client, bucket=self.bucket, key=key)
+    @asynccontextmanager
+    async def _missing_if_unlisted(self, key: str) -> AsyncIterator[None]:
+        """Raise ObjectMissing for a refusal that means it: see AccessProbe."""
+        try:
+            yield
+        except ClientError as error:
+            if is_forbidden(error) and await self.access.reads_without_listing():
+                raise ObjectMissing(key) from None
+            raise
+
+    def write(
+        self, key: str, *, expected_bytes: int = 0
+    ) -> AbstractAsyncContextManager[ObjectWriter]:
+        return writing(
+            self.client,
+            bucket=self.bucket,
+            key=key,
+            expected_bytes=expected_bytes,
+            capabilities=self.capabilities,
+        )
 
     async def delete(self, keys: Iterable[str]) -> None:
         remaining = iter(keys)
         while some := list(islice(remaining, DELETE_KEYS)):
-            with storage_call("delete", some[0]):
+            if self.capabilities.deletes_many and await self._delete_together(some):
+                continue
+            each = iter(some)
+            while few := list(islice(each, CONCURRENT_DELETIONS)):
+                await asyncio.gather(*map(self._delete_one, few))
+
+    async def _delete_together(self, keys: list[str]) -> bool:
+        """Delete the objects in one call; False if the service has no such call."""
+        with storage_call("delete", keys[0]):
+            try:
                 answer = await self.client.delete_objects(
                     Bucket=self.bucket,
-                    Delete={"Objects": [{"Key": key} for key in some], "Quiet": True},
+                    Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
                 )
-            # One call, yet each key can fail for itself.
-            failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
-            if failed:
-                raise failed_keys("delete", failed)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if is_not_implemented(error) or code in _NO_BULK_DELETION:
+                    self.capabilities.lose_bulk_deletion()
+                    return False
+                raise
+        # One call, yet each key can fail for itself.
+        failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
+        if failed:
+            raise failed_keys("delete", failed)
+        return True
+
+    async def _delete_one(self, key: str) -> None:
+        with suppress(ObjectMissing), storage_call("delete", key):
+            await self.client.delete_object(Bucket=self.bucket, Key=key)
 
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
         token = ""
         while True:
-            with storage_call("list", prefix):
-                if token:
-                    page = await self.client.list_objects_v2(
-                        Bucket=self.bucket, Prefix=prefix, ContinuationToken=token
-                    )
-                else:
-                    page = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
+            try:
+                with storage_call("list", prefix):
+                    async with self._missing_if_unlisted(prefix):
+                        if token:
+                            page = await self.client.list_objects_v2(
+                                Bucket=self.bucket, Prefix=prefix, ContinuationToken=token
+                            )
+                        else:
+                            page = await self.client.list_objects_v2(
+                                Bucket=self.bucket, Prefix=prefix
+                            )
+            except ObjectMissing:  # it may not be listed
+                return
             for item in page.get("Contents", ()):
                 yield item["Key"]
             token = page.get("NextContinuationToken", "")
@@ -123,7 +182,11 @@ class S3Storage:
         try:
             with storage_call("find bucket", self.bucket):
                 async with asyncio.timeout(CHECK_TIMEOUT_S):
-                    await self.client.head_bucket(Bucket=self.bucket)
+                    try:
+                        await self.client.head_bucket(Bucket=self.bucket)
+                    except ClientError as error:
+                        if not is_forbidden(error) or not await self.access.reads_without_listing():
+                            raise
         except ObjectMissing as missing:
             raise refused(
                 "find bucket", self.bucket, code="NoSuchBucket", cause="there is none"

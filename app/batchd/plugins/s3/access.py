@@ -1,0 +1,70 @@
+"""Tells a missing object from a forbidden one: without s3:ListBucket, S3 answers 403 to both."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+logger = logging.getLogger(__name__)
+
+PROBE_KEY = "batchd-access-probe"
+"""An empty object that is there to be read."""
+_FORBIDDEN = {"AccessDenied", "Forbidden", "403"}
+_MISSING = {"NoSuchKey", "NotFound", "404"}
+
+
+class AccessProbe:
+    """Finds out, at each refusal, whether objects may be read though the bucket may not be listed.
+
+    Nothing is cached: permissions may be taken away at any time, and an object that only can't be
+    read must never count as missing.
+    """
+
+    def __init__(self, client: "S3Client", *, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._warned = False
+
+    async def reads_without_listing(self) -> bool:
+        """Return True if 403 for an object means that it is missing. Raises botocore's errors."""
+        try:
+            await self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if not is_forbidden(error):
+                raise
+        else:
+            return False
+        may_read = await self._reads() or (await self._writes() and await self._reads())
+        if may_read and not self._warned:
+            self._warned = True
+            logger.warning(
+                "storage: the credentials have no s3:ListBucket; files that a dead worker left "
+                "behind are not found"
+            )
+        return may_read
+
+    async def _reads(self) -> bool:
+        try:
+            answer = await self._client.get_object(Bucket=self._bucket, Key=PROBE_KEY)
+        except ClientError as error:
+            if is_forbidden(error) or error.response["Error"]["Code"] in _MISSING:
+                return False
+            raise
+        answer["Body"].close()
+        return True
+
+    async def _writes(self) -> bool:
+        try:
+            await self._client.put_object(Bucket=self._bucket, Key=PROBE_KEY, Body=b"")
+        except ClientError as error:
+            if is_forbidden(error):
+                return False
+            raise
+        return True
+
+
+def is_forbidden(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] in _FORBIDDEN
