@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from batchd.domain.ports import SignedUrl
 
 if TYPE_CHECKING:
-    from aiobotocore.credentials import AioCredentials
+    from aiobotocore.credentials import AioCredentials, AioRefreshableCredentials
     from types_aiobotocore_s3 import S3Client
 
 MAX_CACHED = 20_000
@@ -23,7 +23,13 @@ MAX_VALIDITY_S = 7 * 24 * 3600
 class Presigner:
     """Signs URLs for callers, who may reach the storage by another endpoint than we do."""
 
-    def __init__(self, client: "S3Client", credentials: "AioCredentials", *, bucket: str) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        credentials: "AioCredentials | AioRefreshableCredentials",
+        *,
+        bucket: str,
+    ) -> None:
         self._client = client
         self._credentials = credentials
         self._bucket = bucket
