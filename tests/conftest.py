@@ -1,19 +1,24 @@
-"""The servers that all tests of a process share, PostgreSQL and S3; a database for each test."""
+"""What all tests of a process share, PostgreSQL and S3 above all; a database for each test."""
 
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import cache, partial
 from pathlib import Path
 
+import botocore.hooks
 import botocore.loaders
 import botocore.session
 import pytest
 import pytest_asyncio
+from botocore.hooks import EventAliaser, HierarchicalEmitter
 from xdist.remote import Producer
 
 from batchd.devstack.postgres import Postgres, run_postgres
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
-from tests.support.databases import make_template, temporary_database
+from batchd.operations.openapi.document import document
+from batchd.operations.table import OPERATIONS
+from tests.support.databases import DatabaseServer, connected, make_template
 from tests.support.scheduling import ModuleScheduling
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.history"]
@@ -29,11 +34,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModuleS
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_botocore_loader() -> Iterator[None]:
-    """Load botocore's service model only once: that takes longer than most of the tests."""
+def computed_only_once() -> Iterator[None]:
+    """Compute only once what would take longer than most of the tests.
+
+    botocore's service model, what its 120 event handlers accept and how their events are named;
+    the OpenAPI document of the operations.
+    """
     loader = botocore.loaders.create_loader()
+    names = EventAliaser(HierarchicalEmitter())
+    alias = cache(partial(EventAliaser._alias_event_name, names))  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", lambda _: loader)
+        patch.setattr(botocore.hooks, "accepts_kwargs", cache(botocore.hooks.accepts_kwargs))
+        patch.setattr(EventAliaser, "_alias_event_name", lambda _, name: alias(name))
+        documents = {id(OPERATIONS): document(OPERATIONS)}
+        patch.setattr(
+            "batchd.api.app.document",
+            lambda operations: documents.get(id(operations)) or document(operations),
+        )
         yield
 
 
@@ -65,20 +83,26 @@ async def postgres(postgres_dir: Path) -> AsyncIterator[Postgres]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def database_server(postgres: Postgres) -> AsyncIterator[DatabaseServer]:
+    async with connected(postgres.url) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def s3(stack_dir: Path) -> AsyncIterator[SeaweedFS]:
     async with run_seaweedfs(stack_dir / "s3") as running:
         yield running
 
 
-@pytest.fixture
-async def empty_database_url(postgres: Postgres) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def empty_database_url(database_server: DatabaseServer) -> AsyncIterator[str]:
     """Return a database without any schema."""
-    async with temporary_database(postgres.url, template="template0") as url:
+    async with database_server.temporary_database(template="template0") as url:
         yield url
 
 
-@pytest.fixture
-async def database_url(postgres: Postgres) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_url(database_server: DatabaseServer) -> AsyncIterator[str]:
     """Return a database of its own with the whole schema."""
-    async with temporary_database(postgres.url) as url:
+    async with database_server.temporary_database() as url:
         yield url

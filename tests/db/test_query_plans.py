@@ -19,7 +19,7 @@ from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.permission import OwnerFilter
 from batchd.queue import jobs, orphans
-from tests.support.databases import temporary_database
+from tests.support.databases import connected
 from tests.support.plans import Explaining, Plan
 from tests.support.rows import T0
 
@@ -79,7 +79,7 @@ SELECT batch, created_ts FROM batches WHERE account = $1 ORDER BY created_ts DES
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def large_database(postgres: Postgres) -> AsyncIterator[str]:
-    async with temporary_database(postgres.url) as url:
+    async with connected(postgres.url) as server, server.temporary_database() as url:
         connection = await asyncpg.connect(url)
         await connection.execute(_USER)
         await connection.execute(_BATCHES, T0, BATCHES)

@@ -18,26 +18,38 @@ def database_named(url: str, name: str) -> str:
 
 
 async def make_template(admin_url: str) -> None:
-    """Make the database that others are cloned from, which is faster than migrating each."""
-    await _execute(admin_url, f"CREATE DATABASE {TEMPLATE}")
+    """Create the database that others are cloned from, which is faster than migrating each."""
+    async with connected(admin_url) as server:
+        await server.execute(f"CREATE DATABASE {TEMPLATE}")
     await migrate(database_named(admin_url, TEMPLATE))
 
 
+class DatabaseServer:
+    """A connection that creates and drops databases."""
+
+    def __init__(self, url: str, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        self._url = url
+        self._connection = connection
+
+    async def execute(self, statement: str) -> None:
+        await self._connection.execute(statement)
+
+    @asynccontextmanager
+    async def temporary_database(self, *, template: str = TEMPLATE) -> AsyncIterator[str]:
+        """Yield the URL of a new database, which is dropped afterwards, whoever still uses it."""
+        name = f"test_{uuid4().hex}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        try:
+            yield database_named(self._url, name)
+        finally:
+            await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @asynccontextmanager
-async def temporary_database(admin_url: str, *, template: str = TEMPLATE) -> AsyncIterator[str]:
-    """Give the URL of a fresh database, which is removed afterwards, whoever still uses it."""
-    name = f"test_{uuid4().hex}"
-    await _execute(admin_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
-    try:
-        yield database_named(admin_url, name)
-    finally:
-        await _execute(admin_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _execute(url: str, statement: str) -> None:
+async def connected(url: str) -> AsyncIterator[DatabaseServer]:
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(statement)
+        yield DatabaseServer(url, connection)
     finally:
         await connection.close()
 
