@@ -1,60 +1,23 @@
 """Fair scheduling interleaves the queued jobs of the accounts."""
 
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import asyncpg
-import pytest
 
-from batchd.db import accounts, batches, chunks
-from batchd.domain.batches import Batch, Status
-from batchd.domain.chunks import Chunk
+from batchd.db import accounts
+from batchd.domain.batches import Batch
 from batchd.domain.ids import AccountId
-from batchd.domain.jobs import EXPRESS_MAX_BYTES, Job, Lane, Stage, lane_of
-from batchd.queue import fair_scheduling, jobs
+from batchd.domain.jobs import EXPRESS_MAX_BYTES, Lane, Stage, lane_of
+from batchd.queue import fair_scheduling
+from tests.support.queued_batches import LARGE, LINES, queue_batch
 from tests.support.rows import new_batch
 
-LARGE = EXPRESS_MAX_BYTES + 1
-LINES = 100
-_INSERT_USER = (
-    "INSERT INTO users (user_id, account, role, name, created_ts) VALUES ($1, $2, '', '', now())"
-)
 _DELETE_NEXT = """
 DELETE FROM pgqueuer WHERE id IN (
     SELECT id FROM pgqueuer ORDER BY priority DESC, id LIMIT $1
 ) RETURNING dedupe_key
 """
 _FIND_IN_ORDER = "SELECT dedupe_key FROM pgqueuer ORDER BY priority DESC, id"
-
-
-@pytest.fixture
-async def connection(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    opened = await asyncpg.connect(database_url)
-    yield opened
-    await opened.close()
-
-
-async def queue_batch(
-    connection: "asyncpg.Connection[asyncpg.Record]",
-    count: int,
-    *,
-    account: AccountId | None = None,
-    priority: int = 0,
-    size: int = LARGE,
-) -> Batch:
-    """Queue the chunks of a batch that is being processed."""
-    batch = new_batch(account, size=size, status=Status.PROCESSING, priority=priority)
-    planned_chunks = [
-        Chunk(number=number, start=number, size=1, first_line=number + 1, lines=LINES)
-        for number in range(count)
-    ]
-    async with connection.transaction():
-        await connection.execute(_INSERT_USER, batch.user, batch.account)
-        await batches.insert(connection, batch, request_hash=b"")
-        await chunks.insert(connection, batch.batch, planned_chunks)
-        chunk_jobs = [Job(Stage.CHUNK, batch.batch, number) for number in range(count)]
-        await jobs.enqueue(connection, batch, chunk_jobs, costs=[LINES] * count)
-    return batch
 
 
 async def chunk_order(
