@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import asyncpg
+import pytest
 
 from batchd.db import accounts
 from batchd.domain.batches import Batch
@@ -106,6 +107,72 @@ async def test_urgent_batch_precedes_only_the_batches_of_its_account(
     assert await chunk_order(connection, u=usual, o=other, x=urgent, l=later) == [
         *("o0", "x0", "o1", "x1", "o2", "l0", "u0", "u1", "u2"),
     ]
+
+
+async def turns_of(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+    """Return the priority of each chunk by its key."""
+    rows = await connection.fetch("SELECT dedupe_key, priority FROM pgqueuer")
+    return {row["dedupe_key"]: row["priority"] for row in rows}
+
+
+async def batch_order(connection: "asyncpg.Connection[asyncpg.Record]", **names: Batch) -> str:
+    """Return the names of the batches in the order in which their chunks would run."""
+    return "".join(name[0] for name in await chunk_order(connection, **names))
+
+
+async def test_urgent_batch_leaves_the_turns_of_long_batches_where_they_are(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    first = await queue_batch(connection, 200)
+    second = await queue_batch(connection, 200, account=first.account)
+    before = await turns_of(connection)
+    urgent = await queue_batch(connection, 30, account=first.account, priority=1)
+    after = await turns_of(connection)
+
+    order = await batch_order(connection, f=first, s=second, u=urgent)
+    assert order == "u" * 30 + "f" * 200 + "s" * 200
+    assert sum(after[key] != turn for key, turn in before.items()) == 60
+
+
+async def test_urgent_batch_precedes_short_ones_and_keeps_their_order(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    first = await queue_batch(connection, 3)
+    second = await queue_batch(connection, 20, account=first.account)
+    third = await queue_batch(connection, 5, account=first.account)
+    urgent = await queue_batch(connection, 18, account=first.account, priority=1)
+
+    order = await batch_order(connection, f=first, s=second, t=third, u=urgent)
+    assert order == "u" * 18 + "f" * 3 + "s" * 20 + "t" * 5
+
+
+async def test_urgent_batch_displaces_many_batches_as_if_they_were_fewer(
+    connection: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fair_scheduling, "_MAX_DISPLACED", 40)
+    names = "abcd"
+    usual = {"a": await queue_batch(connection, 30)}
+    for name in names[1:]:
+        usual[name] = await queue_batch(connection, 30, account=usual["a"].account)
+    urgent = await queue_batch(connection, 20, account=usual["a"].account, priority=1)
+
+    order = await batch_order(connection, u=urgent, **usual)
+    # The first 20 chunks of each pair of batches run at its end.
+    assert order == "u" * 20 + "a" * 10 + "b" * 30 + "a" * 20 + "c" * 10 + "d" * 30 + "c" * 20
+
+
+async def test_urgent_batch_takes_no_turn_of_other_accounts(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    usual = await queue_batch(connection, 100)
+    other = await queue_batch(connection, 100)
+    before = await turns_of(connection)
+    await queue_batch(connection, 20, account=usual.account, priority=1)
+    after = await turns_of(connection)
+
+    others_keys = [key for key in before if str(other.batch) in key]
+    assert [after[key] for key in others_keys] == [before[key] for key in others_keys]
+    assert len({turn for key, turn in after.items() if key not in others_keys}) == 120
 
 
 async def test_order_is_kept_when_virtual_time_is_reset(

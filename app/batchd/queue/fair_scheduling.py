@@ -7,7 +7,9 @@ queued millions of lines. Virtual time advances by lines, divided by the account
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain, islice
+
+import asyncpg
 
 from batchd.db.connection import Connection
 from batchd.domain.ids import AccountId, BatchId
@@ -58,21 +60,12 @@ async def reserve_tags(
     return [start_tag + int(cost * tags_per_line) for cost in preceding_costs]
 
 
-# The account's queued chunks keep their set of priorities, and exchange them among themselves:
-# chunks of the batch with the higher priority come first, then those of the older batch.
-_REORDER = """
-WITH queued AS (
-    SELECT j.id, j.priority,
-        row_number() OVER (ORDER BY j.priority DESC, j.id) AS current_rank,
-        row_number() OVER (ORDER BY b.priority DESC, b.created_ts, b.batch, c.no) AS target_rank
-    FROM batches b JOIN chunks c USING (batch)
-    JOIN pgqueuer j ON j.dedupe_key = 'chunk:' || c.batch || ':' || c.no AND j.status = 'queued'
-    WHERE b.account = $1 AND b.status = 'processing' AND c.part_key IS NULL AND j.entrypoint = $2
-)
-UPDATE pgqueuer j SET priority = target.priority
-FROM queued moved JOIN queued target ON target.current_rank = moved.target_rank
-WHERE j.id = moved.id AND j.status = 'queued' AND j.priority <> target.priority
-"""
+_MIN_WINDOW = 16
+"""Turns reassigned of each batch at least: short batches keep the order of their chunks."""
+_MAX_DISPLACED = 400
+"""Some 50 µs each. Beyond, adjacent batches are displaced as if they were one."""
+_MAX_JOBS_PER_UPDATE = 250
+"""So few that PostgreSQL looks up each of them, rather than reading the whole table."""
 
 _HAS_PRECEDENCE = """
 SELECT EXISTS (
@@ -81,15 +74,78 @@ SELECT EXISTS (
 )
 """
 
+# Bounds in place of `=`, so that only the index pgqueuer_batch_turn offers this order: otherwise
+# PostgreSQL may walk through the whole lane, in the belief that the batch is spread over it.
+_FIND_TURNS = """
+SELECT id, priority FROM pgqueuer j
+WHERE batch >= $1 AND batch <= $1 AND chunk IS NOT NULL AND status = 'queued' AND entrypoint = $2
+ORDER BY batch, priority DESC, id
+"""
+_FIND_TURNS_OF_OTHERS = """
+SELECT other.batch, turn.id, turn.priority
+FROM batches b JOIN batches other USING (account), LATERAL (
+    SELECT id, j.priority FROM pgqueuer j
+    WHERE j.batch >= other.batch AND j.batch <= other.batch AND chunk IS NOT NULL
+    AND j.status = 'queued' AND entrypoint = $2
+    ORDER BY j.batch, j.priority DESC, id LIMIT $3
+) AS turn
+WHERE b.batch = $1 AND other.status = 'processing' AND other.priority < b.priority
+ORDER BY turn.priority DESC, turn.id
+"""
+_REASSIGN = """
+UPDATE pgqueuer j SET priority = moved.priority
+FROM unnest($1::bigint[], $2::int[]) AS moved (id, priority)
+WHERE j.id = moved.id AND j.status = 'queued'
+"""
 
-async def reorder(connection: Connection, lane: str, account: AccountId, batch: BatchId) -> None:
+
+async def reorder(connection: Connection, lane: str, batch: BatchId) -> None:
     """Move the batch's chunks ahead of those of the account's batches with a lower priority.
+
+    No other account notices, because the account's turns (its chunks' priorities) stay the same.
+    The batch, of K chunks, takes the earliest turns, and what it displaces takes the next ones, up
+    to those that were reserved for the batch. Of each other batch only the first K turns change
+    hands, so the cost does not grow with the number of its chunks. The batches keep their order,
+    chunks of one long batch need not.
 
     Call it after `reserve_tags` in the same transaction, which keeps other transactions from
     reserving tags for the account.
     """
-    if await connection.fetchval(_HAS_PRECEDENCE, batch):
-        await connection.execute(_REORDER, account, lane)
+    if not await connection.fetchval(_HAS_PRECEDENCE, batch):
+        return
+    own = await connection.fetch(_FIND_TURNS, batch, lane)
+    window = max(len(own), _MIN_WINDOW)
+    others = await connection.fetch(_FIND_TURNS_OF_OTHERS, batch, lane, window)
+    rows = [*own, *_displaced(others, window)]
+    turns = sorted((-row["priority"], row["id"]) for row in rows)
+    moved = [
+        (row["id"], -tag)
+        for row, (tag, _) in zip(rows, turns, strict=True)
+        if row["priority"] != -tag
+    ]
+    for start in range(0, len(moved), _MAX_JOBS_PER_UPDATE):
+        jobs = moved[start : start + _MAX_JOBS_PER_UPDATE]
+        await connection.execute(_REASSIGN, *map(list, zip(*jobs, strict=True)))
+
+
+def _displaced(rows: Sequence[asyncpg.Record], window: int) -> list[asyncpg.Record]:
+    """Return the rows whose turns change hands, given the first ones of each batch, in turn.
+
+    Those are the first `window` rows of each group of batches. A group is one batch, if that does
+    not displace too many rows.
+    """
+    by_batch: dict[BatchId, list[asyncpg.Record]] = {}
+    for row in rows:
+        by_batch.setdefault(row["batch"], []).append(row)
+    batches = list(by_batch.values())
+    max_groups = max(1, _MAX_DISPLACED // window)
+    group_size = -(-len(batches) // max_groups) or 1
+    displaced = [
+        row
+        for start in range(0, len(batches), group_size)
+        for row in islice(chain(*batches[start : start + group_size]), window)
+    ]
+    return sorted(displaced, key=lambda row: (-row["priority"], row["id"]))
 
 
 _MAX_TAG = "SELECT max(tag) FROM shares"

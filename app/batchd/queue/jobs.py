@@ -38,7 +38,7 @@ async def enqueue(
     )
     await _insert(connection, lane, jobs, tags)
     if jobs[0].stage is Stage.CHUNK:
-        await fair_scheduling.reorder(connection, lane, batch.account, batch.batch)
+        await fair_scheduling.reorder(connection, lane, batch.batch)
 
 
 async def enqueue_orphaned(connection: Connection, jobs: Sequence[Job]) -> None:
@@ -83,9 +83,8 @@ async def change_lane(connection: Connection, batch: Batch, job: Job) -> None:
 
 _DELETE_QUEUED_CHUNKS = """
 DELETE FROM pgqueuer WHERE id = ANY(ARRAY(
-    SELECT j.id FROM chunks c
-    JOIN pgqueuer j ON j.dedupe_key = 'chunk:' || c.batch || ':' || c.no AND j.status = 'queued'
-    WHERE c.batch = $1 AND c.part_key IS NULL LIMIT $2
+    SELECT id FROM pgqueuer
+    WHERE batch = $1 AND chunk IS NOT NULL AND status = 'queued' LIMIT $2
 )) AND status = 'queued'
 """
 
