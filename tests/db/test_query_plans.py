@@ -72,6 +72,7 @@ UPDATE batches SET user_id = stranger.user_id FROM stranger
 WHERE account = $1 AND extract(second FROM created_ts)::int % 20 = 5
 """
 _STRANGER_OF = "SELECT user_id FROM batches WHERE account = $1 GROUP BY 1 ORDER BY count(*) LIMIT 1"
+_NEWEST = "SELECT max(created_ts) FROM batches WHERE account = $1"
 _ROW = """
 SELECT batch, created_ts FROM batches WHERE account = $1 ORDER BY created_ts DESC LIMIT 1 OFFSET $2
 """
@@ -275,6 +276,15 @@ async def test_open_batches_are_counted_no_further_than_the_limit(explaining: Ex
 
     assert count == 50
     assert_bounded(explaining.plans[0], rows=50, searches=len(Status) - len(END_STATUSES))
+
+
+async def test_the_next_creation_time_is_found_from_the_last_batch(
+    explaining: Explaining, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    newest = await connection.fetchval(_NEWEST, BUSY)
+
+    assert await batch_list.next_created_ts(explaining.as_connection, BUSY) > newest
+    assert_bounded(explaining.plans[0], rows=1)
 
 
 async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Explaining) -> None:

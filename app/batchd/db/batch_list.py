@@ -112,3 +112,24 @@ async def find_page(
         for row in rows[: query.limit]
     ]
     return page, len(rows) > query.limit
+
+
+# Later than all others even if the clock has gone back, after a failover for example. Times are
+# stored in milliseconds.
+_NEXT_CREATED_TS = """
+SELECT greatest(
+    date_trunc('milliseconds', clock_timestamp()),
+    (SELECT max(created_ts) FROM batches WHERE account = $1) + interval '1 ms'
+)
+"""
+
+
+async def next_created_ts(connection: Connection, account: AccountId) -> datetime:
+    """Return the creation time of a batch that is about to be inserted.
+
+    It is later than that of any other batch of the account. In a transaction that holds
+    `AccountLock.BATCHES`, batches become visible in the order of their creation times: whoever has
+    listed the account's batches up to one of them will find all others after it.
+    """
+    created_ts: datetime = await connection.fetchval(_NEXT_CREATED_TS, account)
+    return created_ts

@@ -7,6 +7,8 @@ import msgspec
 
 from batchd.db import batches as table
 from batchd.db import idempotency_keys, uploads
+from batchd.db.advisory_locks import AccountLock, acquire_for_account
+from batchd.db.batch_list import next_created_ts
 from batchd.db.connection import Connection, Database
 from batchd.domain.batches import Batch, Status
 from batchd.domain.commands import CreateBatch, Parsed, valid
@@ -181,8 +183,7 @@ class BatchCreation:
                 f"The batch that was created from the upload {command.handler} has been deleted, "
                 "or is not yours. Upload the file again."
             )
-        now = self._clock.now()
-        if not upload.usable(now):
+        if not upload.usable(self._clock.now()):
             raise upload_not_found(command.handler)
         if size is None:
             raise OperationOrderViolation(
@@ -192,6 +193,9 @@ class BatchCreation:
             raise QuotaViolation(
                 f"The file has {size} bytes; the limit is {self._max_file_bytes}. Split it."
             )
+        # From the count to the commit the account creates no other batch, so neither the limit nor
+        # the order of creation times is violated.
+        await acquire_for_account(connection, AccountLock.BATCHES, caller.account)
         if self._max_open_batches <= await table.count_open(
             connection, caller.account, limit=self._max_open_batches
         ):
@@ -199,6 +203,7 @@ class BatchCreation:
                 f"The account has {self._max_open_batches} open batches, which is the limit. "
                 "Wait for some to end, or cancel them."
             )
+        now = await next_created_ts(connection, caller.account)
         batch = Batch(
             batch=BatchId(self._ids.new()),
             account=caller.account,
