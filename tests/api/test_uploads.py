@@ -22,6 +22,7 @@ from tests.support.refusals import assert_refused
 from tests.support.s3_storage import open_storage
 
 HOUR_S = 3600
+DAY_S = 24 * HOUR_S
 LONG_S = 3 * HOUR_S
 """After so long no upload is of use, nor can one be on its way."""
 Worker = Callable[[], AbstractAsyncContextManager[None]]
@@ -48,6 +49,14 @@ async def has_row(components: Components, handler: str) -> bool:
     async with components.database.connection() as connection:
         query = "SELECT FROM uploads WHERE handler = $1"
         return await connection.fetchrow(query, UUID(handler)) is not None
+
+
+async def age_uploads(components: Components, seconds: float) -> None:
+    """Let so much time pass for all uploads, by the clock of the database."""
+    async with components.database.connection() as connection:
+        await connection.execute(
+            "UPDATE uploads SET validity_ts = validity_ts - make_interval(secs => $1)", seconds
+        )
 
 
 async def put(caller: ApiCaller, url: str, data: bytes = LINES) -> int:
@@ -186,17 +195,17 @@ async def test_the_upload_is_gone_after_the_end_of_its_batch(
 
 
 async def test_uploads_that_nobody_used_disappear(
-    caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage
+    caller: ApiCaller, components: Components, storage: Storage
 ) -> None:
     handlers = [await caller.upload(LINES) for _ in range(3)]
     handlers.append((await caller.call("POST", "/cache")).body["handler"])
-    clock.move(HOUR_S - 60)
+    await age_uploads(components, HOUR_S - 60)
     await components.dispatcher.supervise()
     for handler in handlers[:3]:
         assert await has_file(storage, caller, handler)
     assert (await create(caller, {"handler": handlers[0], "operation": "get_batch"})).status == 201
 
-    clock.move(LONG_S)
+    await age_uploads(components, LONG_S)
     await components.dispatcher.supervise()
 
     for handler in handlers[1:]:
@@ -204,13 +213,27 @@ async def test_uploads_that_nobody_used_disappear(
         assert not await has_row(components, handler)
 
 
-async def test_what_was_put_after_the_upload_was_invalidated_disappears(
+async def test_a_worker_whose_clock_is_ahead_deletes_nothing(
     caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage
+) -> None:
+    body = await body_of(caller)
+    await create(caller, await body_of(caller), key="k")
+    clock.move(2 * DAY_S)
+    await components.dispatcher.supervise()
+    clock.move(-2 * DAY_S)
+
+    assert await has_file(storage, caller, str(body["handler"]))
+    assert await has_row(components, str(body["handler"]))
+    assert_refused(await create(caller, await body_of(caller), key="k"), 400, 400358)
+
+
+async def test_what_was_put_after_the_upload_was_invalidated_disappears(
+    caller: ApiCaller, components: Components, storage: Storage
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
     await caller.call("DELETE", f"/cache/{upload['handler']}")
     assert await put(caller, upload["url"]) == 200
-    clock.move(LONG_S)
+    await age_uploads(components, LONG_S)
 
     await components.dispatcher.supervise()
 
@@ -219,7 +242,7 @@ async def test_what_was_put_after_the_upload_was_invalidated_disappears(
 
 
 async def test_what_was_put_after_the_batch_took_its_copy_disappears(
-    caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage, worker: Worker
+    caller: ApiCaller, components: Components, storage: Storage, worker: Worker
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
     handler = upload["handler"]
@@ -230,7 +253,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
         await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
     assert await put(caller, upload["url"], b"another file") == 200
     assert await has_file(storage, caller, handler)
-    clock.move(LONG_S)
+    await age_uploads(components, LONG_S)
 
     await components.dispatcher.supervise()
 
@@ -244,7 +267,6 @@ async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
     status: str,
     caller: ApiCaller,
     components: Components,
-    clock: MovableClock,
     storage: Storage,
     worker: Worker,
 ) -> None:
@@ -256,7 +278,7 @@ async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
         await connection.execute(
             "UPDATE batches SET status = $2 WHERE batch = $1", UUID(batch), status
         )
-    clock.move(LONG_S)
+    await age_uploads(components, LONG_S)
 
     await components.dispatcher.supervise()
 

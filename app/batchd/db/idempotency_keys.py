@@ -1,6 +1,6 @@
 """Idempotency keys: the batch that each create_batch request with a key created."""
 
-from datetime import datetime
+from datetime import timedelta
 
 from batchd.db.connection import Connection
 from batchd.domain.ids import AccountId, BatchId
@@ -8,7 +8,7 @@ from batchd.domain.ids import AccountId, BatchId
 # Of two concurrent requests, the second waits here for the first, and then conflicts with its row.
 _CLAIM = """
 INSERT INTO idempotency_keys (account, key, request_hash, batch, created_ts)
-VALUES ($1, $2, $3, $4, $5)
+VALUES ($1, $2, $3, $4, now())
 ON CONFLICT DO NOTHING RETURNING 1
 """
 
@@ -20,10 +20,9 @@ async def claim(
     *,
     request_hash: bytes,
     batch: BatchId,
-    now: datetime,
 ) -> bool:
     """Record the request and its batch under the key; False if the key has been used already."""
-    claimed = await connection.fetchval(_CLAIM, account, key, request_hash, batch, now)
+    claimed = await connection.fetchval(_CLAIM, account, key, request_hash, batch)
     return claimed is not None
 
 
@@ -40,10 +39,10 @@ async def find(
 # Limited, like every deletion of the supervisor.
 _PRUNE = """
 DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM idempotency_keys WHERE created_ts < $1 LIMIT 20000
+    SELECT ctid FROM idempotency_keys WHERE created_ts < now() - $1::interval LIMIT 20000
 ))
 """
 
 
-async def prune(connection: Connection, *, before: datetime) -> None:
-    await connection.execute(_PRUNE, before)
+async def prune(connection: Connection, *, lifetime: timedelta) -> None:
+    await connection.execute(_PRUNE, lifetime)

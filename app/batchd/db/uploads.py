@@ -1,7 +1,7 @@
 """Uploads: the URLs issued, and the batches created from them."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -74,15 +74,17 @@ async def invalidate(connection: Connection, handler: Handler, *, now: datetime)
 
 # A file can be uploaded until the URL expires. That of a batch is kept for as long as a failover
 # could make the batch copy it again; the file is usually gone by then, but not if the client has
-# uploaded it once more.
+# uploaded it once more. The database's clock decides: a worker's may be wrong.
 _FIND_EXPIRED = f"""
 (
-    SELECT {_COLUMNS} FROM uploads WHERE batch IS NULL AND validity_ts < $1
+    SELECT {_COLUMNS} FROM uploads WHERE batch IS NULL AND validity_ts < now() - $1::interval
     ORDER BY validity_ts LIMIT $4
 ) UNION ALL (
-    SELECT {_COLUMNS} FROM uploads u WHERE batch IS NOT NULL AND validity_ts < least($1, $2)
+    SELECT {_COLUMNS} FROM uploads u
+    WHERE batch IS NOT NULL AND validity_ts < now() - greatest($1, $2::interval)
     AND NOT EXISTS (
-        SELECT FROM batches b WHERE b.batch = u.batch AND (b.status <> ALL($3) OR b.updated_ts > $2)
+        SELECT FROM batches b
+        WHERE b.batch = u.batch AND (b.status <> ALL($3) OR b.updated_ts > now() - $2)
     )
     ORDER BY validity_ts LIMIT $4
 )
@@ -90,11 +92,14 @@ _FIND_EXPIRED = f"""
 
 
 async def find_expired(
-    connection: Connection, *, before: datetime, ended_before: datetime, limit: int
+    connection: Connection, *, tolerance: timedelta, graveyard: timedelta, limit: int
 ) -> Sequence[Upload]:
-    """Return expired uploads: those without a batch, and those whose batch ended long ago."""
+    """Return uploads that expired so long ago: those without a batch, and those of an old batch.
+
+    An old batch is one that ended longer ago than `graveyard`, or is gone.
+    """
     ends = [status.value for status in END_STATUSES]
-    rows = await connection.fetch(_FIND_EXPIRED, before, ended_before, ends, limit)
+    rows = await connection.fetch(_FIND_EXPIRED, tolerance, graveyard, ends, limit)
     return [_decode(row) for row in rows]
 
 

@@ -96,10 +96,9 @@ class _Supervisor:
 
     async def prune(self) -> None:
         """Delete old rows, a bounded number in each round."""
-        before = self._context.clock.now() - _IDEMPOTENCY_KEY_LIFETIME
         async with self._context.database.connection() as connection:
             await jobs.prune(connection)
-            await idempotency_keys.prune(connection, before=before)
+            await idempotency_keys.prune(connection, lifetime=_IDEMPOTENCY_KEY_LIFETIME)
 
     async def delete_expired_uploads(self) -> None:
         expired = await self._uploads.delete_expired()

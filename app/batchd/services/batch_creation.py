@@ -152,7 +152,6 @@ class BatchCreation:
             key,
             request_hash=request_hash,
             batch=batch,
-            now=self._clock.now(),
         ):
             return
         used = await idempotency_keys.find(connection, caller.account, key)

@@ -110,11 +110,10 @@ class Uploads:
     async def delete_expired(self) -> int:
         """Delete the files and rows of uploads that have expired; return how many."""
         async with self._database.connection() as connection:
-            now = self._clock.now()
             expired = await table.find_expired(
                 connection,
-                before=now - _CLOCK_TOLERANCE,
-                ended_before=now - self._graveyard,
+                tolerance=_CLOCK_TOLERANCE,
+                graveyard=self._graveyard,
                 limit=_CLEANUP_SLICE,
             )
         if expired:
