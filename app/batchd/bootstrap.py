@@ -160,6 +160,7 @@ async def open_components(
             ids,
             validity_s=settings.upload_validity_s,
             graveyard_s=settings.graveyard_s,
+            max_open_uploads=settings.max_open_uploads,
         )
         services = Services(
             authenticator=Authenticator(users, notifications, clock),

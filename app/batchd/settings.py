@@ -87,6 +87,12 @@ class Settings(EnvironmentSettings):
         10_000, description="Maximum number of unfinished batches of an account"
     )
 
+    max_open_uploads: PositiveInt = Field(
+        1_000,
+        description="Maximum number of valid upload URLs of an account without a batch; "
+        "invalidated ones count until they expire",
+    )
+
     chunk_lines: PositiveInt = Field(1_000, description="Maximum number of lines of a chunk")
     chunk_bytes: PositiveInt = Field(8 * MIB, description="Approximate maximum size of a chunk")
     max_chunks: int = Field(

@@ -1,6 +1,8 @@
 """Uploads: the temporary URL, its end, and what becomes of files that no batch needs."""
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
@@ -23,6 +25,7 @@ from tests.support.s3_storage import open_storage
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
+LIMIT = 3
 LONG_S = 3 * HOUR_S
 """After so long no upload is of use, nor can one be on its way."""
 Worker = Callable[[], AbstractAsyncContextManager[None]]
@@ -100,6 +103,77 @@ async def test_the_url_is_for_nothing_else(caller: ApiCaller, storage: Storage) 
     elsewhere = first["url"].replace(first["handler"], second["handler"])
     assert await put(caller, elsewhere) == 403
     assert not await has_file(storage, caller, second["handler"])
+
+
+limited = pytest.mark.parametrize(
+    "settings", [{"max_open_uploads": LIMIT}], indirect=True, ids=["limited"]
+)
+
+
+@limited
+async def test_of_thirty_urls_requested_at_once_the_limit_are_issued(
+    caller: ApiCaller, make_caller: MakeCaller
+) -> None:
+    colleague = await make_caller(account=caller.user.user.account)
+    stranger = await make_caller()
+
+    replies = await asyncio.gather(
+        *((caller, colleague)[number % 2].call("POST", "/cache") for number in range(30))
+    )
+
+    outcomes = Counter((reply.status, reply.body.get("subcode")) for reply in replies)
+    assert outcomes == {(201, None): LIMIT, (400, 400141): 30 - LIMIT}
+    assert (await stranger.call("POST", "/cache")).status == 201
+
+
+@limited
+async def test_an_upload_that_a_batch_was_created_from_makes_room(caller: ApiCaller) -> None:
+    handlers = [await caller.upload(LINES) for _ in range(LIMIT)]
+    assert_refused(await caller.call("POST", "/cache"), 400, 400141)
+
+    await create(caller, {"handler": handlers[0], "operation": "get_batch"})
+
+    assert (await caller.call("POST", "/cache")).status == 201
+    assert_refused(await caller.call("POST", "/cache"), 400, 400141)
+
+
+@limited
+async def test_an_upload_that_expires_makes_room_and_an_invalidated_one_does_not(
+    caller: ApiCaller, components: Components
+) -> None:
+    handlers = [(await caller.call("POST", "/cache")).body["handler"] for _ in range(LIMIT)]
+    assert (await caller.call("DELETE", f"/cache/{handlers[0]}")).status == 200
+    assert_refused(await caller.call("POST", "/cache"), 400, 400141)
+
+    await age_uploads(components, HOUR_S)
+
+    assert (await caller.call("POST", "/cache")).status == 201
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x-amz-copy-source": "{bucket}/{key}"},
+        {"x-amz-acl": "public-read"},
+        {"x-amz-tagging": "a=b"},
+        {"x-amz-meta-a": "b"},
+        {"x-amz-storage-class": "GLACIER"},
+        {"x-amz-server-side-encryption": "AES256"},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+async def test_the_url_takes_no_header_that_was_not_signed(
+    header: dict[str, str], caller: ApiCaller, storage: Storage, s3: SeaweedFS
+) -> None:
+    """A header of S3's own could copy an object of somebody else, for example."""
+    victim = "results/of/somebody/else"
+    async with storage.write(victim) as writer:
+        await writer.write(b"secret")
+    upload = (await caller.call("POST", "/cache")).body
+    headers = {name: value.format(bucket=s3.bucket, key=victim) for name, value in header.items()}
+    async with caller.session.put(upload["url"], data=LINES, headers=headers) as response:
+        assert response.status == 403
+    assert not await has_file(storage, caller, upload["handler"])
 
 
 @pytest.mark.slow

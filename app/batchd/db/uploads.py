@@ -42,6 +42,21 @@ async def insert(connection: Connection, upload: Upload) -> None:
     )
 
 
+# An invalidated upload counts: the storage takes files by its URL until that expires. The count
+# stops at the limit, so that it reads no more index entries than that.
+_COUNT_OPEN = """
+SELECT count(*) FROM (
+    SELECT FROM uploads WHERE account = $1 AND batch IS NULL AND validity_ts > now() LIMIT $2
+) AS open
+"""
+
+
+async def count_open(connection: Connection, account: AccountId, *, limit: int) -> int:
+    """Return the number of unused uploads whose URL is valid, or `limit` if there are more."""
+    count: int = await connection.fetchval(_COUNT_OPEN, account, limit)
+    return count
+
+
 # Locked, so that an upload is never invalidated while a batch is being created from it.
 _FIND_FOR_UPDATE = f"""
 SELECT {_COLUMNS} FROM uploads WHERE account = $1 AND handler = $2

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchd.db import uploads as table
+from batchd.db.advisory_locks import AccountLock, acquire_for_account
 from batchd.db.connection import Database
 from batchd.domain.commands import InvalidateUpload, NoParameters, Parsed, valid
-from batchd.domain.errors import IdempotencyViolation, NotFound, ProcessingTimeout, StorageRefused
+from batchd.domain.errors import (
+    IdempotencyViolation,
+    NotFound,
+    ProcessingTimeout,
+    QuotaViolation,
+    StorageRefused,
+)
 from batchd.domain.ids import Handler
 from batchd.domain.ports import Clock, Ids, Storage
 from batchd.domain.storage_keys import upload_key
@@ -46,6 +53,7 @@ class Uploads:
         *,
         validity_s: int,
         graveyard_s: float,
+        max_open_uploads: int,
     ) -> None:
         self._database = database
         self._storage = storage
@@ -54,9 +62,13 @@ class Uploads:
         self._ids = ids
         self._validity_s = validity_s
         self._graveyard = timedelta(seconds=graveyard_s)
+        self._max_open_uploads = max_open_uploads
 
     async def create(self, caller: Caller, parsed: Parsed[NoParameters]) -> NewUpload:
-        """Issue a URL that takes one file by HTTP PUT."""
+        """Issue a URL that takes one file by HTTP PUT.
+
+        Raises QuotaViolation if too many are valid and unused.
+        """
         grant = await self._permissions.authorize(caller, "create_upload_url", parsed)
         valid(parsed)
         handler = Handler(self._ids.new())
@@ -72,7 +84,16 @@ class Uploads:
             invalidated_ts=None,
             batch=None,
         )
-        async with self._database.connection() as connection:
+        async with self._database.transaction() as connection:
+            await acquire_for_account(connection, AccountLock.UPLOADS, caller.account)
+            if self._max_open_uploads <= await table.count_open(
+                connection, caller.account, limit=self._max_open_uploads
+            ):
+                raise QuotaViolation(
+                    f"The account has {self._max_open_uploads} upload URLs that no batch was "
+                    "created from and that are still valid, which is the limit. Create batches "
+                    "from them, or wait until some expire; an invalidated one counts until then."
+                )
             await table.insert(connection, upload)
         grant.record(caller, handler=handler)
         return NewUpload(handler=handler, url=signed.url, validity_ts=signed.validity_ts)
