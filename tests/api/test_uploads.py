@@ -3,25 +3,27 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
 import pytest
 
-from batchd.bootstrap import Components
+from batchd.bootstrap import Components, open_components
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.ids import Handler
+from batchd.domain.jobs import Stage
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import upload_key
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.clock import MovableClock
-from tests.support.creating import LINES, body_of, create
+from tests.support.creating import LINES, SHA256, body_of, create
 from tests.support.fixtures import MakeCaller
 from tests.support.polling import eventually
 from tests.support.refusals import assert_refused
 from tests.support.s3_storage import open_storage
+from tests.support.stepping import step
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
@@ -334,6 +336,59 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     assert not await has_file(storage, caller, handler)
     assert not await has_row(components, handler)
     assert len(await caller.download(created.body["batch"])) == 1
+
+
+async def put_again(caller: ApiCaller, components: Components, data: bytes, **more: object) -> str:
+    """Create a batch, upload a file by the same URL, and run the batch up to the validation."""
+    upload = (await caller.call("POST", "/cache")).body
+    assert await put(caller, upload["url"]) == 200
+    body = {"handler": upload["handler"], "operation": "get_batch", **more}
+    batch: str = (await create(caller, body)).body["batch"]
+    assert await put(caller, upload["url"], data) == 200
+    await step(components, batch, Stage.COPY, Stage.VALIDATE)
+    return batch
+
+
+async def test_a_file_that_replaces_the_one_of_the_batch_is_not_run(
+    caller: ApiCaller, components: Components
+) -> None:
+    batch = await put_again(caller, components, LINES + LINES)
+
+    assert await caller.status(batch) == "validation_failed"
+    (line,) = await caller.download(batch)
+    assert [error["code"] for error in line["errors"]] == ["operation_order_violation"]
+    assert "uploaded again" in line["errors"][0]["message"]
+
+
+async def test_a_file_that_replaces_the_one_with_the_hash_is_a_mismatch(
+    caller: ApiCaller, components: Components
+) -> None:
+    batch = await put_again(caller, components, LINES + LINES, hash=SHA256)
+    assert await caller.status(batch) == "hash_mismatch"
+
+
+@pytest.mark.parametrize("more", [{}, {"hash": SHA256}], ids=["without hash", "with hash"])
+async def test_the_same_file_uploaded_again_is_run(
+    more: dict[str, object], caller: ApiCaller, components: Components
+) -> None:
+    batch = await put_again(caller, components, LINES, **more)
+    assert await caller.status(batch) == "processing"
+
+
+async def test_a_file_beyond_a_limit_that_was_lowered_is_not_read(
+    caller: ApiCaller,
+    settings: Settings,
+    components: Components,
+    plugin_environment: Mapping[str, str],
+) -> None:
+    batch = (await create(caller, await body_of(caller))).body["batch"]
+    lowered = settings.model_copy(update={"max_file_bytes": len(LINES) - 1})
+    async with open_components(lowered, environment=plugin_environment) as lower:
+        await step(lower, batch, Stage.COPY, Stage.VALIDATE)
+
+    assert await caller.status(batch) == "validation_failed"
+    (line,) = await caller.download(batch)
+    assert [error["code"] for error in line["errors"]] == ["quota_violation"]
 
 
 @pytest.mark.parametrize("status", ["new", "copying"])

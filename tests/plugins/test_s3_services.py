@@ -9,7 +9,7 @@ import pytest
 from batchd.configuration import InvalidSettings
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout
-from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, Storage
+from batchd.domain.ports import ObjectMissing, ObjectWriter, Storage
 from batchd.plugins.s3.access import PROBE_KEY
 from batchd.plugins.s3.multipart import PART_BYTES
 from tests.support.s3_proxy import (
@@ -26,7 +26,7 @@ from tests.support.s3_proxy import (
     part_copy_is_empty,
     s3_proxy,
 )
-from tests.support.s3_storage import LINES, encoded, get, keys_of, open_storage, put
+from tests.support.s3_storage import LINES, encoded, get, keys_of, open_storage, put, size_of
 
 LARGE = b"".join(b"%015d\n" % number for number in range((3 * PART_BYTES + 16) // 16))
 REGION = "eu-central-1"
@@ -186,7 +186,7 @@ async def test_without_permission_to_list_a_missing_object_is_missing(
 async def test_without_permission_to_list_everything_else_works(proxied: Storage, key: str) -> None:
     await proxied.check()
     await put(proxied, key, LINES)
-    assert await proxied.stat(key) == ObjectInfo(size=len(LINES))
+    assert await size_of(proxied, key) == len(LINES)
     assert await get(proxied, key) == LINES
     assert await keys_of(proxied, key) == []
     await proxied.delete([key, f"{key}.never-there"])

@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from batchd.domain.errors import StorageRefused
-from batchd.domain.ports import ObjectInfo, ObjectMissing, Storage
+from batchd.domain.ports import ObjectChanged, ObjectMissing, Storage
 from batchd.plugins.s3.multipart import PART_BYTES, PIECE_BYTES, PartsWriter, part_bytes
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import GIB, MIB
-from tests.support.s3_storage import LINES, encoded, get, keys_of, put
+from tests.support.s3_storage import LINES, encoded, get, keys_of, put, size_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,7 +34,7 @@ async def test_large_file_is_written_and_read_with_little_memory(
                 piece = block[: size - start]
                 written.update(piece)
                 await writer.write(piece)
-        assert await storage.stat(key) == ObjectInfo(size=size)
+        assert await size_of(storage, key) == size
         async with storage.read(key) as pieces:
             async for piece in pieces:
                 read.update(piece)
@@ -58,7 +58,7 @@ async def test_one_large_write_makes_the_same_object_as_many_small_ones(
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1])
 async def test_any_size_makes_a_round_trip(storage: Storage, key: str, size: int) -> None:
     await put(storage, key, b"x" * size)
-    assert await storage.stat(key) == ObjectInfo(size=size)
+    assert await size_of(storage, key) == size
     assert await get(storage, key) == b"x" * size
 
 
@@ -214,7 +214,25 @@ async def test_reading_can_be_given_up_halfway(storage: Storage, key: str) -> No
         async with storage.read(key) as pieces:
             async for _ in pieces:
                 break
-    assert await storage.stat(key) == ObjectInfo(size=3 * MIB)
+    assert await size_of(storage, key) == 3 * MIB
+
+
+@pytest.mark.parametrize(("offset", "length"), [(0, None), (3, 5), (0, 0)])
+async def test_object_is_read_only_as_long_as_it_has_the_entity_tag(
+    storage: Storage, key: str, offset: int, length: int | None
+) -> None:
+    await put(storage, key, b"0123456789")
+    info = await storage.stat(key)
+    assert info is not None
+    part = slice(offset, None if length is None else offset + length)
+    async with storage.read(key, offset=offset, length=length, etag=info.etag) as pieces:
+        assert b"".join([piece async for piece in pieces]) == b"0123456789"[part]
+
+    await put(storage, key, b"9876543210")
+
+    with pytest.raises(ObjectChanged):
+        async with storage.read(key, offset=offset, length=length, etag=info.etag):
+            pass
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, None), (3, 5), (0, 0)])

@@ -64,6 +64,11 @@ async def get(storage: Storage, key: str, *, offset: int = 0, length: int | None
         return b"".join([piece async for piece in pieces])
 
 
+async def size_of(storage: Storage, key: str) -> int | None:
+    info = await storage.stat(key)
+    return None if info is None else info.size
+
+
 async def keys_of(storage: Storage, prefix: str) -> list[str]:
     return [key async for key in storage.list_keys(prefix)]
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -20,12 +21,12 @@ class SlowStorage:
 
         @asynccontextmanager
         async def blocking_read(
-            storage: S3Storage, key: str, *, offset: int = 0, length: int | None = None
+            storage: S3Storage, key: str, **options: Any
         ) -> AsyncIterator[AsyncIterator[bytes]]:
             self.read_requested.set()
             await self.unblocked.wait()
             self.read_resumed.set()
-            async with read(storage, key, offset=offset, length=length) as pieces:
+            async with read(storage, key, **options) as pieces:
                 yield pieces
 
         monkeypatch.setattr(S3Storage, "read", blocking_read)

@@ -73,11 +73,23 @@ async def find_for_update(
     return None if row is None else _decode(row)
 
 
-_SET_BATCH = "UPDATE uploads SET batch = $2 WHERE handler = $1"
+_SET_BATCH = "UPDATE uploads SET batch = $2, etag = $3 WHERE handler = $1"
 
 
-async def set_batch(connection: Connection, handler: Handler, batch: BatchId) -> None:
-    await connection.execute(_SET_BATCH, handler, batch)
+async def set_batch(
+    connection: Connection, handler: Handler, batch: BatchId, *, etag: str | None
+) -> None:
+    """Record the batch that was created from the upload, and the entity tag of the file then."""
+    await connection.execute(_SET_BATCH, handler, batch, etag)
+
+
+_FIND_ETAG = "SELECT etag FROM uploads WHERE handler = $1"
+
+
+async def find_etag(connection: Connection, handler: Handler) -> str | None:
+    """Return the entity tag that the file had when its batch was created, if that is known."""
+    etag: str | None = await connection.fetchval(_FIND_ETAG, handler)
+    return etag
 
 
 _INVALIDATE = "UPDATE uploads SET invalidated_ts = $2 WHERE handler = $1"

@@ -32,6 +32,10 @@ class ObjectMissing(Exception):
     """There is no object under this key."""
 
 
+class ObjectChanged(Exception):
+    """The object under this key has another entity tag than the one requested."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedUrl:
     """A URL that needs no other credential."""
@@ -45,6 +49,8 @@ class SignedUrl:
 class ObjectInfo:
     size: int
     """Bytes."""
+    etag: str | None
+    """Changes with the object's content; None if the storage has no such thing."""
 
 
 class ObjectWriter(Protocol):
@@ -80,11 +86,11 @@ class Storage(Protocol):
         ...
 
     def read(
-        self, key: str, *, offset: int = 0, length: int | None = None
+        self, key: str, *, offset: int = 0, length: int | None = None, etag: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Stream the object, or `length` bytes from `offset`, in pieces of at most 256 KiB.
 
-        Raises ObjectMissing on entering.
+        Raises ObjectMissing on entering, or ObjectChanged if the object does not have the `etag`.
         """
         ...
 

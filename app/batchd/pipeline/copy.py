@@ -2,12 +2,12 @@
 
 import hashlib
 
-from batchd.db import batches
+from batchd.db import batches, uploads
 from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.domain.ports import ObjectMissing
+from batchd.domain.ports import ObjectChanged, ObjectMissing
 from batchd.domain.storage_keys import copy_key, upload_key
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
@@ -34,13 +34,23 @@ async def dead_letter_copy(context: PipelineContext, batch_id: BatchId) -> None:
 
 
 async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str | None]:
-    """Return the SHA-256 of the copy, and the issue code of the file if it can't be run."""
+    """Return the SHA-256 of the copy, and the issue code of the file if it can't be run.
+
+    The file can be uploaded again until its URL expires. What is copied has the hash that was given
+    to create_batch, or else the entity tag that create_batch saw.
+    """
     stage_claim = StageClaim(context, batch)
     digest = hashlib.sha256()
     size = 0
+    if batch.input_size > context.settings.max_file_bytes:
+        return digest.hexdigest(), "quota_violation"
+    etag = None
+    if batch.hash is None:
+        async with context.database.connection() as connection:
+            etag = await uploads.find_etag(connection, batch.handler)
     try:
         async with (
-            context.storage.read(upload_key(batch.account, batch.handler)) as pieces,
+            context.storage.read(upload_key(batch.account, batch.handler), etag=etag) as pieces,
             context.storage.write(
                 copy_key(batch), expected_bytes=context.settings.max_file_bytes
             ) as writer,
@@ -55,6 +65,8 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
                 await writer.write(piece)
     except ObjectMissing:
         return digest.hexdigest(), "not_found"
+    except ObjectChanged:
+        return digest.hexdigest(), "operation_order_violation"
     return digest.hexdigest(), None
 
 

@@ -21,7 +21,7 @@ from batchd.domain.errors import (
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.permission import OwnerFilter
-from batchd.domain.ports import Clock, Ids, Storage
+from batchd.domain.ports import Clock, Ids, ObjectInfo, Storage
 from batchd.domain.storage_keys import upload_key
 from batchd.domain.users import Caller
 from batchd.queue import jobs
@@ -87,7 +87,7 @@ class BatchCreation:
         if batch is not None:
             return BatchView(batch=batch)
         # Between two transactions: nothing is locked while the storage is asked.
-        upload = await self._storage.stat(upload_key(caller.account, command.handler))
+        file = await self._storage.stat(upload_key(caller.account, command.handler))
         async with self._database.transaction() as connection:
             batch = await self._create(
                 connection,
@@ -95,7 +95,7 @@ class BatchCreation:
                 owner,
                 command,
                 request_hash,
-                None if upload is None else upload.size,
+                file,
             )
         if batch is None:
             grant.record(caller, exists=False, handler=command.handler)
@@ -167,7 +167,7 @@ class BatchCreation:
         owner: OwnerFilter,
         command: CreateBatch,
         request_hash: bytes,
-        size: int | None,
+        file: ObjectInfo | None,
     ) -> Batch | None:
         """Return the batch; None if there is no such upload in the caller's scope."""
         upload = await uploads.find_for_update(connection, caller.account, command.handler, owner)
@@ -184,13 +184,13 @@ class BatchCreation:
             )
         if not upload.usable(self._clock.now()):
             raise upload_not_found(command.handler)
-        if size is None:
+        if file is None:
             raise OperationOrderViolation(
                 "Nothing has been uploaded yet: PUT the file to the upload's URL first."
             )
-        if size > self._max_file_bytes:
+        if file.size > self._max_file_bytes:
             raise QuotaViolation(
-                f"The file has {size} bytes; the limit is {self._max_file_bytes}. Split it."
+                f"The file has {file.size} bytes; the limit is {self._max_file_bytes}. Split it."
             )
         # From the count to the commit the account creates no other batch, so neither the limit nor
         # the order of creation times is violated.
@@ -218,13 +218,13 @@ class BatchCreation:
             attempt=0,
             input_key=None,
             input_problem=None,
-            input_size=size,
+            input_size=file.size,
             lines=None,
             download_key=None,
             results=None,
         )
         await self._claim_key(connection, caller, command, request_hash, batch.batch)
         await table.insert(connection, batch, request_hash=request_hash)
-        await uploads.set_batch(connection, command.handler, batch.batch)
+        await uploads.set_batch(connection, command.handler, batch.batch, etag=file.etag)
         await jobs.enqueue(connection, batch, [Job(Stage.COPY, batch.batch)])
         return batch

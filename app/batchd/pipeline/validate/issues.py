@@ -6,6 +6,10 @@ from batchd.pipeline.decompression import CorruptGzip
 
 _FILE_ISSUES = {
     "not_found": "The uploaded file was deleted before it could be copied. Upload it again.",
+    "operation_order_violation": (
+        "The file was uploaded again after create_batch. Upload it to a new URL, and create "
+        "a batch from that."
+    ),
     "quota_violation": "The file exceeds the maximum size. Split it.",
     General.name: "The file could not be read because of a defect of the service.",
 }

@@ -11,7 +11,7 @@ from botocore import exceptions as botocore
 from botocore.parsers import ResponseParserError
 
 from batchd.domain.errors import ProcessingTimeout, StorageRefused
-from batchd.domain.ports import ObjectMissing
+from batchd.domain.ports import ObjectChanged, ObjectMissing
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,6 @@ REFUSED_CODES = frozenset(
         "NotImplemented",
         "NotSignedUp",
         "PermanentRedirect",
-        "PreconditionFailed",
         "QuotaExceeded",
         "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
@@ -104,7 +103,8 @@ class RangeEmpty(Exception):
 def storage_call(action: str, key: str = "") -> Iterator[None]:
     """Turn a failed call into an exception of the port.
 
-    Raises ObjectMissing, RangeEmpty, StorageRefused or, for an outage, ProcessingTimeout.
+    Raises ObjectMissing, ObjectChanged, RangeEmpty, StorageRefused or, for an outage,
+    ProcessingTimeout.
     Wrap the call alone: what the caller does with the answer fails in its own way.
     """
     try:
@@ -113,6 +113,8 @@ def storage_call(action: str, key: str = "") -> Iterator[None]:
         code = error.response["Error"]["Code"]
         if code in MISSING_CODES:
             raise ObjectMissing(key) from None
+        if code in {"PreconditionFailed", "412"}:
+            raise ObjectChanged(key) from None
         if code in {"InvalidRange", "416"}:
             raise RangeEmpty from None
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
-from batchd.domain.ports import ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
+from batchd.domain.ports import ObjectChanged, ObjectInfo, ObjectMissing, ObjectWriter, SignedUrl
 from batchd.plugins.s3.access import AccessProbe, is_forbidden
 from batchd.plugins.s3.capabilities import Capabilities, is_not_implemented
 from batchd.plugins.s3.errors import RangeEmpty, failed_keys, refused, storage_call
@@ -25,6 +25,7 @@ from batchd.plugins.s3.presigning import Presigner, RecentUrls
 if TYPE_CHECKING:
     from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import GetObjectRequestTypeDef
 
 DELETE_KEYS = 1_000
 """S3 takes no more in one call."""
@@ -70,34 +71,39 @@ class S3Storage:
                     answer = await self.client.head_object(Bucket=self.bucket, Key=key)
         except ObjectMissing:
             return None
-        return ObjectInfo(size=answer["ContentLength"])
+        return ObjectInfo(size=answer["ContentLength"], etag=answer.get("ETag"))
 
     @asynccontextmanager
     async def read(
-        self, key: str, *, offset: int = 0, length: int | None = None
+        self, key: str, *, offset: int = 0, length: int | None = None, etag: str | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        body = await self._body(key, offset, length)
+        body = await self._body(key, offset, length, etag)
         opened = nullcontext() if body is None else body
         async with opened, aclosing(_pieces(body, key)) as pieces:
             yield pieces
 
-    async def _body(self, key: str, offset: int, length: int | None) -> "StreamingBody | None":
+    async def _body(
+        self, key: str, offset: int, length: int | None, etag: str | None
+    ) -> "StreamingBody | None":
         """Begin to get the object; None where the range holds none of its bytes."""
         if length == 0:
             # A range can't say so.
-            if await self.stat(key) is None:
+            info = await self.stat(key)
+            if info is None:
                 raise ObjectMissing(key)
+            if etag is not None and info.etag != etag:
+                raise ObjectChanged(key)
             return None
+        request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
+        if offset != 0 or length is not None:
+            last = "" if length is None else offset + length - 1
+            request["Range"] = f"bytes={offset}-{last}"
+        if etag is not None:
+            request["IfMatch"] = etag
         try:
             with storage_call("read", key):
                 async with self._missing_if_unlisted(key):
-                    if offset == 0 and length is None:
-                        answer = await self.client.get_object(Bucket=self.bucket, Key=key)
-                    else:
-                        last = "" if length is None else offset + length - 1
-                        answer = await self.client.get_object(
-                            Bucket=self.bucket, Key=key, Range=f"bytes={offset}-{last}"
-                        )
+                    answer = await self.client.get_object(**request)
         except RangeEmpty:
             return None
         return answer["Body"]
