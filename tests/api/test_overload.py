@@ -106,7 +106,7 @@ async def test_a_body_that_does_not_arrive_times_out(
     assert "0.05 s" in refused.body["description"]
 
 
-@pytest.mark.parametrize("body_timeout_s", [1.0])
+@pytest.mark.parametrize("body_timeout_s", [0.3])
 async def test_a_malformed_body_is_refused_once_it_has_timed_out(
     caller: ApiCaller, api_url: str
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from batchd.cli import COMMANDS, command_names
 from tests.support.command import batchd, environment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = """
 import typer

@@ -14,6 +14,8 @@ from tests.support.callers import ApiCaller, lines_of
 from tests.support.pgbouncer import PoolMode, pgbouncer_to
 from tests.support.polling import NEVER_S, eventually
 
+pytestmark = pytest.mark.slow
+
 LINES = lines_of(*[{"path": {"batch": "00000000-0000-7000-8000-000000000000"}}] * 250)
 
 
