@@ -46,7 +46,8 @@ imports: setup ## check the import contracts
 
 docker: setup ## check Dockerfile and docker-compose.yml (does not need Docker)
 	.venv/bin/hadolint Dockerfile
-	.venv/bin/docker-compose config --quiet
+	POSTGRES_PASSWORD=x DATABASE_OWNER_PASSWORD=x DATABASE_PASSWORD=x S3_ACCESS_KEY=x S3_SECRET_KEY=x \
+	  .venv/bin/docker-compose config --quiet
 
 format: setup ## format the code and apply automatic fixes
 	.venv/bin/ruff check --fix-only .
