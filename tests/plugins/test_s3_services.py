@@ -188,9 +188,16 @@ async def test_without_permission_to_list_everything_else_works(proxied: Storage
     await put(proxied, key, LINES)
     assert await size_of(proxied, key) == len(LINES)
     assert await get(proxied, key) == LINES
-    assert await keys_of(proxied, key) == []
     await proxied.delete([key, f"{key}.never-there"])
     assert await proxied.stat(key) is None
+
+
+@pytest.mark.usefixtures("unlisted")
+async def test_without_permission_to_list_no_list_looks_empty(proxied: Storage, key: str) -> None:
+    """Else files would stay for ever that are believed to be deleted."""
+    await put(proxied, key, LINES)
+    with pytest.raises(ProcessingTimeout):
+        await keys_of(proxied, key)
 
 
 async def test_an_object_that_may_be_listed_but_not_read_is_not_missing(

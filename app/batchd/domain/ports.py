@@ -109,7 +109,7 @@ class Storage(Protocol):
         ...
 
     def list_keys(self, prefix: str) -> AsyncIterator[str]:
-        """Walk the keys that begin with `prefix`; there are none if they may not be listed."""
+        """Walk the keys that begin with `prefix`."""
         ...
 
     async def check(self) -> None:

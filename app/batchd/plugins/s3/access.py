@@ -26,7 +26,7 @@ class AccessProbe:
     def __init__(self, client: "S3Client", *, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        self._warned = False
+        self._reported = False
 
     async def reads_without_listing(self) -> bool:
         """Return True if 403 for an object means that it is missing. Raises botocore's errors."""
@@ -38,11 +38,12 @@ class AccessProbe:
         else:
             return False
         may_read = await self._reads() or (await self._writes() and await self._reads())
-        if may_read and not self._warned:
-            self._warned = True
-            logger.warning(
-                "storage: the credentials have no s3:ListBucket; files that a dead worker left "
-                "behind are not found"
+        if may_read and not self._reported:
+            self._reported = True
+            logger.info(
+                "storage: the credentials may not list the whole bucket; object %s tells missing "
+                "objects from forbidden ones",
+                PROBE_KEY,
             )
         return may_read
 

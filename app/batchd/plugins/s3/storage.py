@@ -165,19 +165,13 @@ class S3Storage:
     async def list_keys(self, prefix: str) -> AsyncIterator[str]:
         token = ""
         while True:
-            try:
-                with storage_call("list", prefix):
-                    async with self._missing_if_unlisted(prefix):
-                        if token:
-                            page = await self.client.list_objects_v2(
-                                Bucket=self.bucket, Prefix=prefix, ContinuationToken=token
-                            )
-                        else:
-                            page = await self.client.list_objects_v2(
-                                Bucket=self.bucket, Prefix=prefix
-                            )
-            except ObjectMissing:  # it may not be listed
-                return
+            with storage_call("list", prefix):
+                if token:
+                    page = await self.client.list_objects_v2(
+                        Bucket=self.bucket, Prefix=prefix, ContinuationToken=token
+                    )
+                else:
+                    page = await self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix)
             for item in page.get("Contents", ()):
                 yield item["Key"]
             token = page.get("NextContinuationToken", "")
