@@ -9,6 +9,8 @@ ALTER TABLE troubles
     ADD COLUMN deaths integer NOT NULL DEFAULT 0,
     -- Failures by a time limit of ours, which an overload causes as well.
     ADD COLUMN time_limits integer NOT NULL DEFAULT 0,
+    -- Failures by an outage that nothing else noticed.
+    ADD COLUMN lone_outages integer NOT NULL DEFAULT 0,
     -- When the job was given up; the row stays for a while, to say why.
     ADD COLUMN dead_lettered_ts timestamptz,
     -- The files of a batch are deleted after its row, and that may fail, too.
@@ -20,5 +22,6 @@ SET LOCAL statement_timeout = '60s';
 
 DELETE FROM troubles t WHERE NOT EXISTS (SELECT FROM batches b WHERE b.batch = t.batch);
 ALTER TABLE troubles
-    DROP COLUMN running, DROP COLUMN deaths, DROP COLUMN time_limits, DROP COLUMN dead_lettered_ts,
+    DROP COLUMN running, DROP COLUMN deaths, DROP COLUMN time_limits, DROP COLUMN lone_outages,
+    DROP COLUMN dead_lettered_ts,
     ADD CONSTRAINT troubles_batch_fkey FOREIGN KEY (batch) REFERENCES batches ON DELETE CASCADE;

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,7 @@ from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.chunks.line_runner import LineRunner
-from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_TIME_LIMITS
+from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_LONE_OUTAGES, MAX_TIME_LIMITS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
@@ -162,6 +163,27 @@ async def test_time_limits_are_counted_but_allow_for_an_overload(
                 await step(components, batch, Stage.COPY)
         await step(components, batch, Stage.COPY)
     await step(components, batch, Stage.VALIDATE)
+    assert await caller.status(batch) == "validation_failed"
+
+
+async def test_file_that_alone_cannot_be_read_ends_the_batch(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the storage has lost a part of it: it answers 500, but for no other file."""
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    read = S3Storage.read
+
+    def fail_for_uploads(storage: S3Storage, key: str, **options: Any) -> Any:
+        if key.startswith("uploads/"):
+            raise ProcessingTimeout("The storage is not responding.")
+        return read(storage, key, **options)
+
+    monkeypatch.setattr(S3Storage, "read", fail_for_uploads)
+    for _ in range(MAX_LONE_OUTAGES - 1):
+        with pytest.raises(ProcessingTimeout):
+            await step(components, batch, Stage.COPY)
+    assert await caller.status(batch) == "copying"
+    await step(components, batch, Stage.COPY, Stage.VALIDATE)
     assert await caller.status(batch) == "validation_failed"
 
 

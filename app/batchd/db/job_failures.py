@@ -1,6 +1,7 @@
 """Failures of jobs, and deaths of their workers: why a batch does not advance, or how it ended."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from batchd.db.connection import Connection
 from batchd.domain.batches import Status
@@ -37,35 +38,28 @@ async def record_end(connection: Connection, job: Job) -> None:
     await connection.execute(_RECORD_END, job.key)
 
 
+FailureCounter: TypeAlias = Literal["defects", "time_limits", "lone_outages"]
+"""The counts of failures that are bounded; there is no such count of other failures."""
+
 _RECORD_FAILURE = """
-INSERT INTO troubles AS t (job, batch, tries, defects, time_limits, reason)
-VALUES ($1, $2, 1, $3::bool::int, $4::bool::int, $5)
+INSERT INTO troubles AS t (job, batch, tries, defects, time_limits, lone_outages, reason)
+VALUES ($1, $2, 1, coalesce($3 = 'defects', false)::int, coalesce($3 = 'time_limits', false)::int,
+    coalesce($3 = 'lone_outages', false)::int, $4)
 ON CONFLICT (job) DO UPDATE
 SET tries = t.tries + 1, defects = t.defects + excluded.defects, reason = excluded.reason,
-    time_limits = t.time_limits + excluded.time_limits, running = false
-RETURNING CASE WHEN $3 THEN defects WHEN $4 THEN time_limits ELSE 0 END
+    time_limits = t.time_limits + excluded.time_limits,
+    lone_outages = t.lone_outages + excluded.lone_outages, running = false
+RETURNING CASE $3 WHEN 'defects' THEN defects WHEN 'time_limits' THEN time_limits
+    WHEN 'lone_outages' THEN lone_outages END
 """
 
 
 async def record_failure(
-    connection: Connection,
-    job: Job,
-    *,
-    reason: str,
-    is_defect: bool = False,
-    is_time_limit: bool = False,
+    connection: Connection, job: Job, *, reason: str, counter: FailureCounter | None
 ) -> int:
-    """Record the failure of an attempt; return how many of the job's failures were like this one.
-
-    Those that are neither defects nor time limits are not counted: 0.
-    """
+    """Record the failure of an attempt; return the new value of the counter, 0 without one."""
     count: int | None = await connection.fetchval(
-        _RECORD_FAILURE,
-        job.key,
-        job.batch,
-        is_defect,
-        is_time_limit,
-        reason[:_MAX_REASON_LENGTH],
+        _RECORD_FAILURE, job.key, job.batch, counter, reason[:_MAX_REASON_LENGTH]
     )
     return count or 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import probe_key
 from batchd.observability import metrics
-from batchd.pipeline.failures import FailureKind, kind_of
+from batchd.pipeline.failures import FailureKind, kind_of, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ RELEASE_AFTER_S = 60.0
 _PROBE_TIMEOUT_S = 10.0
 _MIN_PROBE_INTERVAL_S = 2.0
 _MAX_PROBE_INTERVAL_S = 10.0
+_MAX_OUTCOME_AGE_S = 5.0
 _DISK_PROBE_BYTES = 1024**2
 _STORAGE_PROBE_DATA = b"probe\n"
 
@@ -52,6 +54,9 @@ class CircuitBreaker:
         self._probe_key = probe_key(uuid4())
         self._refused_jobs: set[str] = set()
         self._is_suspected = asyncio.Event()
+        self._probing = asyncio.Lock()
+        self._probed_at = -math.inf
+        self._trouble: Exception | None = None
 
     def record_success(self) -> None:
         """Take notice that a job was done."""
@@ -78,23 +83,28 @@ class CircuitBreaker:
             self._refused_jobs.clear()
             await asyncio.sleep(_MIN_PROBE_INTERVAL_S)
 
-    async def _sit_out(self, trouble: Exception | None, consumers: list[Consumer]) -> None:
+    async def _sit_out(self, trouble: Exception, consumers: list[Consumer]) -> None:
         """Pause the consumers until the probe succeeds."""
-        logger.error("the worker claims no jobs while it can't work: %r", trouble)
+        logger.error("the worker claims no jobs while it can't work: %s", reason_of(trouble))
         metrics.BREAKER_OPEN.set(1)
         for consumer in consumers:
             consumer.pause()
         opened_at = time.monotonic()
         delay_s = 1.0
         is_released = False
-        while trouble is not None:
+        remaining: Exception | None = trouble
+        while remaining is not None:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _MAX_PROBE_INTERVAL_S)
-            trouble = await self._probe()
+            remaining = await self._probe()
             elapsed_s = time.monotonic() - opened_at
-            if trouble is not None and not is_released and elapsed_s >= self._release_after_s:
+            if remaining is not None and not is_released and elapsed_s >= self._release_after_s:
                 is_released = True
-                logger.error("the worker releases its jobs, after %.0f s: %r", elapsed_s, trouble)
+                logger.error(
+                    "the worker releases its jobs, after %.0f s: %s",
+                    elapsed_s,
+                    reason_of(remaining),
+                )
                 for consumer in consumers:
                     consumer.release()
         logger.warning("the worker claims jobs again, after %.0f s", time.monotonic() - opened_at)
@@ -102,8 +112,19 @@ class CircuitBreaker:
         for consumer in consumers:
             consumer.resume()
 
-    async def _probe(self) -> Exception | None:
+    async def is_worker_well(self) -> bool:
+        """Return whether the probe succeeds; the outcome is a few seconds old at most."""
+        return await self._probe(max_age_s=_MAX_OUTCOME_AGE_S) is None
+
+    async def _probe(self, *, max_age_s: float = 0.0) -> Exception | None:
         """Return what fails; None if the storage and the disk can be used."""
+        async with self._probing:
+            if time.monotonic() - self._probed_at > max_age_s:
+                self._trouble = await self._run_probe()
+                self._probed_at = time.monotonic()
+            return self._trouble
+
+    async def _run_probe(self) -> Exception | None:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 await asyncio.to_thread(_probe_disk)
@@ -115,11 +136,13 @@ class CircuitBreaker:
     async def _probe_storage(self) -> None:
         async with self._storage.write(self._probe_key) as writer:
             await writer.write(_STORAGE_PROBE_DATA)
-        async with self._storage.read(self._probe_key) as pieces:
-            async for _ in pieces:
-                pass
-        with suppress(ProcessingTimeout, StorageRefused):
-            await self._storage.delete([self._probe_key])
+        try:
+            async with self._storage.read(self._probe_key) as pieces:
+                async for _ in pieces:
+                    pass
+        finally:
+            with suppress(ProcessingTimeout, StorageRefused):
+                await self._storage.delete([self._probe_key])
 
 
 def _probe_disk() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import assert_never
 
 from batchd.db import job_failures
+from batchd.db.job_failures import FailureCounter
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.jobs import Job, Stage
 from batchd.observability import metrics
@@ -16,7 +17,7 @@ from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.copy import copy
 from batchd.pipeline.dead_letter import dead_letter, end_without_files
 from batchd.pipeline.delete import delete, delete_unneeded_files
-from batchd.pipeline.failures import FailureKind, kind_of
+from batchd.pipeline.failures import FailureKind, kind_of, reason_of
 from batchd.pipeline.results import write_results
 from batchd.pipeline.supervisor import supervise
 from batchd.pipeline.validate.stage import validate
@@ -34,12 +35,19 @@ MAX_TIME_LIMITS = 20
 
 More than defects, because an overload causes them too; it takes some eight minutes.
 """
+MAX_LONE_OUTAGES = 100
+"""Failures of a job by an outage that nothing else notices; it takes some fifty minutes."""
 MAX_DEATHS = 10
 """Workers that died of a job after which it is dead-lettered; chunks count their own."""
 MAX_ENDINGS = 3
 """Attempts to end a stage cleanly, after which it is ended in the rows alone."""
 
-_MAX_FAILURES = {FailureKind.DEFECT: MAX_DEFECTS, FailureKind.TIME_LIMIT: MAX_TIME_LIMITS}
+_BOUNDS: Mapping[FailureKind, tuple[FailureCounter, int]] = {
+    FailureKind.DEFECT: ("defects", MAX_DEFECTS),
+    FailureKind.TIME_LIMIT: ("time_limits", MAX_TIME_LIMITS),
+    FailureKind.LONE_OUTAGE: ("lone_outages", MAX_LONE_OUTAGES),
+}
+"""Which failures are counted, and after how many of them the job is dead-lettered."""
 
 
 class Dispatcher:
@@ -50,8 +58,8 @@ class Dispatcher:
     async def handle(self, job: Job) -> None:
         """Run the job's stage. An exception means that the job must be retried.
 
-        Failures are recorded with their reason. After MAX_DEFECTS defects, MAX_TIME_LIMITS time
-        limits, or MAX_DEATHS deaths of workers, the job is dead-lettered.
+        Failures are recorded with their reason. After a bounded number of counted ones, or after
+        MAX_DEATHS deaths of workers, the job is dead-lettered.
         """
         deaths = 0 if job.stage is Stage.CHUNK else await self._record_start(job)
         try:
@@ -72,13 +80,14 @@ class Dispatcher:
             logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
             self._context.breaker.record_failure(job.key, error)
-            failures = await self._record_failure(job, error)
-            max_failures = _MAX_FAILURES.get(kind_of(error))
-            if max_failures is None or failures < max_failures:
+            counter, max_failures = _BOUNDS.get(await self._kind_of(error), (None, 0))
+            failures = await self._record_failure(job, error, counter)
+            # Also 0 if it could not be recorded.
+            if failures == 0 or failures < max_failures:
                 raise
             await self._dead_letter(
                 job,
-                _reason_of(error),
+                reason_of(error),
                 is_last_resort=failures >= max_failures + MAX_ENDINGS,
                 error=error,
             )
@@ -114,17 +123,20 @@ class Dispatcher:
                 async with self._context.database.connection() as connection:
                     await job_failures.record_end(connection, job)
 
-    async def _record_failure(self, job: Job, error: Exception) -> int:
-        """Record the failure; return how many counted failures of this kind the job has had."""
+    async def _kind_of(self, error: Exception) -> FailureKind:
         kind = kind_of(error)
+        if kind is FailureKind.OUTAGE and await self._context.breaker.is_worker_well():
+            return FailureKind.LONE_OUTAGE
+        return kind
+
+    async def _record_failure(
+        self, job: Job, error: Exception, counter: FailureCounter | None
+    ) -> int:
+        """Record the failure; return how many such failures the job has had, 0 if unbounded."""
         try:
             async with self._context.database.connection() as connection:
                 return await job_failures.record_failure(
-                    connection,
-                    job,
-                    reason=_reason_of(error),
-                    is_defect=kind is FailureKind.DEFECT,
-                    is_time_limit=kind is FailureKind.TIME_LIMIT,
+                    connection, job, reason=reason_of(error), counter=counter
                 )
         except ProcessingTimeout:
             return 0
@@ -164,8 +176,3 @@ class Dispatcher:
                 await delete_unneeded_files(self._context, job.batch)
             case _:
                 assert_never(job.stage)
-
-
-def _reason_of(error: Exception) -> str:
-    """Return the error as it is recorded: for operators, never for callers."""
-    return f"{type(error).__name__}: {error}"

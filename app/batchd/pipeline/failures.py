@@ -21,6 +21,8 @@ _WORKER_ERRORS = frozenset(
 class FailureKind(Enum):
     OUTAGE = auto()
     """Something that batchd calls does not answer: the stage is tried again until it does."""
+    LONE_OUTAGE = auto()
+    """It does not answer this job, but did answer the worker's probe: an object may be damaged."""
     TIME_LIMIT = auto()
     """It would answer, but not within our own limit: it is busy, or too much was asked of it."""
     WORKER = auto()
@@ -38,3 +40,8 @@ def kind_of(error: BaseException) -> FailureKind:
             return FailureKind.WORKER
         case _:
             return FailureKind.DEFECT
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the error as it is logged and recorded: for operators, never for callers."""
+    return f"{type(error).__name__}: {error}"
