@@ -24,6 +24,7 @@ from batchd.pipeline.cancellations import Cancellations
 from batchd.pipeline.circuit_breaker import CircuitBreaker
 from batchd.pipeline.context import PipelineContext
 from batchd.pipeline.dispatcher import Dispatcher
+from batchd.pipeline.results_quota import ResultsQuota
 from batchd.services.accounts import Accounts
 from batchd.services.authentication import Authenticator
 from batchd.services.authorization import PermissionChecker
@@ -32,6 +33,7 @@ from batchd.services.batches import Batches
 from batchd.services.container import Services
 from batchd.services.fleet_rate import FleetRateLimiter
 from batchd.services.health import Health
+from batchd.services.memory_budget import ProcessMemoryBudget
 from batchd.services.operation_registry import OperationRegistry
 from batchd.services.roles import Roles
 from batchd.services.uploads import Uploads
@@ -190,7 +192,17 @@ async def open_components(
         for row in api_operations:
             if row.runs_in_batches:
                 registry.add(ApiBatchOperation(row, services))
-        await _add_operations(stack, registry, visible, database, operations)
+        # Two halves: calls wait for memory, and those that have it must be able to end meanwhile.
+        chunk_memory, call_memory = (
+            ProcessMemoryBudget(settings.worker_memory_bytes // 2) for _ in range(2)
+        )
+        operation_context = OperationContext(
+            environment=visible,
+            rate=FleetRateLimiter(database),
+            memory=call_memory,
+            is_reserved=registry.is_reserved,
+        )
+        await _add_operations(stack, registry, operation_context, operations)
         pipeline = PipelineContext(
             database=database,
             storage=storage,
@@ -199,6 +211,8 @@ async def open_components(
             operations=registry,
             cancellations=cancellations,
             breaker=CircuitBreaker(storage),
+            memory=chunk_memory,
+            results_quota=ResultsQuota(database, limit=settings.max_results_bytes),
             clock=clock,
             settings=settings,
         )
@@ -213,16 +227,10 @@ async def open_components(
 async def _add_operations(
     stack: AsyncExitStack,
     registry: OperationRegistry,
-    environment: Mapping[str, str],
-    database: Database,
+    context: OperationContext,
     operations: Iterable[OperationFactory],
 ) -> None:
     """Open the operations of plugins. Raises StartupError for a name that is taken."""
-    context = OperationContext(
-        environment=environment,
-        rate=FleetRateLimiter(database),
-        is_reserved=registry.is_reserved,
-    )
     for plugin in plugin_loader.installed("batchd.operations"):
         operation = await stack.enter_async_context(plugin.load()(context))
         if operation.name != plugin.name:

@@ -83,6 +83,10 @@ class Settings(EnvironmentSettings):
         10_000_000, description="Maximum number of lines of a batch file"
     )
     max_line_bytes: PositiveInt = Field(MIB, description="Maximum size of one line")
+    max_results_bytes: PositiveInt = Field(
+        5 * GIB,
+        description="Maximum size of a batch's results, after which lines fail without being run",
+    )
     max_open_batches: PositiveInt = Field(
         10_000, description="Maximum number of unfinished batches of an account"
     )
@@ -108,6 +112,11 @@ class Settings(EnvironmentSettings):
         4,
         description="Number of chunks that one worker runs concurrently; "
         "small batches have slots of their own",
+    )
+    worker_memory_bytes: PositiveInt = Field(
+        256 * MIB,
+        description="Memory of one worker for lines, results and responses; further results go "
+        "to temporary files, further calls wait",
     )
     worker_grace_s: PositiveFloat = Field(
         5.0,

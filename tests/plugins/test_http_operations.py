@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from batchd.plugins.http_operations import HttpOperations
-from tests.support.http_operations import GET, Declare, World, body, request_of, run
+from batchd.services.memory_budget import ProcessMemoryBudget
+from tests.support.http_operations import GET, Declare, World, body, declaring, request_of, run
 from tests.support.polling import TIMEOUT_S
 from tests.support.upstream import Upstream, running_upstream
 
@@ -284,3 +286,22 @@ async def test_every_attempt_counts_against_the_rate(
     source = await declare(GET + "rate_per_s = 7\n" + "retry = { attempts = 3 }", BASE=upstream.url)
     assert (await run(source, path={"x": "1"})).status == 200
     assert world.acquired == [("op", 7.0)] * 3
+
+
+async def test_calls_wait_until_there_is_memory_for_their_responses(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    async def respond(_: web.Request) -> web.StreamResponse:
+        # Calls that wait could come meanwhile.
+        for _turn in range(20):
+            await asyncio.sleep(0)
+        return web.json_response({})
+
+    upstream.reply(lambda: respond)
+    world = World(memory=ProcessMemoryBudget(2_500))
+    async with declaring(world, tmp_path) as declare:
+        source = await declare(GET + "max_answer_bytes = 1000", BASE=upstream.url)
+        results = await asyncio.gather(*(run(source, path={"x": str(n)}) for n in range(20)))
+    assert [result.status for result in results] == [200] * 20
+    assert upstream.max_in_progress <= 2
+    assert world.memory.try_reserve(2_500)

@@ -16,6 +16,7 @@ from batchd.plugins.http_operations import HttpOperations
 from batchd.plugins.http_operations.client import open_client
 from batchd.plugins.http_operations.operation import Dependencies
 from batchd.plugins.http_operations.retry import RetryTiming
+from batchd.services.memory_budget import ProcessMemoryBudget
 
 NOW = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 CALLER = Caller(account=AccountId(UUID(int=1)), user=UserId(UUID(int=2)), role="admin")
@@ -40,6 +41,7 @@ class World:
     waits_s: list[float] = field(default_factory=list)
     acquired: list[tuple[str, float]] = field(default_factory=list)
     chance: float = 0.5
+    memory: ProcessMemoryBudget = field(default_factory=lambda: ProcessMemoryBudget(1024**3))
 
     @property
     def timing(self) -> RetryTiming:
@@ -58,7 +60,9 @@ def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare
     @asynccontextmanager
     async def opened() -> AsyncIterator[Declare]:
         async with open_client() as client:
-            dependencies = Dependencies(client=client, rate=world, timing=world.timing)
+            dependencies = Dependencies(
+                client=client, rate=world, memory=world.memory, timing=world.timing
+            )
 
             async def declare(
                 text: str, *, reserved: Collection[str] = (), **variables: str

@@ -155,7 +155,7 @@ async def test_cancel_waits_for_a_dead_worker_only_until_its_lease_expires(
     # Should the worker still be alive, its next heartbeat tells it that the claim is lost.
     async with components.database.connection() as connection:
         assert not await chunks.heartbeat(
-            connection, BatchId(UUID(batch)), chunk, lease_s=1.0, counts=chunk.counts
+            connection, BatchId(UUID(batch)), chunk, lease_s=1.0, counts=chunk.counts, size=0
         )
 
 

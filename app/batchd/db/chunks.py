@@ -85,7 +85,7 @@ async def claim(
 # One statement records the progress, renews the lease, and checks whether to continue.
 _HEARTBEAT = """
 UPDATE chunks SET leased_until = now() + make_interval(secs => $4),
-    succeeded = $5, failed = $6, cancelled = $7, errors = $8
+    succeeded = $5, failed = $6, cancelled = $7, errors = $8, part_size = $9
 WHERE batch = $1 AND no = $2 AND fencing_token = $3 AND part_key IS NULL
 AND EXISTS (SELECT FROM batches WHERE batch = $1 AND status = 'processing')
 RETURNING 1
@@ -93,7 +93,13 @@ RETURNING 1
 
 
 async def heartbeat(
-    connection: Connection, batch: BatchId, chunk: Chunk, *, lease_s: float, counts: LineCounts
+    connection: Connection,
+    batch: BatchId,
+    chunk: Chunk,
+    *,
+    lease_s: float,
+    counts: LineCounts,
+    size: int,
 ) -> bool:
     """Return whether to continue: False if the claim is lost or the batch is cancelled."""
     renewed = await connection.fetchval(
@@ -106,6 +112,7 @@ async def heartbeat(
         counts.failed,
         counts.cancelled,
         line_counts.encode_errors(counts.errors),
+        size,
     )
     return renewed is not None
 
@@ -256,6 +263,17 @@ async def find_line_counts(connection: Connection, batch: BatchId) -> LineCounts
         *await connection.fetch(_FIND_ERRORS, batch),
     ]
     return reduce(LineCounts.plus, map(line_counts.decode, rows), LineCounts())
+
+
+_SUM_PART_SIZES = """
+SELECT coalesce(sum(part_size), 0)::bigint FROM chunks WHERE batch = $1 AND no <> ALL($2::int[])
+"""
+
+
+async def sum_part_sizes(connection: Connection, batch: BatchId, *, excluded: Sequence[int]) -> int:
+    """Return the bytes of results so far, without those of the excluded chunks."""
+    size: int = await connection.fetchval(_SUM_PART_SIZES, batch, excluded)
+    return size
 
 
 _DELETE = """

@@ -148,6 +148,16 @@ class RateLimiter(Protocol):
         ...
 
 
+class MemoryBudget(Protocol):
+    """Bounds the memory for what calls bring back, those of one process together."""
+
+    async def acquire(self, size: int) -> None:
+        """Wait until so many bytes are free, before the call is made; then `release` them."""
+        ...
+
+    def release(self, size: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationContext:
     """What the factory of an operation, or of a source of operations, gets."""
@@ -155,6 +165,7 @@ class OperationContext:
     environment: Mapping[str, str]
     """The process's variables without the core's own: a plugin reads its settings from it."""
     rate: RateLimiter
+    memory: MemoryBudget
     is_reserved: Callable[[str], bool]
     """Whether a source must not use a name: another operation or permission has it."""
 

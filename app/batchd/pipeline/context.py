@@ -12,7 +12,9 @@ from batchd.domain.ids import BatchId
 from batchd.domain.ports import Clock, Storage
 from batchd.pipeline.cancellations import Cancellations
 from batchd.pipeline.circuit_breaker import CircuitBreaker
+from batchd.pipeline.results_quota import ResultsQuota
 from batchd.services.authorization import PermissionChecker
+from batchd.services.memory_budget import ProcessMemoryBudget
 from batchd.services.operation_registry import OperationRegistry
 from batchd.services.users import Users
 from batchd.settings import Settings
@@ -29,6 +31,9 @@ class PipelineContext:
     operations: OperationRegistry
     cancellations: Cancellations
     breaker: CircuitBreaker
+    memory: ProcessMemoryBudget
+    """For the lines and the results of all chunks that run."""
+    results_quota: ResultsQuota
     clock: Clock
     settings: Settings
 

@@ -22,6 +22,7 @@ class Interruption(StrEnum):
 
     STOPPING = "the worker is stopping"
     EXPIRED = "the lease was not renewed in time"
+    OVERFLOW = "the disk of the worker is full"
     REVOKED = "the batch was cancelled, or another worker has claimed the chunk"
 
 
@@ -33,15 +34,18 @@ class ChunkLease:
         context: PipelineContext,
         batch: Batch,
         chunk: Chunk,
-        counts: Callable[[], LineCounts],
+        progress: Callable[[], tuple[LineCounts, int]],
         *,
         claimed_at: float,
     ) -> None:
-        """Take the monotonic time before the claim was sent: the lease is no younger."""
+        """Take what is to be reported: line counts, and bytes of results.
+
+        `claimed_at` is the monotonic time before the claim was sent: the lease is no younger.
+        """
         self._context = context
         self._batch = batch
         self._chunk = chunk
-        self._counts = counts
+        self._progress = progress
         self._renewed_at = claimed_at
         self._heartbeat_now = asyncio.Event()
         self.interrupted = asyncio.Event()
@@ -91,7 +95,7 @@ class ChunkLease:
         self.interrupt(Interruption.EXPIRED)
 
     async def _send_heartbeats(self) -> None:
-        while self.interruption in {None, Interruption.STOPPING}:
+        while self.interruption not in {Interruption.EXPIRED, Interruption.REVOKED}:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_INTERVAL_S):
                     await self._heartbeat_now.wait()
@@ -101,6 +105,7 @@ class ChunkLease:
                 await self._heartbeat()
 
     async def _heartbeat(self) -> None:
+        counts, size = self._progress()
         sent_at = self._context.clock.monotonic()
         async with self._context.database.connection() as connection:
             renewed = await chunks.heartbeat(
@@ -108,7 +113,8 @@ class ChunkLease:
                 self._batch.batch,
                 self._chunk,
                 lease_s=self._context.settings.lease_s,
-                counts=self._counts(),
+                counts=counts,
+                size=size,
             )
         if renewed:
             self._renewed_at = sent_at

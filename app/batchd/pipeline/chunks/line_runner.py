@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout
+from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout, QuotaViolation
 from batchd.domain.operations import OperationCall, OperationResult
 from batchd.domain.ports import ObjectMissing
 from batchd.observability import logs
@@ -38,7 +38,7 @@ class LineRunner:
         self._key_prefix = f"{batch.batch}:"
         self._lines: list[RawLine] = []
         self._stopping = asyncio.Event()
-        self.results = ResultStore()
+        self.results = ResultStore(context.memory)
         self.counter = result_lines.OutcomeCounter()
         self.checkpointed = LineCounts()
         """Outcomes of the lines that an earlier claim finished."""
@@ -68,6 +68,25 @@ class LineRunner:
             logger.warning("%s is gone: its lines are run again", self._chunk.checkpoint_key)
         self.checkpointed = self.counter.counts()
 
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Count the lines and the results towards the worker's and the batch's limits."""
+        memory, quota = self._context.memory, self._context.results_quota
+        # In any case: the number of chunks and their size are limited on their own.
+        memory.reserve(self._chunk.size)
+        try:
+            with (
+                self.results,
+                quota.counting(self._batch.batch, self._chunk.number, self.results),
+            ):
+                yield
+        finally:
+            memory.release(self._chunk.size)
+
+    def progress(self) -> tuple[LineCounts, int]:
+        """Return the line counts and the bytes of results so far."""
+        return self.counter.counts(), self.results.size
+
     @property
     def done(self) -> bool:
         """Whether every line has a result."""
@@ -92,7 +111,7 @@ class LineRunner:
         remaining = self._unfinished()
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
         runners = asyncio.gather(
-            *(self._run_lines(remaining, permission) for _ in range(concurrency))
+            *(self._run_lines(remaining, permission, lease) for _ in range(concurrency))
         )
         refresher = asyncio.create_task(permission.keep_fresh())
         interrupted = asyncio.create_task(lease.interrupted.wait())
@@ -117,7 +136,10 @@ class LineRunner:
         return _GRACE_PERIOD_S
 
     async def _run_lines(
-        self, remaining: Iterator[tuple[int, RawLine]], permission: CreatorPermission
+        self,
+        remaining: Iterator[tuple[int, RawLine]],
+        permission: CreatorPermission,
+        lease: ChunkLease,
     ) -> None:
         for line_index, line in remaining:
             if self._stopping.is_set():
@@ -131,6 +153,8 @@ class LineRunner:
                 # The line may not be started (any more), or did not end within the grace period.
                 return
             self._record(line_index, parsed, result)
+            if self.results.overflowing:
+                lease.interrupt(Interruption.OVERFLOW)
 
     async def _run_line(
         self, line: RawLine, parsed: ParsedLine, permission: CreatorPermission
@@ -160,12 +184,20 @@ class LineRunner:
     async def _call(
         self, line: RawLine, parsed: ParsedLine, permission: CreatorPermission
     ) -> OperationResult:
+        quota = self._context.results_quota
+        is_exhausted = await quota.is_exhausted(self._batch.batch)
         name = self._batch.operation
         operation = self._context.operations.find(name)
         if operation is None:
             raise OperationNotAllowed(f"'{name}' can no longer be run in batches.")
+        caller = await permission.require()
+        if is_exhausted:
+            raise QuotaViolation(
+                f"The line was not run: the results of the batch have reached {quota.limit} bytes. "
+                "Run the lines that are left in another batch."
+            )
         call = OperationCall(
-            caller=await permission.require(),
+            caller=caller,
             request=parsed.request,
             key=self._key(line),
             authorize=permission.require,

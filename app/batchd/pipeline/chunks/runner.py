@@ -81,7 +81,7 @@ class _ChunkRun:
         self._chunk = chunk
         self._runner = LineRunner(context, batch, chunk)
         self._lease = ChunkLease(
-            context, batch, chunk, self._runner.counter.counts, claimed_at=claimed_at
+            context, batch, chunk, self._runner.progress, claimed_at=claimed_at
         )
         self._uncertain = False
         """Whether an attempt to store the results may have succeeded without our knowing."""
@@ -107,6 +107,10 @@ class _ChunkRun:
         return task.result()
 
     async def _run(self) -> bool:
+        with self._runner.opened():
+            return await self._run_once()
+
+    async def _run_once(self) -> bool:
         try:
             async with self._lease.maintained():
                 if await adopt_part(self._context, self._batch, self._chunk):

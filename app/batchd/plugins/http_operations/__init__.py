@@ -42,7 +42,9 @@ async def http_operations(context: OperationContext) -> AsyncIterator[OperationS
         yield _NoOperations()
         return
     async with open_client() as client:
-        dependencies = Dependencies(client=client, rate=context.rate, timing=RetryTiming())
+        dependencies = Dependencies(
+            client=client, rate=context.rate, memory=context.memory, timing=RetryTiming()
+        )
         source = HttpOperations(
             file, dependencies, variables=context.environment, is_reserved=context.is_reserved
         )

@@ -9,6 +9,7 @@ import aiohttp
 from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
 from batchd.domain.operations import (
     HTTP_STATUSES,
+    MemoryBudget,
     OperationCall,
     OperationRequest,
     OperationResult,
@@ -38,6 +39,7 @@ class Dependencies:
 
     client: aiohttp.ClientSession
     rate: RateLimiter
+    memory: MemoryBudget
     timing: RetryTiming
 
 
@@ -103,18 +105,24 @@ class HttpOperation:
         try:
             if self._schema.rate_per_s is not None:
                 await self._dependencies.rate.acquire(self.name, self._schema.rate_per_s)
-            # Last: the waits before it, and between two attempts, can take minutes.
-            await call.authorize()
-            return await send(
-                self._dependencies.client,
-                request,
-                timeout=self._timeout,
-                max_bytes=self._schema.max_answer_bytes,
-            )
+            return await self._send(request, call)
         except NoResponse as error:
             return error
         finally:
             self._semaphore.release()
+
+    async def _send(self, request: UpstreamRequest, call: OperationCall) -> UpstreamResponse:
+        memory, max_bytes = self._dependencies.memory, self._schema.max_answer_bytes
+        await memory.acquire(max_bytes)
+        try:
+            # Last: the waits before it, and between two attempts, can take minutes.
+            await call.authorize()
+            return await send(
+                self._dependencies.client, request, timeout=self._timeout, max_bytes=max_bytes
+            )
+        finally:
+            # The body becomes a result line before another call can use its memory.
+            memory.release(max_bytes)
 
     def _result(
         self, outcome: UpstreamResponse | NoResponse, call: OperationCall, attempts: int
