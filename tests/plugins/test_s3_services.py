@@ -8,7 +8,7 @@ import pytest
 
 from batchd.configuration import InvalidSettings
 from batchd.devstack.seaweedfs import SeaweedFS
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import StorageRefused
 from batchd.domain.ports import ObjectMissing, ObjectWriter, Storage
 from batchd.plugins.s3.access import PROBE_KEY
 from batchd.plugins.s3.multipart import PART_BYTES
@@ -196,7 +196,7 @@ async def test_without_permission_to_list_everything_else_works(proxied: Storage
 async def test_without_permission_to_list_no_list_looks_empty(proxied: Storage, key: str) -> None:
     """Else files would stay for ever that are believed to be deleted."""
     await put(proxied, key, LINES)
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await keys_of(proxied, key)
 
 
@@ -205,7 +205,7 @@ async def test_an_object_that_may_be_listed_but_not_read_is_not_missing(
 ) -> None:
     proxy.refusals.append(lambda request: no_access(request) if request.is_of_object else None)
 
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await proxied.stat(key)
 
 
@@ -216,13 +216,13 @@ async def test_without_any_permission_no_object_is_missing(
     assert await proxied.stat(key) is None
     unlisted.refusals.append(no_access)
 
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await proxied.stat(key)
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await get(proxied, key)
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await keys_of(proxied, key)
-    with pytest.raises(ProcessingTimeout):
+    with pytest.raises(StorageRefused):
         await proxied.check()
 
 
