@@ -94,15 +94,23 @@ class ChunkLease:
                     return
         self.interrupt(Interruption.EXPIRED)
 
+    @property
+    def _is_renewable(self) -> bool:
+        return self.interruption not in {Interruption.EXPIRED, Interruption.REVOKED}
+
     async def _send_heartbeats(self) -> None:
-        while self.interruption not in {Interruption.EXPIRED, Interruption.REVOKED}:
+        while self._is_renewable:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_HEARTBEAT_INTERVAL_S):
                     await self._heartbeat_now.wait()
             self._heartbeat_now.clear()
-            # An outage of the database does not stop the chunk before the lease has expired.
-            with suppress(ProcessingTimeout):
-                await self._heartbeat()
+            if self._is_renewable:
+                try:
+                    await self._heartbeat()
+                except ProcessingTimeout:
+                    pass  # logged; an outage does not stop the chunk before the lease has expired
+                except Exception as error:  # noqa: BLE001  # what is finished must still be stored
+                    logger.warning("a heartbeat failed: %r", error)
 
     async def _heartbeat(self) -> None:
         counts, size = self._progress()

@@ -1,14 +1,17 @@
 """The permission of a batch's creator to run its lines, asked for anew while they run."""
 
 import asyncio
+import logging
 import math
 from contextlib import suppress
 
 from batchd.domain.batches import Batch
-from batchd.domain.errors import ProcessingTimeout, Unauthorized
+from batchd.domain.errors import Unauthorized
 from batchd.domain.users import Caller
 from batchd.pipeline.chunks.lease import ChunkLease, Interruption
 from batchd.pipeline.context import PipelineContext
+
+logger = logging.getLogger(__name__)
 
 _REFRESH_INTERVAL_S = 0.5
 _MAX_AGE_S = 2.0
@@ -68,8 +71,10 @@ class CreatorPermission:
                 async with asyncio.timeout(_REFRESH_INTERVAL_S):
                     await interrupted.wait()
             if not interrupted.is_set():
-                with suppress(ProcessingTimeout):
+                try:
                     await self.refresh()
+                except Exception as error:  # noqa: BLE001  # calls wait until a refresh succeeds
+                    logger.warning("the permission could not be checked again: %r", error)
         self._wake()
 
     def _wake(self) -> None:
