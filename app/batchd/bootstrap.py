@@ -210,7 +210,7 @@ async def open_components(
             users=users,
             operations=registry,
             cancellations=cancellations,
-            breaker=CircuitBreaker(storage),
+            breaker=CircuitBreaker(storage, database),
             memory=chunk_memory,
             results_quota=ResultsQuota(database, limit=settings.max_results_bytes),
             clock=clock,

@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
+from aiohttp import web
 
 from batchd.bootstrap import Components
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import StorageRefused
 from batchd.domain.jobs import Stage
+from batchd.pipeline.chunks import runner
+from batchd.pipeline.chunks.runner import ResultsNotStored
 from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_ENDINGS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
@@ -97,6 +100,31 @@ async def test_part_that_is_refused_fails_its_lines(
     assert [(line["id"], line["status"]) for line in await caller.download(batch)] == [
         (f"n{n}", 500) for n in range(1, LINES + 1)
     ]
+
+
+def writes_a_part(request: web.Request) -> bool:
+    return writes(request) and "/parts/" in request.path
+
+
+async def test_part_that_alone_cannot_be_stored_fails_its_lines(
+    caller: ApiCaller,
+    components: Components,
+    proxy: RefusingS3,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The storage answers 500, but takes what the worker's probe writes."""
+    monkeypatch.setattr(runner, "_MAX_STORE_ATTEMPTS", 1)
+    gated.release(LINES * MAX_DEFECTS)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    proxy.refuse(writes_a_part, "InternalError", status=500)
+    for _ in range(MAX_DEFECTS - 1):
+        with pytest.raises(ResultsNotStored):
+            await step(components, batch, Stage.CHUNK)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert await caller.status(batch) == "completed"
+    assert {line["status"] for line in await caller.download(batch)} == {500}
 
 
 @pytest.mark.parametrize("stage", [Stage.RESULTS, Stage.CANCEL])

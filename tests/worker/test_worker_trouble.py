@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from pydantic import SecretStr
 
 from batchd.bootstrap import Components, open_components
+from batchd.db.connection import open_database
 from batchd.devstack.seaweedfs import SeaweedFS
 from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.jobs import Stage
@@ -25,6 +27,7 @@ from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.live import running_worker
 from tests.support.polling import eventually
 from tests.support.refusing_s3 import RefusingS3, everything, refusing_s3
+from tests.support.relay import relay_to
 from tests.support.s3_storage import keys_of
 from tests.support.stepping import TO_COPIED, step
 
@@ -132,6 +135,11 @@ async def guarding(breaker: CircuitBreaker, lane: Lane) -> AsyncIterator[None]:
         task.cancel()
 
 
+def new_breaker(components: Components, *, release_after_s: float = 60.0) -> CircuitBreaker:
+    context = components.dispatcher._context
+    return CircuitBreaker(context.storage, context.database, release_after_s=release_after_s)
+
+
 REFUSED = StorageRefused("no", code="AccessDenied", action="write key")
 
 
@@ -139,7 +147,7 @@ async def test_breaker_opens_once_and_closes_when_the_storage_is_back(
     troubled: Components, proxy: RefusingS3, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage = troubled.dispatcher._context.storage
-    breaker, lane = CircuitBreaker(storage, release_after_s=0.0), Lane()
+    breaker, lane = new_breaker(troubled, release_after_s=0.0), Lane()
     proxy.refuse(everything, "AccessDenied")
     async with guarding(breaker, lane):
         for number in range(MAX_REFUSED_JOBS):
@@ -157,7 +165,7 @@ async def test_breaker_stays_closed_if_the_storage_is_well(
     troubled: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it is if a job can't read one object, or if the database is away."""
-    breaker, lane = CircuitBreaker(troubled.dispatcher._context.storage), Lane()
+    breaker, lane = new_breaker(troubled), Lane()
     probed = asyncio.Event()
     probe_disk = circuit_breaker._probe_disk
     loop = asyncio.get_running_loop()
@@ -174,14 +182,14 @@ async def test_breaker_stays_closed_if_the_storage_is_well(
 
 
 def test_one_job_that_is_refused_does_not_put_the_worker_in_doubt(troubled: Components) -> None:
-    breaker = CircuitBreaker(troubled.dispatcher._context.storage)
+    breaker = new_breaker(troubled)
     for _ in range(2 * MAX_DEFECTS):
         breaker.record_failure("copy:1", REFUSED)
     assert not breaker._is_suspected.is_set()
 
 
 def test_success_in_between_clears_the_worker_of_doubt(troubled: Components) -> None:
-    breaker = CircuitBreaker(troubled.dispatcher._context.storage)
+    breaker = new_breaker(troubled)
     for number in range(2 * MAX_REFUSED_JOBS):
         breaker.record_failure(f"chunk:{number}", REFUSED)
         breaker.record_success()
@@ -213,3 +221,25 @@ async def test_worker_in_trouble_leaves_the_chunks_to_a_healthy_one(
                 assert await caller.end(batch) == "completed"
             # Nothing but its own probes, whose intervals grow.
             assert proxy.refused - refused <= 10
+
+
+async def test_outage_of_the_database_is_no_lone_outage(
+    settings: Settings, troubled: Components, database_url: str
+) -> None:
+    storage = troubled.dispatcher._context.storage
+    outage = ProcessingTimeout("no answer")
+    async with relay_to(database_url) as relay:
+        changes = {"database_url": SecretStr(relay.url), "database_timeout_s": 1.0}
+        async with open_database(settings.model_copy(update=changes)) as database:
+            breaker = CircuitBreaker(storage, database)
+            assert await breaker.judge(outage) is FailureKind.LONE_OUTAGE
+            await relay.cut()
+            assert await breaker.judge(outage) is FailureKind.OUTAGE
+
+
+async def test_outage_of_the_storage_is_no_lone_outage(
+    troubled: Components, proxy: RefusingS3
+) -> None:
+    proxy.refuse(everything, "ServiceUnavailable", status=503)
+    kind = await new_breaker(troubled).judge(ProcessingTimeout("no answer"))
+    assert kind is FailureKind.OUTAGE

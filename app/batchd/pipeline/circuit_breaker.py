@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 from typing import Protocol
 from uuid import uuid4
 
+from batchd.db.connection import Database
 from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import probe_key
@@ -47,8 +48,11 @@ class CircuitBreaker:
     The probe writes, reads and deletes an object, and writes a temporary file.
     """
 
-    def __init__(self, storage: Storage, *, release_after_s: float = RELEASE_AFTER_S) -> None:
+    def __init__(
+        self, storage: Storage, database: Database, *, release_after_s: float = RELEASE_AFTER_S
+    ) -> None:
         self._storage = storage
+        self._database = database
         self._release_after_s = release_after_s
         # One for each worker: where deleting is refused, there is one object to be left behind.
         self._probe_key = probe_key(uuid4())
@@ -112,9 +116,20 @@ class CircuitBreaker:
         for consumer in consumers:
             consumer.resume()
 
-    async def is_worker_well(self) -> bool:
-        """Return whether the probe succeeds; the outcome is a few seconds old at most."""
-        return await self._probe(max_age_s=_MAX_OUTCOME_AGE_S) is None
+    async def judge(self, error: BaseException) -> FailureKind:
+        """Return the kind of a failure, and tell a lone outage by the database and the probe.
+
+        The outcome of the probe is a few seconds old at most.
+        """
+        kind = kind_of(error)
+        if kind is not FailureKind.OUTAGE:
+            return kind
+        try:
+            await self._database.check()
+        except ProcessingTimeout:
+            return kind
+        trouble = await self._probe(max_age_s=_MAX_OUTCOME_AGE_S)
+        return FailureKind.LONE_OUTAGE if trouble is None else kind
 
     async def _probe(self, *, max_age_s: float = 0.0) -> Exception | None:
         """Return what fails; None if the storage and the disk can be used."""

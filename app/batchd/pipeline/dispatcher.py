@@ -17,7 +17,7 @@ from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.copy import copy
 from batchd.pipeline.dead_letter import dead_letter, end_without_files
 from batchd.pipeline.delete import delete, delete_unneeded_files
-from batchd.pipeline.failures import FailureKind, kind_of, reason_of
+from batchd.pipeline.failures import FailureKind, reason_of
 from batchd.pipeline.results import write_results
 from batchd.pipeline.supervisor import supervise
 from batchd.pipeline.validate.stage import validate
@@ -80,7 +80,8 @@ class Dispatcher:
             logger.info("job %s is obsolete: %s", job.key, error)
         except Exception as error:
             self._context.breaker.record_failure(job.key, error)
-            counter, max_failures = _BOUNDS.get(await self._kind_of(error), (None, 0))
+            kind = await self._context.breaker.judge(error)
+            counter, max_failures = _BOUNDS.get(kind, (None, 0))
             failures = await self._record_failure(job, error, counter)
             # Also 0 if it could not be recorded.
             if failures == 0 or failures < max_failures:
@@ -122,12 +123,6 @@ class Dispatcher:
             with suppress(ProcessingTimeout):
                 async with self._context.database.connection() as connection:
                     await job_failures.record_end(connection, job)
-
-    async def _kind_of(self, error: Exception) -> FailureKind:
-        kind = kind_of(error)
-        if kind is FailureKind.OUTAGE and await self._context.breaker.is_worker_well():
-            return FailureKind.LONE_OUTAGE
-        return kind
 
     async def _record_failure(
         self, job: Job, error: Exception, counter: FailureCounter | None

@@ -20,6 +20,7 @@ from batchd.pipeline.chunks.line_runner import LineRunner
 from batchd.pipeline.chunks.poisoned import fail_chunk
 from batchd.pipeline.chunks.stored_parts import adopt_part
 from batchd.pipeline.context import PipelineContext
+from batchd.pipeline.failures import FailureKind
 from batchd.queue import jobs
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,12 @@ MAX_CLAIMS = 16
 _RETRY_DELAY_S = 1.0
 _STORE_TIMEOUT_S = 10.0
 """How long a worker that stops may take to store what is finished."""
-_MAX_TIME_LIMITS = 10
-"""Attempts to store results that may run into our own time limits."""
+_MAX_STORE_ATTEMPTS = 60
+"""Attempts to store results, those during an outage that the worker's probe meets excluded."""
+
+
+class ResultsNotStored(Exception):
+    """The results of a chunk can't be stored, although the storage and the database respond."""
 
 
 async def run_chunk(
@@ -188,18 +193,19 @@ class _ChunkRun:
 
     async def _until_possible(self, action: Callable[[], Awaitable[T]]) -> T:
         """Store finished lines through an outage, until nobody can want them any more."""
-        time_limits = 0
+        attempts = 0
         while True:
             try:
                 return await action()
             except ProcessingTimeout as error:
                 job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
                 self._context.breaker.record_failure(job.key, error)
-                time_limits += not error.is_outage
                 self._uncertain = True
-                revoked = self._lease.interruption is Interruption.REVOKED
-                if time_limits >= _MAX_TIME_LIMITS or (revoked and self._lease.expired):
+                if self._lease.interruption is Interruption.REVOKED and self._lease.expired:
                     raise
+                attempts += await self._context.breaker.judge(error) is not FailureKind.OUTAGE
+                if attempts >= _MAX_STORE_ATTEMPTS:
+                    raise ResultsNotStored(str(error)) from error
             await asyncio.sleep(_RETRY_DELAY_S)
 
     async def _release(self) -> None:
