@@ -1,7 +1,8 @@
 """Gathered reads: one query for many, and nobody disturbs anybody else."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID, uuid4
 
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from batchd.bootstrap import Components
 from batchd.db import batch_loader
 from batchd.db.batch_loader import MAX_IN_FLIGHT, BatchLoader
-from batchd.db.connection import Database
+from batchd.db.connection import Connection, Database, open_database
 from batchd.domain.batches import Status
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import AccountId, BatchId
 from batchd.domain.permission import OwnerFilter
+from batchd.settings import Settings
 from tests.support.fixtures import MakeCaller
 from tests.support.rows import T0, insert_batches
 
@@ -38,6 +40,28 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(BatchLoader, "_take_waiting", note)
     return query_sizes
+
+
+@pytest.fixture
+async def reads_alone(settings: Settings) -> AsyncIterator[BatchLoader]:
+    """Yield a loader whose database nobody else uses."""
+    async with open_database(settings) as database:
+        yield BatchLoader(database)
+
+
+@pytest.fixture
+def connections(reads_alone: BatchLoader, monkeypatch: pytest.MonkeyPatch) -> list[Database]:
+    """Return an entry for each connection of `reads_alone`, which sends one query by each."""
+    acquired: list[Database] = []
+    connection = Database.connection
+
+    def note(self: Database) -> AbstractAsyncContextManager[Connection]:
+        if self is reads_alone._database:
+            acquired.append(self)
+        return connection(self)
+
+    monkeypatch.setattr(Database, "connection", note)
+    return acquired
 
 
 @pytest.fixture
@@ -111,6 +135,63 @@ async def test_a_failed_query_fails_its_readers_alone(
     assert {type(outcome) for outcome in outcomes} == {ProcessingTimeout}
     assert len({id(outcome) for outcome in outcomes}) == len(batches)
     assert await reads.find(account, batches[0], EVERYBODY) is not None
+
+
+async def test_a_row_that_cannot_be_decoded_fails_its_own_readers_alone(
+    reads: BatchLoader,
+    own: tuple[AccountId, Sequence[BatchId]],
+    components: Components,
+    queries: list[int],
+) -> None:
+    account, (broken, *whole) = own
+    async with components.database.connection() as connection:
+        await connection.execute("ALTER TABLE batches DROP CONSTRAINT batches_status_check")
+        await connection.execute(
+            "UPDATE batches SET status = 'of a later version' WHERE batch = $1", broken
+        )
+
+    outcomes = await asyncio.gather(
+        *(reads.find(account, batch, EVERYBODY) for batch in (broken, *whole, broken)),
+        return_exceptions=True,
+    )
+
+    first, *others, last = outcomes
+    assert [type(first), type(last)] == [RuntimeError, RuntimeError]
+    assert first is not last
+    assert [getattr(batch, "batch", batch) for batch in others] == whole
+    assert max(queries) > 1, "the rows were read together"
+
+
+async def test_no_query_is_sent_that_asks_for_nothing(
+    reads_alone: BatchLoader,
+    own: tuple[AccountId, Sequence[BatchId]],
+    queries: list[int],
+    connections: list[Database],
+) -> None:
+    account, batches = own
+    await asyncio.gather(*(reads_alone.find(account, batch, EVERYBODY) for batch in batches))
+
+    assert 0 in queries, "a second query was begun, but the first one took all reads"
+    assert len(connections) == len([count for count in queries if count])
+
+
+async def test_no_query_is_sent_for_readers_that_have_left(
+    reads_alone: BatchLoader,
+    own: tuple[AccountId, Sequence[BatchId]],
+    connections: list[Database],
+) -> None:
+    account, batches = own
+    leaving = [
+        asyncio.create_task(reads_alone.find(account, batch, EVERYBODY)) for batch in batches
+    ]
+    await asyncio.sleep(0)
+    for reader in leaving:
+        reader.cancel()
+    outcomes = await asyncio.gather(*leaving, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
+    assert await reads_alone.find(account, batches[0], EVERYBODY) is not None
+    assert len(connections) == 1
 
 
 def _unavailable(self: Database) -> None:
