@@ -11,9 +11,28 @@ import pytest
 
 from batchd.db.migrations import SchemaTooOld, check_schema, migrate, required_versions
 from batchd.devstack.postgres_cluster import CLEAN_ENVIRONMENT, program_path
+from batchd.domain.jobs import Job, Stage
 from batchd.shipped import shipped_folder
 
 MIGRATIONS = sorted(shipped_folder("migrations").glob("*.sql"))
+# A batch that was deleted is buried as well: its row is gone.
+_BURIED_BATCH = """
+WITH creator AS (
+    INSERT INTO users VALUES (gen_random_uuid(), gen_random_uuid(), 'admin', '', now())
+    RETURNING user_id, account
+), ended AS (
+    INSERT INTO batches (batch, account, user_id, handler, request_hash, operation, status,
+        created_ts, updated_ts)
+    SELECT gen_random_uuid(), account, user_id, gen_random_uuid(), '', 'no_op', 'completed',
+        now(), now()
+    FROM creator RETURNING batch, account, handler
+), deleted AS (
+    INSERT INTO graveyard
+    VALUES (gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() + interval '1 day')
+)
+INSERT INTO graveyard SELECT batch, account, handler, now() + interval '1 day' FROM ended
+RETURNING batch
+"""
 DBMATE = str(Path(sys.executable).parent / "dbmate")
 
 
@@ -67,6 +86,22 @@ async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
 
     await migrate(url)
     assert await schema_of(url) == stairs[-1]
+
+
+@pytest.mark.slow
+async def test_a_step_down_leaves_the_files_that_wait_to_the_previous_version(
+    empty_database_url: str,
+) -> None:
+    url, version = empty_database_url, "20261125000001"
+    await migrate(url)
+    connection = await asyncpg.connect(url)
+    batch = await connection.fetchval(_BURIED_BATCH)
+    while version in await connection.fetchval("SELECT array_agg(version) FROM schema_migrations"):
+        await dbmate(url, "rollback", shipped_folder("migrations"))
+    (job,) = await connection.fetch("SELECT payload, execute_after > now() AS waits FROM pgqueuer")
+    await connection.close()
+    assert Job.decode(job["payload"]) == Job(Stage.CLEANUP, batch)
+    assert job["waits"]
 
 
 async def test_the_schema_is_checked_against_the_migrations(
