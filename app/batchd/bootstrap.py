@@ -201,6 +201,7 @@ async def open_components(
             rate=FleetRateLimiter(database),
             memory=call_memory,
             is_reserved=registry.is_reserved,
+            help_base=settings.help_url,
         )
         await _add_operations(stack, registry, operation_context, operations)
         pipeline = PipelineContext(

@@ -121,3 +121,12 @@ def test_no_entry_has_a_character_at_which_a_reader_ends_a_line() -> None:
         (encoded,) = report.encode([])
     assert len(encoded.decode().splitlines()) == 1
     assert json.loads(encoded)["id"] == "a\u2028b\u2029c\u0085d"
+
+
+def test_issues_carry_help_if_there_is_a_page_of_it() -> None:
+    with ValidationReport(help_base="https://docs.example/errors#") as report:
+        report.add(1, None, [NO_BATCH])
+        entries = read(report, [(1, "a")])
+    assert [issue["help"] for issue in entries[0]["errors"]] == [
+        "https://docs.example/errors#request_format"
+    ] * 2

@@ -168,6 +168,8 @@ class OperationContext:
     memory: MemoryBudget
     is_reserved: Callable[[str], bool]
     """Whether a source must not use a name: another operation or permission has it."""
+    help_base: str | None = None
+    """Of the URLs that errors carry as `help`: an error's name is appended."""
 
 
 OperationFactory: TypeAlias = Callable[[OperationContext], AbstractAsyncContextManager[Operation]]

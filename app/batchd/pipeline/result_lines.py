@@ -8,6 +8,7 @@ from batchd.domain.batches import MAX_SAMPLE_LINES, ErrorCount, LineCounts
 from batchd.domain.errors import BatchdError, General
 from batchd.domain.operations import OperationResult, error_result
 from batchd.observability import logs
+from batchd.operations.errors import help_url
 from batchd.pipeline.json_lines import escape_line_separators
 
 logger = logging.getLogger(__name__)
@@ -33,15 +34,20 @@ def encode(number: int, line_id: str | None, result: OperationResult | None) -> 
     return escape_line_separators(line)
 
 
-def failed_result(error: Exception, *, line_key: str) -> OperationResult:
-    """Return and log the error as the result of a line, the same as a direct call would return."""
+def failed_result(
+    error: Exception, *, line_key: str, help_base: str | None = None
+) -> OperationResult:
+    """Return and log the error as the result of a line, the same as a direct call would return.
+
+    `help_base` is the setting `help_url`.
+    """
     trace = logs.current_trace()
     if isinstance(error, BatchdError):
         logger.info("line %s failed: %s", line_key, error.name, extra={"trace": trace})
     else:
         logger.error("line %s failed", line_key, extra={"trace": trace}, exc_info=error)
         error = General("The line could not be run because of a defect of the service.")
-    return error_result(error, trace)
+    return error_result(error, trace, help_url=help_url(error, help_base))
 
 
 class OutcomeCounter:

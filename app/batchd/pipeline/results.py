@@ -142,8 +142,11 @@ class _ResultsWriter:
     async def _add_failed(self, chunk: Chunk, description: str) -> None:
         """Write the lines of a chunk without a part as failed, so that the batch can end."""
         logs.clear_trace()
-        line_key = f"{self._batch.batch}:{chunk.first_line}"
-        result = result_lines.failed_result(General(description), line_key=line_key)
+        result = result_lines.failed_result(
+            General(description),
+            line_key=f"{self._batch.batch}:{chunk.first_line}",
+            help_base=self._context.settings.help_url,
+        )
         await self._add_unfinished(chunk, result)
 
     async def _add_unfinished(self, chunk: Chunk, result: OperationResult | None) -> None:

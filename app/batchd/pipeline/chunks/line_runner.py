@@ -170,9 +170,14 @@ class LineRunner:
             except ProcessingTimeout:
                 await self._pause(delay_s)
             except Exception as error:  # noqa: BLE001  # any error is the line's result
-                return result_lines.failed_result(error, line_key=self._key(line))
+                return self._failed(error, line)
         outage = ProcessingTimeout("The database or the storage was unavailable for too long.")
-        return result_lines.failed_result(outage, line_key=self._key(line))
+        return self._failed(outage, line)
+
+    def _failed(self, error: Exception, line: RawLine) -> OperationResult:
+        return result_lines.failed_result(
+            error, line_key=self._key(line), help_base=self._context.settings.help_url
+        )
 
     async def _pause(self, delay_s: float) -> None:
         """Wait before a line is run again. Raises CancelledError if it will not be."""

@@ -21,13 +21,22 @@ _MAX_POINTER_LENGTH = 300
 _MAX_MESSAGE_LENGTH = 500
 
 
+class ReportedIssue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An issue in the words of the report, of limited length."""
+
+    code: str
+    pointer: str
+    message: str
+    help: str | None = None
+
+
 class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the report."""
 
     line: int
     id: str | None = None
     outcome: str | None = None
-    errors: tuple[ValidationIssue, ...] = ()
+    errors: tuple[ReportedIssue, ...] = ()
 
 
 class _Truncation(msgspec.Struct, frozen=True):
@@ -44,8 +53,10 @@ class ValidationReport(TemporaryFiles):
     `{"truncated": true, "invalid_lines": N}`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, help_base: str | None = None) -> None:
+        """Take the base of the URLs that issues carry as `help`; without one they carry none."""
         super().__init__()
+        self._help_base = help_base
         self._file = self._new_file(memory=_MAX_MEMORY)
         self._size = 0
         self.invalid_lines = 0
@@ -58,7 +69,7 @@ class ValidationReport(TemporaryFiles):
             # It will not be in the report, but it counts.
             self._file.write(b'{"line":%d}\n' % line)
             return
-        entry = _encode(line, line_id, tuple(map(_shorten, islice(issues, MAX_ISSUES))))
+        entry = _encode(line, line_id, tuple(map(self._present, islice(issues, MAX_ISSUES))))
         self._size += len(entry)
         self._file.write(entry)
 
@@ -70,7 +81,7 @@ class ValidationReport(TemporaryFiles):
         self._file.seek(0)
         entries = (msgspec.json.decode(record, type=ReportEntry) for record in self._file)
         duplicates = (
-            ReportEntry(line=line, id=line_id, errors=(_duplicate_id(line_id),))
+            ReportEntry(line=line, id=line_id, errors=(self._present(_duplicate_id(line_id)),))
             for line, line_id in duplicate_ids
         )
         by_line = attrgetter("line")
@@ -93,18 +104,16 @@ class ValidationReport(TemporaryFiles):
         if reported < count:
             yield msgspec.json.encode(_Truncation(truncated=True, invalid_lines=count)) + b"\n"
 
-
-def _shorten(issue: ValidationIssue) -> ValidationIssue:
-    if len(issue.pointer) <= _MAX_POINTER_LENGTH and len(issue.message) <= _MAX_MESSAGE_LENGTH:
-        return issue
-    return ValidationIssue(
-        code=issue.code,
-        pointer=issue.pointer[:_MAX_POINTER_LENGTH],
-        message=issue.message[:_MAX_MESSAGE_LENGTH],
-    )
+    def _present(self, issue: ValidationIssue) -> ReportedIssue:
+        return ReportedIssue(
+            code=issue.code,
+            pointer=issue.pointer[:_MAX_POINTER_LENGTH],
+            message=issue.message[:_MAX_MESSAGE_LENGTH],
+            help=None if self._help_base is None else f"{self._help_base}{issue.code}",
+        )
 
 
-def _encode(line: int, line_id: str | None, issues: tuple[ValidationIssue, ...]) -> bytes:
+def _encode(line: int, line_id: str | None, issues: tuple[ReportedIssue, ...]) -> bytes:
     entry = ReportEntry(line=line, id=line_id, outcome="invalid", errors=issues)
     return escape_line_separators(msgspec.json.encode(entry)) + b"\n"
 

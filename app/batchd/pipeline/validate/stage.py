@@ -26,7 +26,8 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
     batch = await claim(context, batch_id, Status.VALIDATING)
     if batch is None:
         return
-    with DuplicateIdFinder() as duplicate_ids, ValidationReport() as report:
+    help_base = context.settings.help_url
+    with DuplicateIdFinder() as duplicate_ids, ValidationReport(help_base=help_base) as report:
         validator = FileValidator(context, batch, duplicate_ids, report)
         try:
             await validator.run()
@@ -52,7 +53,7 @@ async def dead_letter_validation(context: PipelineContext, batch_id: BatchId) ->
     """End the batch with a report that states only that the file could not be read."""
     batch = await claim(context, batch_id, Status.VALIDATING)
     if batch is not None:
-        with ValidationReport() as report:
+        with ValidationReport(help_base=context.settings.help_url) as report:
             report.add(1, None, [file_issue(General.name)])
             await _end_invalid(context, batch, report.encode(()))
 

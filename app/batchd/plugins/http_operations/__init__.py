@@ -43,7 +43,11 @@ async def http_operations(context: OperationContext) -> AsyncIterator[OperationS
         return
     async with open_client() as client:
         dependencies = Dependencies(
-            client=client, rate=context.rate, memory=context.memory, timing=RetryTiming()
+            client=client,
+            rate=context.rate,
+            memory=context.memory,
+            timing=RetryTiming(),
+            help_base=context.help_base,
         )
         source = HttpOperations(
             file, dependencies, variables=context.environment, is_reserved=context.is_reserved

@@ -41,6 +41,7 @@ class Dependencies:
     rate: RateLimiter
     memory: MemoryBudget
     timing: RetryTiming
+    help_base: str | None = None
 
 
 class HttpOperation:
@@ -78,7 +79,7 @@ class HttpOperation:
         if issues:
             # The line was valid when an earlier version of the file was in effect.
             text = f"{issues[0].pointer}: {issues[0].message}"
-            return error_result(RequestFormat(text), logs.current_trace())
+            return self._error_result(RequestFormat(text), logs.current_trace())
         request = self._build_request(call)
         retry, timing = self._schema.retry, self._dependencies.timing
         attempt = 1
@@ -157,7 +158,12 @@ class HttpOperation:
     def _failure(self, error: BatchdError, call: OperationCall, cause: str) -> OperationResult:
         trace = logs.current_trace()
         logger.info("line %s failed, trace %s: %s (%s)", call.key, trace, error, cause)
-        return error_result(error, trace)
+        return self._error_result(error, trace)
+
+    def _error_result(self, error: BatchdError, trace: str) -> OperationResult:
+        base = self._dependencies.help_base
+        url = None if base is None else f"{base}{error.name}"
+        return error_result(error, trace, help_url=url)
 
 
 def _body(request: OperationRequest) -> bytes | None:

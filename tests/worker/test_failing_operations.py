@@ -1,4 +1,4 @@
-"""An operation whose check raises ends the batch with a report, at once and not after retries."""
+"""What an operation raises is reported on its line, at once and not after retries."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,6 +15,7 @@ from batchd.domain.operations import (
     OperationResult,
     ValidationIssue,
 )
+from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 
 pytestmark = pytest.mark.slow
@@ -22,8 +23,11 @@ pytestmark = pytest.mark.slow
 RunWorker = Callable[[], AbstractAsyncContextManager[None]]
 
 
+HELP = "https://docs.example/errors#"
+
+
 class Failing:
-    """Its check works for nothing but lines whose path is empty."""
+    """Its check works for nothing but lines whose path is empty, and its run for none."""
 
     name = "failing"
 
@@ -37,12 +41,28 @@ class Failing:
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"help_url": HELP})
+
+
+@pytest.fixture
 def operations() -> Sequence[OperationFactory]:
     @asynccontextmanager
     async def open_operation(_: OperationContext) -> AsyncIterator[Operation]:
         yield Failing()
 
     return (open_operation,)
+
+
+async def test_run_that_raises_is_the_result_of_its_line(
+    caller: ApiCaller, worker: RunWorker
+) -> None:
+    async with worker():
+        batch = await caller.create(lines_of({"id": "a"}), "failing")
+        assert await caller.end(batch) == "completed"
+    (line,) = await caller.download(batch)
+    assert (line["status"], line["body"]["subcode"]) == (500, 500000)
+    assert line["body"]["help"] == f"{HELP}general"
 
 
 async def test_check_that_raises_is_reported_on_its_lines_and_logged_once(
@@ -58,5 +78,6 @@ async def test_check_that_raises_is_reported_on_its_lines_and_logged_once(
         (2, "general"),
         (3, "general"),
     ]
+    assert entries[0]["errors"][0]["help"] == f"{HELP}general"
     (record,) = [record for record in caplog.records if "could not check" in record.message]
     assert record.exc_info is not None
