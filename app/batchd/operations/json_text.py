@@ -112,12 +112,14 @@ def has_unique_names(text: bytes) -> bool:
     except msgspec.MsgspecError:  # a number is too large
         return repeated_name(text) is None
     # The decoder drops members whose name comes again: equal texts have equally many.
-    return encoded in (text, msgspec.json.format(text, indent=-1)) or repeated_name(text) is None
+    if encoded == text or encoded == msgspec.json.format(text, indent=-1):  # lazy
+        return True
+    return repeated_name(text) is None
 
 
 def is_nested_too_deeply(text: bytes) -> bool:
     """Return whether a text, JSON or not, has more than MAX_NESTING levels."""
-    if text.count(b"{") + text.count(b"[") <= MAX_NESTING:
+    if len(text) <= MAX_NESTING or text.count(b"{") + text.count(b"[") <= MAX_NESTING:
         return False
     level = highest = 0
     for bracket in _STRING.sub(b"", text).translate(None, _NOT_BRACKETS):
@@ -135,5 +137,5 @@ _syntax: json.JSONDecoder = json.JSONDecoder(
     object_pairs_hook=JsonObject, parse_int=JsonNumber, parse_float=JsonNumber
 )
 _unique = json.JSONDecoder(object_pairs_hook=_check_names, parse_int=str, parse_float=str)
-_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=float)
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()

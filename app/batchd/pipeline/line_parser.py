@@ -78,7 +78,10 @@ def _check(operation: Operation, line: ParsedLine) -> list[ValidationIssue]:
     Raises InvalidLine for that.
     """
     try:
-        issues = list(islice(operation.check(line.request), MAX_ISSUES))
+        checked = operation.check(line.request)
+        if checked == ():  # the usual case
+            return []
+        issues = list(islice(checked, MAX_ISSUES))
         if not all(isinstance(issue, ValidationIssue) for issue in issues):
             raise TypeError(f"`check` of {operation.name} returned {issues!r:.200}")
     except Exception as error:
