@@ -160,7 +160,7 @@ async def test_each_expansion_adds_its_attribute_and_nothing_else(
 async def test_an_unknown_expansion_is_refused(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE)
     others = ["x", "Progress", "progress,", ",progress", "progress,,errors", "progress;errors"]
-    others += ["progress, errors", "progress,x", "hash", "download", "*"]
+    others += ["progress, errors", "progress,x", "hashes", "download", "*"]
     for other in others:
         reply = await caller.get(f"/batches/{batch}", params={"expand": other})
         assert "progress" in assert_refused(reply, 400, 400589)

@@ -60,8 +60,8 @@ async def test_files_that_are_due_are_found_without_those_that_wait(
 async def test_expired_uploads_are_found_without_those_of_batches(explaining: Explaining) -> None:
     expired = await uploads.find_expired(
         explaining.as_connection,
-        before=T0 + timedelta(hours=1),
-        ended_before=T0 - timedelta(days=1),
+        tolerance=timedelta(hours=1),
+        graveyard=timedelta(days=365 * 1000),
         limit=500,
     )
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchd.domain.batches import ErrorCount
 from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.validate.report import ValidationReport
 
@@ -104,6 +105,20 @@ def test_the_size_of_a_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
         encoded = list(report.encode([]))
     assert sum(map(len, encoded[:-1])) <= 1_000
     assert json.loads(encoded[-1]) == {"truncated": True, "invalid_lines": 100}
+
+
+def test_lines_are_counted_by_code_those_beyond_the_report_included(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("batchd.pipeline.validate.report.MAX_ENTRIES", 2)
+    with ValidationReport() as report:
+        for line in range(1, 8):
+            report.add(line, None, [NO_BATCH, NO_BATCH, *([NOT_JSON] if line > 5 else [])])
+        assert len(read(report, [(6, "a"), (9, "a")])) == 3
+        assert report.counts == {
+            "request_format": ErrorCount(count=8, lines=(1, 2, 3, 4, 5)),
+            "not_a_valid_json": ErrorCount(count=2, lines=(6, 7)),
+        }
 
 
 def test_the_issues_of_a_line_are_bounded() -> None:

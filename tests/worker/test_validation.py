@@ -176,7 +176,8 @@ async def test_no_line_runs_if_one_is_invalid(
     body = (await caller.get(f"/batches/{batch}?expand=progress,errors,results")).body
     assert body["progress"]["total"] is None
     assert body["progress"]["succeeded"] == 0
-    assert (body["errors"], body["results"]) == ({}, None)
+    assert body["errors"] == {"request_format": {"count": 1, "lines": [9]}}
+    assert body["results"] is None
 
 
 # The file as a whole

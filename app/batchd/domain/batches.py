@@ -64,7 +64,7 @@ MAX_SAMPLE_LINES = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorCount:
-    """The failed lines with one status code."""
+    """The failed lines with one status code, or the invalid lines with one issue code."""
 
     count: int
     lines: tuple[int, ...]
@@ -102,6 +102,16 @@ class LineCounts:
             cancelled=self.cancelled + later.cancelled,
             errors=errors,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailure:
+    """Why a batch ended before its lines ran."""
+
+    found_hash: str | None = None
+    """SHA-256 of the upload after a hash_mismatch."""
+    report_counts: Mapping[str, ErrorCount] = field(default_factory=dict)
+    """After validation_failed: the invalid lines by code of the validation report."""
 
 
 class ResultsFile(msgspec.Struct, frozen=True, kw_only=True):

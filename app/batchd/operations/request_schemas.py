@@ -19,7 +19,7 @@ from batchd.operations.explanations import (
     UUID_PATTERN,
 )
 
-EXPANDABLE = ("operation", "batch_dict", "priority", "progress", "errors", "results")
+EXPANDABLE = ("operation", "batch_dict", "priority", "progress", "errors", "results", "hash")
 MAX_PRIORITY = 100
 MAX_PAGE = 1000
 MAX_KEY_LENGTH = 255

@@ -44,13 +44,20 @@ class ProgressResponse(msgspec.Struct, frozen=True):
 
 
 class ErrorCountResponse(msgspec.Struct, frozen=True):
-    """The failed lines that ended with one HTTP status."""
+    """The failed lines with one HTTP status, or the invalid lines with one issue code."""
 
     count: Annotated[int, Meta(ge=1)]
     lines: Annotated[
         tuple[Annotated[int, Meta(ge=1)], ...],
         Meta(max_length=MAX_SAMPLE_LINES, description="Line numbers of the first of them."),
     ]
+
+
+class HashResponse(msgspec.Struct, frozen=True):
+    """The hash given to create_batch, and that of the upload, which differs."""
+
+    given: _Sha256
+    found: _Sha256
 
 
 class ResultsFileResponse(msgspec.Struct, frozen=True):
@@ -60,15 +67,16 @@ class ResultsFileResponse(msgspec.Struct, frozen=True):
 
 
 class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A batch. `hash` is present if create_batch was given one, `download` if it was requested and
-    there is something to download, and the attributes after these if `expand` names them.
+    """A batch. `hash` is present if create_batch was given one, as an object after hash_mismatch if
+    `expand` names it; `download` if it was requested and there is something to download; and the
+    attributes after these if `expand` names them.
     """
 
     batch: UUID
     created_ts: _Timestamp
     status: Status
     updated_ts: _Timestamp
-    hash: _Sha256 | UnsetType = UNSET
+    hash: _Sha256 | HashResponse | UnsetType = UNSET
     download: DownloadResponse | UnsetType = UNSET
     operation: str | UnsetType = UNSET
     batch_dict: (
@@ -78,8 +86,11 @@ class BatchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     progress: ProgressResponse | UnsetType = UNSET
     errors: (
         Annotated[
-            dict[Annotated[str, Meta(pattern="^[1-5][0-9]{2}$")], ErrorCountResponse],
-            Meta(description="By HTTP status."),
+            dict[
+                Annotated[str, Meta(pattern="^([1-5][0-9]{2}|[a-z]+(_[a-z]+)*)$")],
+                ErrorCountResponse,
+            ],
+            Meta(description="By HTTP status; after validation_failed, by code of the report."),
         ]
         | UnsetType
     ) = UNSET
@@ -172,13 +183,13 @@ def batch(view: BatchView) -> BatchResponse:
         created_ts=to_seconds(row.created_ts),
         status=row.status,
         updated_ts=to_seconds(row.updated_ts),
-        hash=UNSET if row.hash is None else row.hash,
+        hash=_hash(view),
         download=UNSET if view.download is None else _download(view.download),
         operation=row.operation if "operation" in expand else UNSET,
         batch_dict=_batch_dict(row) if "batch_dict" in expand else UNSET,
         priority=row.priority if "priority" in expand else UNSET,
         progress=_progress(row, counts) if "progress" in expand else UNSET,
-        errors=_errors(counts) if "errors" in expand else UNSET,
+        errors=_errors(view, counts) if "errors" in expand else UNSET,
         results=_results(row.results) if "results" in expand else UNSET,
     )
 
@@ -240,10 +251,22 @@ def _progress(row: Batch, counts: LineCounts) -> ProgressResponse:
     )
 
 
-def _errors(counts: LineCounts) -> dict[str, ErrorCountResponse]:
+def _hash(view: BatchView) -> str | HashResponse | UnsetType:
+    given = view.batch.hash
+    if given is None:
+        return UNSET
+    found = None if view.failure is None else view.failure.found_hash
+    if found is None or "hash" not in view.expand:
+        return given
+    return HashResponse(given=given, found=found)
+
+
+def _errors(view: BatchView, counts: LineCounts) -> dict[str, ErrorCountResponse]:
+    failed = {str(status): error for status, error in counts.errors.items()}
+    invalid = {} if view.failure is None else view.failure.report_counts
     return {
-        str(status): ErrorCountResponse(count=error.count, lines=error.lines)
-        for status, error in counts.errors.items()
+        name: ErrorCountResponse(count=error.count, lines=error.lines)
+        for name, error in {**failed, **invalid}.items()
     }
 
 

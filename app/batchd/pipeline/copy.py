@@ -1,8 +1,9 @@
 """new → copying → copied: copies the upload to where no client can write."""
 
 import hashlib
+import logging
 
-from batchd.db import batches, uploads
+from batchd.db import batch_failures, batches, uploads
 from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
@@ -13,6 +14,8 @@ from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
 from batchd.queue import jobs
 
+logger = logging.getLogger(__name__)
+
 
 async def copy(context: PipelineContext, batch_id: BatchId) -> None:
     """Copy the upload and compare the hash of the copy, which is what will be run."""
@@ -21,7 +24,7 @@ async def copy(context: PipelineContext, batch_id: BatchId) -> None:
         return
     sha256, problem = await _copy_upload(context, batch)
     if problem is None and batch.hash not in {None, sha256}:
-        await _end_mismatched(context, batch)
+        await _end_mismatched(context, batch, sha256)
     else:
         await _mark_copied(context, batch, problem)
 
@@ -70,7 +73,7 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
     return digest.hexdigest(), None
 
 
-async def _end_mismatched(context: PipelineContext, batch: Batch) -> None:
+async def _end_mismatched(context: PipelineContext, batch: Batch, sha256: str) -> None:
     """End the batch without a copy, deleting nothing but the copy of this very attempt.
 
     The batch may have been completed by another attempt meanwhile. The upload and what other
@@ -80,7 +83,12 @@ async def _end_mismatched(context: PipelineContext, batch: Batch) -> None:
     await context.storage.delete([key])
     status = Status.HASH_MISMATCH
     async with advance(context, batch, status, output_key=key) as (connection, ended):
+        await batch_failures.set_found_hash(connection, batch.batch, sha256)
         await bury_files(context, connection, ended)
+    logger.info(
+        "batch %s ended as hash_mismatch: its upload has the SHA-256 %s, and %s was given",
+        *(batch.batch, sha256, batch.hash),
+    )
 
 
 async def _mark_copied(context: PipelineContext, batch: Batch, problem: str | None) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from batchd.db import batch_list, chunks
+from batchd.db import batch_failures, batch_list, chunks
 from batchd.db import batches as table
 from batchd.db.batch_loader import BatchLoader
 from batchd.db.connection import Connection, Database
@@ -15,6 +15,7 @@ from batchd.domain.batches import (
     DOWNLOAD_STATUSES,
     END_STATUSES,
     Batch,
+    BatchFailure,
     LineCounts,
     Status,
     sources_of,
@@ -45,6 +46,8 @@ class BatchView(msgspec.Struct, frozen=True, kw_only=True):
     download: SignedUrl | None = None
     counts: LineCounts | None = None
     """Given if `progress` or `errors` was asked for."""
+    failure: BatchFailure | None = None
+    """Given if `errors` or `hash` was asked for, and the batch is at its end."""
     expand: frozenset[str] = frozenset()
 
 
@@ -83,9 +86,9 @@ class Batches:
         grant = await self._permissions.authorize(caller, "get_batch", parsed)
         command = valid(parsed)
         owner = grant.owner_filter(caller)
-        counts = None
-        if command.expand & {"progress", "errors"}:
-            batch, counts = await self._find_with_counts(caller.account, command.batch, owner)
+        counts, failure = None, None
+        if command.expand & {"progress", "errors", "hash"}:
+            batch, counts, failure = await self._find_details(caller.account, command, owner)
         else:
             batch = await self._loader.find(caller.account, command.batch, owner)
         if batch is None:
@@ -98,20 +101,31 @@ class Batches:
                 validity_s=self._download_validity_s,
                 filename=f"{batch.batch}.jsonl",
             )
-        return BatchView(batch=batch, download=download, counts=counts, expand=command.expand)
+        return BatchView(
+            batch=batch,
+            download=download,
+            counts=counts,
+            failure=failure,
+            expand=command.expand,
+        )
 
-    async def _find_with_counts(
-        self, account: AccountId, batch_id: BatchId, owner: OwnerFilter
-    ) -> tuple[Batch | None, LineCounts | None]:
+    async def _find_details(
+        self, account: AccountId, command: GetBatch, owner: OwnerFilter
+    ) -> tuple[Batch | None, LineCounts | None, BatchFailure | None]:
+        batch_id = command.batch
         # At the end the counts move from the chunks to the batch: reading the one before and the
         # other after that would find them nowhere.
         async with self._database.snapshot() as connection:
             batch = await table.find(connection, account, batch_id, owner)
             if batch is None:
-                return None, None
-            if batch.status in END_STATUSES or batch.status is Status.DELETING:
-                return batch, await table.find_final_counts(connection, batch_id)
-            return batch, await chunks.find_line_counts(connection, batch_id)
+                return None, None, None
+            if batch.status not in END_STATUSES and batch.status is not Status.DELETING:
+                return batch, await chunks.find_line_counts(connection, batch_id), None
+            counts = await table.find_final_counts(connection, batch_id)
+            failure = None
+            if command.expand & {"errors", "hash"}:
+                failure = await batch_failures.find(connection, batch_id)
+            return batch, counts, failure
 
     async def get_page(self, caller: Caller, parsed: Parsed[GetBatches]) -> BatchPage:
         """List the batches the caller may see: newest first, or oldest first with `ge` alone."""

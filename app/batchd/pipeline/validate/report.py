@@ -1,12 +1,13 @@
 """The validation report: one entry per invalid line, in file order."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
 
 import msgspec
 
+from batchd.domain.batches import ErrorCount
 from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.json_lines import escape_line_separators
 from batchd.pipeline.line_diagnosis import MAX_ISSUES
@@ -37,6 +38,8 @@ class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str | None = None
     outcome: str | None = None
     errors: tuple[ReportedIssue, ...] = ()
+    codes: tuple[str, ...] = ()
+    """Those of the issues, where they are not kept; in the temporary file only."""
 
 
 class _Truncation(msgspec.Struct, frozen=True):
@@ -61,13 +64,23 @@ class ValidationReport(TemporaryFiles):
         self._size = 0
         self.invalid_lines = 0
         """Those added, without the lines whose only issue is a duplicate id."""
+        self._counts: dict[str, ErrorCount] = {}
+
+    @property
+    def counts(self) -> Mapping[str, ErrorCount]:
+        """The invalid lines by issue code, those that are not in the report included.
+
+        A line counts once for each of its codes. Known when the report has been encoded.
+        """
+        return self._counts
 
     def add(self, line: int, line_id: str | None, issues: Sequence[ValidationIssue]) -> None:
         """Add an invalid line; lines come in file order."""
         self.invalid_lines += 1
         if self.invalid_lines > MAX_ENTRIES or self._size > MAX_BYTES:
             # It will not be in the report, but it counts.
-            self._file.write(b'{"line":%d}\n' % line)
+            codes = tuple({issue.code for issue in issues})
+            self._file.write(msgspec.json.encode(ReportEntry(line=line, codes=codes)) + b"\n")
             return
         entry = _encode(line, line_id, tuple(map(self._present, islice(issues, MAX_ISSUES))))
         self._size += len(entry)
@@ -87,13 +100,14 @@ class ValidationReport(TemporaryFiles):
         by_line = attrgetter("line")
         count = size = reported = 0
         for line, group in groupby(heapq.merge(entries, duplicates, key=by_line), key=by_line):
+            line_entries = list(group)
             count += 1
+            self._count(line, line_entries)
             if reported < count - 1:
                 # The report is full, but there may be millions of lines to be counted.
                 if count % _LINES_PER_STEP == 0:
                     yield b""
                 continue
-            line_entries = list(group)
             line_id = next((entry.id for entry in line_entries if entry.id is not None), None)
             issues = tuple(issue for entry in line_entries for issue in entry.errors)
             encoded = _encode(line, line_id, issues)
@@ -111,6 +125,14 @@ class ValidationReport(TemporaryFiles):
             message=issue.message[:_MAX_MESSAGE_LENGTH],
             help=None if self._help_base is None else f"{self._help_base}{issue.code}",
         )
+
+    def _count(self, line: int, entries: Collection[ReportEntry]) -> None:
+        codes = {issue.code for entry in entries for issue in entry.errors}
+        codes.update(code for entry in entries for code in entry.codes)
+        for code in codes:
+            counted = ErrorCount(count=1, lines=(line,))
+            earlier = self._counts.get(code)
+            self._counts[code] = counted if earlier is None else earlier.plus(counted)
 
 
 def _encode(line: int, line_id: str | None, issues: tuple[ReportedIssue, ...]) -> bytes:

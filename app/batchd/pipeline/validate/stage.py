@@ -1,10 +1,10 @@
 """copied → validating → processing or validation_failed: checks every line before any runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from batchd.db import batches, chunks
+from batchd.db import batch_failures, batches, chunks
 from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
@@ -35,7 +35,7 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
             await _change_lane(context, batch, size=error.size)
             raise RetryLater(0) from error
         if report.invalid_lines or duplicate_ids.count:
-            await _end_invalid(context, batch, report.encode(duplicate_ids.duplicates()))
+            await _end_invalid(context, batch, report, duplicate_ids.duplicates())
         else:
             await _start_processing(context, batch, validator)
 
@@ -55,16 +55,19 @@ async def dead_letter_validation(context: PipelineContext, batch_id: BatchId) ->
     if batch is not None:
         with ValidationReport(help_base=context.settings.help_url) as report:
             report.add(1, None, [file_issue(General.name)])
-            await _end_invalid(context, batch, report.encode(()))
+            await _end_invalid(context, batch, report, ())
 
 
 async def _end_invalid(
-    context: PipelineContext, batch: Batch, report_lines: Iterator[bytes]
+    context: PipelineContext,
+    batch: Batch,
+    report: ValidationReport,
+    duplicate_ids: Iterable[tuple[int, str]],
 ) -> None:
     key = report_key(batch)
     stage_claim, yield_control = StageClaim(context, batch), EventLoopYield()
     async with context.storage.write(key) as writer:
-        for line in report_lines:
+        for line in report.encode(duplicate_ids):
             await stage_claim.check()
             await yield_control()
             if line:
@@ -72,6 +75,7 @@ async def _end_invalid(
     status = Status.VALIDATION_FAILED
     async with advance(context, batch, status, output_key=key) as (connection, ended):
         await batches.set_download(connection, batch.batch, key)
+        await batch_failures.set_report_counts(connection, batch.batch, report.counts)
         await bury_files(context, connection, ended)
         await batches.set_input(connection, batch.batch, key=None)
 
