@@ -191,7 +191,7 @@ async def open_components(
         )
         for row in api_operations:
             if row.runs_in_batches:
-                registry.add(ApiBatchOperation(row, services))
+                registry.add(ApiBatchOperation(row, services, settings.help_url))
         # Two halves: calls wait for memory, and those that have it must be able to end meanwhile.
         chunk_memory, call_memory = (
             ProcessMemoryBudget(settings.worker_memory_bytes // 2) for _ in range(2)

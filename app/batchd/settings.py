@@ -63,8 +63,8 @@ class Settings(EnvironmentSettings):
     )
     help_url: str | None = Field(
         None,
-        description="Base URL of the documentation of errors; an error's name is appended to "
-        "make its `help`; unset: no `help`",
+        description="Base URL of the documentation of errors (docs/errors.md, with a `#`); an "
+        "error's name is appended to make its `help`; unset: no `help`",
     )
     rate_per_s: float = Field(
         0.0,

@@ -6,10 +6,12 @@ import re
 import pytest
 
 from batchd.api.log_limit import LogLimit
+from batchd.bootstrap import Components
 from batchd.settings import Settings
-from tests.support.callers import ApiCaller
+from tests.support.callers import ApiCaller, lines_of
 from tests.support.raw_http import raw_connection, request
 from tests.support.refusals import assert_refused
+from tests.support.stepping import ended_batch
 
 REQUESTS = 200
 
@@ -77,3 +79,15 @@ async def test_errors_carry_help_where_it_is_set(caller: ApiCaller, api_url: str
         await connection.send(b"hello\r\n\r\n")
         reply = await connection.read_reply()
     assert reply.body["help"] == "https://docs.example.com/errors#request_format"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"help_url": "https://docs.example.com/errors#"}], indirect=True
+)
+async def test_the_error_of_a_line_carries_the_help_of_a_direct_call(
+    caller: ApiCaller, components: Components
+) -> None:
+    nobody = "00000000-0000-7000-8000-000000000000"
+    batch = await ended_batch(components, caller, lines_of({"path": {"batch": nobody}}))
+    (result,) = await caller.download(batch)
+    assert result["body"]["help"] == "https://docs.example.com/errors#not_found"

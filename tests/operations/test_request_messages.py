@@ -13,6 +13,10 @@ HANDLER = "00000000-0000-7000-8000-000000000000"
 BATCH = {"batch": HANDLER}
 PARSE = {operation.name: operation.parse for operation in OPERATIONS}
 
+GE = "query.ge: It must be seconds (not milliseconds) since the Unix epoch, for example 1767225600."
+UUID = "It must be a UUID in its canonical form"
+PRIORITY = "body.priority: It must be a whole number from -100 to 100"
+
 
 def refusal(name: str, **parts: object) -> BatchdError:
     error = PARSE[name](OperationRequest(**parts))  # type: ignore[arg-type]
@@ -45,11 +49,11 @@ def create(text: str) -> bytes:
         ({"limit": ["1", "2"]}, "query.limit: It is given more than once."),
         (
             {"ge": "2026-01-01T00:00:00Z"},
-            "query.ge: It must be a number, seconds since the Unix epoch, for example 1767225600.",
+            GE,
         ),
         (
             {"ge": -1},
-            "query.ge: It must be a number, seconds since the Unix epoch, for example 1767225600.",
+            GE,
         ),
         ({"limit": "many"}, "query.limit: It must be a whole number from 1 to 1000."),
         ({"limit": "1.5"}, "query.limit: It must be a whole number from 1 to 1000."),
@@ -59,7 +63,27 @@ def create(text: str) -> bytes:
             {"limits": "1"},
             "query.limits: There is no such parameter. Perhaps 'limit' is meant.",
         ),
-        ({"xyz": "1"}, "query.xyz: There is no such parameter."),
+        (
+            {"xyz": "1"},
+            "query.xyz: There is no such parameter. There are limit, cursor, ge, le and status.",
+        ),
+        (
+            {"status[0]": "completed"},
+            (
+                "query.status[0]: There is no such parameter. Its name is 'status': "
+                "separate several values by commas."
+            ),
+        ),
+        ({"ge": "1767225600000"}, GE),
+        ({"ge": " 1"}, "query.ge: There is a space before or after it: leave it out."),
+        (
+            {"status": "new, completed"},
+            "query.status: There is a space before or after 'completed': leave it out.",
+        ),
+        (
+            {"cursor": "null"},
+            "query.cursor: It is no cursor: take it from the previous page, or leave it out.",
+        ),
     ],
 )
 def test_a_query_parameter_is_explained(query: Mapping[str, object], message: str) -> None:
@@ -83,12 +107,17 @@ def test_a_status_that_is_none_is_told_from_those_that_are() -> None:
     ("body", "message"),
     [
         ('{"status": "cancelled"}', "body.status: It must be 'cancel', not 'cancelled'."),
-        ('{"status": 1}', "body.status: It must be 'cancel'."),
+        ('{"status": 1}', "body.status: It must be 'cancel', not a whole number."),
+        ('{"status": ["cancel"]}', "body.status: It must be 'cancel', not a list."),
+        (
+            '{"status": "cancel", "xyz": 1}',
+            "body.xyz: There is no such attribute. There is only 'status'.",
+        ),
         ('{"status": null}', "body.status: It must be 'cancel', not null."),
         ("{}", "body.status: It is missing."),
         (
             '{"state": "cancel"}',
-            "body.state: There is no such parameter. Perhaps 'status' is meant.",
+            "body.state: There is no such attribute. Perhaps 'status' is meant.",
         ),
         ("[]", "body: It must be an object, not a list."),
         ("null", "body: It must be an object, not null."),
@@ -102,10 +131,18 @@ def test_the_body_of_a_cancel_is_explained(body: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (', "priority": "high"', "body.priority: It must be a whole number from -100 to 100."),
-        (', "priority": 1.5', "body.priority: It must be a whole number from -100 to 100."),
-        (', "priority": 101', "body.priority: It must be a whole number from -100 to 100."),
-        (', "priority": 1e400', "body.priority: It must be a whole number from -100 to 100."),
+        (', "priority": "high"', f"{PRIORITY}, not text."),
+        (', "priority": 1.5', f"{PRIORITY}."),
+        (', "priority": 101', f"{PRIORITY}."),
+        (', "priority": 1e400', f"{PRIORITY}."),
+        (', "priority": true', f"{PRIORITY}, not true or false."),
+        (
+            ', "hash": 1',
+            (
+                "body.hash: It must be a SHA-256 of 64 lower-case hexadecimal digits, "
+                "not a whole number."
+            ),
+        ),
         (', "batch_dict": []', "body.batch_dict: It must be an object, not a list."),
         (
             ', "hash": "x"',
@@ -134,6 +171,49 @@ def test_the_body_of_a_cancel_is_explained(body: str, message: str) -> None:
 )
 def test_the_body_of_a_creation_is_explained(text: str, message: str) -> None:
     assert refusal("create_batch", body=create(text)).description == message
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "message"),
+    [
+        ("get_batch", {"path": {"batch": None}}, f"path.batch: {UUID}, not null."),
+        ("get_batch", {"path": {"batch": 7}}, f"path.batch: {UUID}."),
+        (
+            "get_batch",
+            {"path": BATCH, "query": {"expand": "hash,"}},
+            "query.expand: A value is empty: leave it out, or give one of operation, ",
+        ),
+        (
+            "who_am_i",
+            {"query": {"a": "1"}},
+            "query.a: There is no such parameter. There is none at all.",
+        ),
+        (
+            "create_batch",
+            {"body": b'{"handler": null, "operation": "get_batch"}'},
+            f"body.handler: {UUID}, not null.",
+        ),
+        (
+            "create_batch",
+            {"body": b'{"handler": ["a"], "operation": "get_batch"}'},
+            f"body.handler: {UUID}, not a list.",
+        ),
+        (
+            "create_batch",
+            {"body": f'{{"handler": "{HANDLER}", "operation": ""}}'.encode()},
+            "body.operation: It must be text of 1 to 64 characters.",
+        ),
+        (
+            "get_user_role",
+            {"path": {"role": "x" * 65}},
+            "path.role: It must be text of 1 to 64 characters.",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_explained(
+    name: str, parts: Mapping[str, object], message: str
+) -> None:
+    assert refusal(name, **parts).description.startswith(message)
 
 
 def test_a_message_is_no_echo() -> None:
@@ -185,7 +265,7 @@ def test_null_counts_as_absent() -> None:
     )
     assert plain == null
     assert refusal("create_batch", body=create(', "handlers": null')).description.startswith(
-        "body.handlers: There is no such parameter."
+        "body.handlers: There is no such attribute."
     )
 
 

@@ -38,7 +38,7 @@ def create_app(
         async with open_services() as services:
             app[CONTEXT] = AppContext(
                 services=services,
-                errors=ErrorResponses(log_limit=LogLimit(), help_url=settings.help_url),
+                errors=ErrorResponses(log_limit=LogLimit(), help_base=settings.help_url),
                 concurrency=ConcurrencyLimit(settings.max_requests),
                 rate_limit=RateLimit(settings.rate_per_s),
                 body_timeout_s=settings.body_timeout_s,

@@ -19,7 +19,7 @@ from batchd.domain.errors import (
 from batchd.domain.operations import OperationResult, error_result
 from batchd.domain.users import Caller
 from batchd.observability import logs, metrics
-from batchd.operations.errors import headers_of
+from batchd.operations.errors import headers_of, help_url
 from batchd.operations.responses import REQUEST_ID_HEADER
 
 logger = logging.getLogger(__name__)
@@ -36,10 +36,10 @@ _DEFECT = (
 class ErrorResponses:
     """Logs failures and presents them."""
 
-    def __init__(self, *, log_limit: LogLimit, help_url: str | None = None) -> None:
+    def __init__(self, *, log_limit: LogLimit, help_base: str | None = None) -> None:
         """Take the base of the URLs that errors carry as `help`; without one they carry none."""
         self._log_limit = log_limit
-        self._help_url = help_url
+        self._help_base = help_base
 
     def respond(self, error: Exception, request: web.BaseRequest) -> web.Response:
         """Log the failure under the trace of the request, and present it."""
@@ -66,8 +66,8 @@ class ErrorResponses:
         return "\r\n".join([*head, "Connection: close", "", ""]).encode("ascii") + body
 
     def _result(self, error: BatchdError) -> OperationResult:
-        help_url = None if self._help_url is None else f"{self._help_url}{error.name}"
-        return error_result(error, logs.current_trace(), help_url=help_url)
+        url = help_url(error, self._help_base)
+        return error_result(error, logs.current_trace(), help_url=url)
 
     def _response(self, error: BatchdError, result: OperationResult) -> web.Response:
         headers = {**NO_STORE, **headers_of(error)}

@@ -13,6 +13,7 @@ from batchd.domain.operations import (
     error_result,
 )
 from batchd.observability import logs
+from batchd.operations.errors import help_url
 from batchd.operations.explanations import InvalidRequest
 from batchd.operations.parsing import encode
 from batchd.operations.table import AnyOperation
@@ -27,6 +28,8 @@ class ApiBatchOperation:
 
     operation: AnyOperation
     services: Services
+    help_base: str | None = None
+    """Of the URLs that errors carry as `help`, as over HTTP."""
 
     @property
     def name(self) -> str:
@@ -57,7 +60,7 @@ class ApiBatchOperation:
         except BatchdError as error:
             trace = logs.current_trace()
             logger.info("%s: %s", self.name, error.name, extra={"trace": trace})
-            return error_result(error, trace)
+            return error_result(error, trace, help_url=help_url(error, self.help_base))
         return OperationResult(status=self.operation.success, body=_on_one_line(encode(response)))
 
 

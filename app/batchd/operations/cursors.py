@@ -32,7 +32,10 @@ def decode_cursor(text: str, *, oldest_first: bool) -> commands.Cursor:
             created_ts=to_datetime(record.created_ms / 1000), batch=BatchId(record.batch)
         )
     except (ValueError, OverflowError, OSError):
-        raise InvalidRequest("/query/cursor", "It is not a cursor of this API.") from None
+        raise InvalidRequest(
+            "/query/cursor",
+            "It is no cursor: take it from the previous page, or leave it out.",
+        ) from None
     if record.oldest_first != oldest_first:
         raise InvalidRequest(
             "/query/cursor",

@@ -59,5 +59,5 @@ def headers_of(error: BatchdError) -> Mapping[str, str]:
 
 
 def help_url(error: BatchdError | type[BatchdError], base: str | None) -> str | None:
-    """Return where an error is documented; None without a base URL."""
+    """Return where an error is documented (docs/errors.md); None without a base URL."""
     return None if base is None else f"{base}{error.name}"

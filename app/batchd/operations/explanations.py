@@ -39,6 +39,7 @@ _WRONG_TYPE = re.compile(r"Expected `([^`]*)`, got `(.*)`")
 _WRONG_VALUE = re.compile(r"Invalid enum value '(.*)'", re.DOTALL)
 _BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (.*)")
 _LENGTH = re.compile(r"Expected `str` of length (>=|<=) (.*)")
+_SEVERAL = re.compile(r"(.+?)(?:\[[^\[\]]*\]|\.\d+)+")
 _LIMITS = {">=": "at least", "<=": "at most"}
 _MAX_QUOTED = 64
 
@@ -60,9 +61,11 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
     in_key = location.startswith("`key` in ")
     location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
     location = location.replace(".", "/").replace("[", "/").replace("]", "")
+    typed = pointer.startswith("/body")
     if unknown := _UNKNOWN.fullmatch(message):
         return InvalidRequest(
-            f"{pointer}{location}/{quoted(unknown[1])}", _unknown(unknown[1], schema)
+            f"{pointer}{location}/{quoted(unknown[1])}",
+            _unknown(unknown[1], schema, "attribute" if typed else "parameter"),
         )
     if missing := _MISSING.fullmatch(message):
         return InvalidRequest(f"{pointer}{location}/{missing[1]}", "It is missing.")
@@ -70,16 +73,29 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
         if pattern in message:
             return InvalidRequest(pointer + location, f"{'A key' if in_key else 'It'} {meaning}.")
     name = location.removeprefix("/")
-    return InvalidRequest(pointer + location, f"It must be {_must_be(message, schema, name)}.")
+    must_be = _must_be(message, schema, name, typed=typed)
+    return InvalidRequest(pointer + location, f"It must be {must_be}.")
 
 
 def one_of(value: str, allowed: tuple[str, ...]) -> str:
     """Say that a value is none of the allowed ones, and which one may be meant."""
+    if not value:
+        return f"A value is empty: leave it out, or give one of {', '.join(allowed)}."
+    if value.strip() in allowed:
+        return f"There is a space before or after '{value.strip()}': leave it out."
     if len(allowed) == 1:
         return f"It must be '{allowed[0]}', not '{quoted(value)}'."
     text = f"'{quoted(value)}' is none of {', '.join(allowed)}."
     nearest = _nearest(value, allowed)
     return f"{text} Perhaps '{nearest}' is meant." if nearest else text
+
+
+def null(schema: type[Any], name: str) -> str:
+    """Say that a value is null, and what to do instead."""
+    attribute = _attributes(schema).get(name)
+    if attribute is None or not attribute.required:
+        return "It must not be null: leave it out."
+    return f"It must be {attribute.expected or 'given'}, not null."
 
 
 def optional_names(schema: type[Any]) -> frozenset[str]:
@@ -104,13 +120,14 @@ def quoted(text: str) -> str:
     return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
 
 
-def _must_be(message: str, schema: type[Any] | None, name: str) -> str:
+def _must_be(message: str, schema: type[Any] | None, name: str, *, typed: bool) -> str:
+    """Return what a value must be; with `typed` also what it is, as in a URL all is text."""
     expected = None if schema is None else expectation(schema, name)
     if wrong_type := _WRONG_TYPE.fullmatch(message):
         needed, given = wrong_type.groups()
-        if given == "null":
-            return f"{expected or _words(needed)}, not null"
-        return expected or f"{_words(needed)}, not {_words(given)}"
+        if expected is not None and (not typed or _is_kind(given, needed)):
+            return expected
+        return f"{expected or _words(needed)}, not {_words(given)}"
     if wrong_value := _WRONG_VALUE.fullmatch(message):
         return f"{expected}, not '{quoted(wrong_value[1])}'"
     return expected or _within(message)
@@ -125,16 +142,35 @@ def _within(message: str) -> str:
     return f"something else: {message[:1].lower()}{message[1:].rstrip('.')}"
 
 
-def _unknown(name: str, schema: type[Any] | None) -> str:
-    text = "There is no such parameter."
+def _is_kind(given: str, needed: str) -> bool:
+    """Return whether a number was given for a number: the kind is right, and only the value not."""
+    return given == "int" and "float" in needed.split(" | ")
+
+
+def _unknown(name: str, schema: type[Any] | None, what: str) -> str:
+    """Say that a name is not one of the schema's, and which one may be meant or which there are."""
+    text = f"There is no such {what}."
     if schema is None:
         return text
-    single = name.removesuffix("[]")
+    several = _SEVERAL.fullmatch(name[:_MAX_QUOTED])
+    single = name if several is None else several[1]
     if single != name and single in _attributes(schema):
         how = "separate several values by commas" if is_list(schema, single) else "give it once"
         return f"{text} Its name is '{single}': {how}."
-    nearest = _nearest(name, tuple(_attributes(schema)))
-    return f"{text} Perhaps '{nearest}' is meant." if nearest else text
+    names = tuple(_attributes(schema))
+    if nearest := _nearest(name, names):
+        return f"{text} Perhaps '{nearest}' is meant."
+    return f"{text} There {_are(names)}."
+
+
+def _are(names: tuple[str, ...]) -> str:
+    match names:
+        case ():
+            return "is none at all"
+        case (name,):
+            return f"is only '{name}'"
+        case _:
+            return f"are {', '.join(names[:-1])} and {names[-1]}"
 
 
 def _words(kinds: str) -> str:

@@ -15,6 +15,7 @@ from batchd.operations.explanations import (
     expectation,
     explain,
     is_list,
+    null,
     optional_names,
     quoted,
 )
@@ -123,7 +124,7 @@ def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> o
     if kind is None:
         raise explain(f"Object contains unknown field `{name}`", pointer, schema)
     if value is None:
-        raise InvalidRequest(f"{pointer}/{name}", "It must not be null: leave it out.")
+        raise InvalidRequest(f"{pointer}/{name}", null(schema, name))
     if kind is bool and not isinstance(value, list):
         boolean = _BOOLEANS.get(value) if isinstance(value, str | int) else None
         if boolean is None:
@@ -136,7 +137,9 @@ def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> o
         expected = expectation(schema, name) or "a whole number"
         raise InvalidRequest(f"{pointer}/{name}", f"It must be {expected}.")
     if isinstance(value, str) and value.strip() != value:
-        raise InvalidRequest(f"{pointer}/{name}", "There is a space before or after it.")
+        raise InvalidRequest(
+            f"{pointer}/{name}", "There is a space before or after it: leave it out."
+        )
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidRequest(f"{pointer}/{name}", "It is not a finite number.")

@@ -26,6 +26,7 @@ MAX_KEY_LENGTH = 255
 _MAX_SECONDS = 253_402_300_799  # the end of the year 9999
 PATTERN_END = r"(?!\n)"
 """Follows a pattern's `$`, which in Python also matches before a final line break."""
+_UP_TO_64_CHARACTERS = "text of 1 to 64 characters"
 
 
 def _list_of(names: Iterable[str]) -> str:
@@ -40,6 +41,7 @@ _Uuid = Annotated[
         pattern=UUID_PATTERN + PATTERN_END,
         extra_json_schema={"format": "uuid"},
         examples=[str(UUID(int=0))],
+        extra={EXPECTED: "a UUID in its canonical form"},
     ),
 ]
 _Timestamp = Annotated[
@@ -48,7 +50,7 @@ _Timestamp = Annotated[
         ge=0,
         le=_MAX_SECONDS,
         description="Seconds since the Unix epoch.",
-        extra={EXPECTED: "a number, seconds since the Unix epoch, for example 1767225600"},
+        extra={EXPECTED: "seconds (not milliseconds) since the Unix epoch, for example 1767225600"},
     ),
 ]
 BatchDict: TypeAlias = dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], msgspec.Raw]
@@ -63,7 +65,12 @@ class HandlerPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class RolePath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    role: Annotated[str, Meta(min_length=1, max_length=64, examples=["reader"])]
+    role: Annotated[
+        str,
+        Meta(
+            min_length=1, max_length=64, examples=["reader"], extra={EXPECTED: _UP_TO_64_CHARACTERS}
+        ),
+    ]
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -127,7 +134,12 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     handler: _Uuid
     operation: Annotated[
         str,
-        Meta(min_length=1, max_length=64, description="The operation that each line is a call of."),
+        Meta(
+            min_length=1,
+            max_length=64,
+            description="The operation that each line is a call of.",
+            extra={EXPECTED: _UP_TO_64_CHARACTERS},
+        ),
     ]
     hash: (
         Annotated[
@@ -135,6 +147,7 @@ class CreateBatchBody(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             Meta(
                 pattern=SHA256_PATTERN + PATTERN_END,
                 description="SHA-256 of the file; if it differs, the batch ends as hash_mismatch.",
+                extra={EXPECTED: "a SHA-256 of 64 lower-case hexadecimal digits"},
             ),
         ]
         | UnsetType
