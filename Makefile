@@ -1,7 +1,7 @@
 # `make` without a target lists the targets. Works with GNU Make 3.81 and newer, in any folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick lint types imports docker format coverage bench bench-quick lock clean
+.PHONY: help setup run test test-quick lint types imports docker format coverage bench bench-quick fuzz lock clean
 
 # The first of these that is 3.11 or newer and can create virtual environments is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -64,6 +64,20 @@ bench: .bench/ready ## run all benchmarks (benchmarks/*.py)
 bench-quick: .bench/ready ## run only the get_batch benchmark, in under two minutes
 	@.bench/bin/python benchmarks/get_batch.py --rows 100000 --rounds 2 --seconds 3 --connections 64
 
+# Seconds for each part, but for hypothesis, which has a number of examples. What is found is in .fuzz/findings.
+FUZZ_S ?= 120
+
+fuzz: export PYTHONPATH = .
+fuzz: .fuzz/ready ## try generated inputs on the parsers, the URLs and a running API (FUZZ_S=120)
+	.fuzz/bin/pytest --hypothesis-profile fuzz tests/pipeline/test_line_properties.py \
+	  tests/plugins/test_http_url_template.py $(ARGS)
+	@if .fuzz/bin/python -c 'import atheris' 2>/dev/null; then \
+	  .fuzz/bin/python fuzz/batch_lines.py $(FUZZ_S) && .fuzz/bin/python fuzz/http_heads.py $(FUZZ_S); \
+	else \
+	  echo 'NOT RUN: fuzz/batch_lines.py and fuzz/http_heads.py: atheris has no wheel for this Python and system.'; \
+	fi
+	.fuzz/bin/python fuzz/api_requests.py $(FUZZ_S)
+
 # uv reads the package index from its own variables (UV_DEFAULT_INDEX, ...), not from pip's. The lock files
 # contain versions and hashes for every platform, but no index URL.
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -76,9 +90,11 @@ lock: setup ## update requirements/*.lock from setup.cfg; ARGS=--upgrade for the
 	  --output-file requirements/dev.lock
 	$(LOCK) setup.cfg --extra bench --constraints requirements/dev.lock \
 	  --output-file requirements/bench.lock
+	$(LOCK) setup.cfg --extra fuzz --constraints requirements/dev.lock \
+	  --output-file requirements/fuzz.lock
 
 clean: ## remove what the other targets created, except .batchd, the data of make run
-	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	rm -rf .venv .bench .fuzz .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis
 	rm -rf build dist app/batchd.egg-info .coverage .coverage.* htmlcov
 	find app benchmarks migrations tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -118,6 +134,18 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 	.bench/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  --no-build-isolation --editable .; \
 	touch .bench/ready
+
+# So has fuzzing: atheris is needed by nothing else.
+.fuzz/ready: .venv/ready requirements/fuzz.lock
+	@set -e; \
+	.venv/bin/python -m venv --clear .fuzz; \
+	for lock in build dev fuzz; do \
+	  .fuzz/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
+	    --no-compile --requirement requirements/$$lock.lock; \
+	done; \
+	.fuzz/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	  --no-build-isolation --editable .; \
+	touch .fuzz/ready
 
 # After the folder has been copied or renamed, .venv still points to the old path.
 ifneq ($(shell cat .venv/locked 2>/dev/null),$(shell pwd -P))

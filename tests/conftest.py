@@ -9,6 +9,7 @@ from pathlib import Path
 import botocore.hooks
 import botocore.loaders
 import botocore.session
+import hypothesis
 import pytest
 import pytest_asyncio
 from botocore.hooks import EventAliaser, HierarchicalEmitter
@@ -20,6 +21,8 @@ from batchd.operations.openapi.document import document
 from batchd.operations.table import OPERATIONS
 from tests.support.databases import DatabaseServer, connected, make_template
 from tests.support.scheduling import ModuleScheduling
+
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.history"]
 

@@ -16,6 +16,9 @@ PLUGIN_GROUPS = (
     "batchd.storages",
 )
 
+OWN_LOCKS = {"bench", "fuzz"}
+"""Extras that are installed into environments of their own."""
+
 
 def setup_cfg() -> ConfigParser:
     parser = ConfigParser(interpolation=None)
@@ -54,7 +57,7 @@ def test_every_entry_point_leads_somewhere(entry_point: EntryPoint) -> None:
     [
         ("run.lock", lines(setup_cfg()["options"]["install_requires"])),
         *(
-            ("bench.lock" if extra == "bench" else "dev.lock", lines(listed))
+            (f"{extra if extra in OWN_LOCKS else 'dev'}.lock", lines(listed))
             for extra, listed in setup_cfg()["options.extras_require"].items()
         ),
         ("build.lock", lines((ROOT / "requirements/build.in").read_text(encoding="utf-8"))),
@@ -71,6 +74,6 @@ def test_the_tests_run_on_the_versions_of_the_image() -> None:
     assert locked("run.lock").items() <= locked("dev.lock").items()
 
 
-@pytest.mark.parametrize("lock", ["build.lock", "run.lock", "dev.lock"])
+@pytest.mark.parametrize("lock", ["build.lock", "run.lock", "dev.lock", "bench.lock", "fuzz.lock"])
 def test_the_locks_name_no_address(lock: str) -> None:
     assert "://" not in (ROOT / "requirements" / lock).read_text(encoding="utf-8")

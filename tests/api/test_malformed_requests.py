@@ -50,6 +50,7 @@ UNREADABLE = {
     "two_lengths": request(POST, b"Content-Length: 2", b"Content-Length: 3", body=b"{}"),
     "length_and_chunks": request(POST, b"Content-Length: 2", b"Transfer-Encoding: chunked"),
     "unknown_transfer": request(POST, b"Transfer-Encoding: x", body=b"{}"),
+    "body_without_a_length": request(POST, body=b"{}"),
     "bad_chunk": request(POST, b"Transfer-Encoding: chunked", body=b"zz\r\n{}\r\n0\r\n\r\n"),
 }
 STATUS = {
@@ -91,6 +92,13 @@ async def test_what_can_not_be_read_is_refused_and_the_connection_closed(api_url
             status = STATUS.get(name, 400)
             assert_refused(reply, status, 400897 if status == 405 else 400589)
             assert await connection.is_closed(), name
+
+
+async def test_an_expectation_that_is_not_utf_8_is_refused(
+    api_url: str, authorization: bytes
+) -> None:
+    data = request(POST, authorization, b"Expect: 1\x88\x88", b"Content-Length: 2", body=b"{}")
+    assert "only '100-continue'" in assert_refused(await answer_to(api_url, data), 400, 400589)
 
 
 async def test_traces_of_unreadable_requests_are_in_the_log(

@@ -157,7 +157,10 @@ class Protocol(web.RequestHandler):
                 allowed = self._server.allowed_methods(line["path"].decode("latin-1"))
                 if not allowed:
                     return no_such_path()
-                return method_not_allowed(line["method"].decode("ascii"), allowed)
+                method = line["method"].decode("ascii")
+                # Otherwise it is what follows the request that is no method.
+                if method not in allowed:
+                    return method_not_allowed(method, allowed)
         return RequestFormat("This is not a well-formed HTTP request.")
 
     def _end_head(self) -> None:

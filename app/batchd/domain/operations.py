@@ -131,7 +131,9 @@ class OperationSource(Protocol):
 
 def error_result(error: BatchdError, trace: str, *, help_url: str | None = None) -> OperationResult:
     """Return how the contract presents a failure."""
-    body = {"subcode": error.subcode, "trace": trace, "description": error.description}
+    # A header that is not UTF-8, which a description may quote, has half surrogate pairs.
+    description = error.description.encode(errors="backslashreplace").decode()
+    body = {"subcode": error.subcode, "trace": trace, "description": description}
     if help_url is not None:
         body["help"] = help_url
     return OperationResult(status=error.status, body=msgspec.json.encode(body))

@@ -28,6 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_SPACES = " \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
 # JSON booleans as well, for batch lines; 1 and 0 are equal to them as keys.
@@ -136,7 +137,7 @@ def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> o
     if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
         expected = expectation(schema, name) or "a whole number"
         raise InvalidRequest(f"{pointer}/{name}", f"It must be {expected}.")
-    if isinstance(value, str) and value.strip() != value:
+    if isinstance(value, str) and value.strip(_SPACES) != value:
         raise InvalidRequest(
             f"{pointer}/{name}", "There is a space before or after it: leave it out."
         )

@@ -68,7 +68,11 @@ class RolePath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     role: Annotated[
         str,
         Meta(
-            min_length=1, max_length=64, examples=["reader"], extra={EXPECTED: _UP_TO_64_CHARACTERS}
+            min_length=1,
+            max_length=64,
+            examples=["reader"],
+            extra={EXPECTED: _UP_TO_64_CHARACTERS},
+            extra_json_schema={"pattern": r"^[^ \t\r\n]([\s\S]*[^ \t\r\n])?$"},
         ),
     ]
 
