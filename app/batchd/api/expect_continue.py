@@ -2,9 +2,31 @@
 
 from contextlib import suppress
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.http import RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from batchd.domain.errors import RequestFormat
+
+EXPECTATION = web.RequestKey("expectation", str)
+"""Where a request keeps its Expect header: aiohttp itself answers the one of an unknown path."""
+
+
+def take(message: RawRequestMessage) -> tuple[RawRequestMessage, str | None]:
+    """Return a head without its Expect header, and the header's value."""
+    expectation = message.headers.get(hdrs.EXPECT)
+    if expectation is None:
+        return message, None
+    headers = CIMultiDict(message.headers)
+    del headers[hdrs.EXPECT]
+    return message._replace(headers=CIMultiDictProxy(headers)), expectation
+
+
+def _expectation(request: web.Request) -> str | None:
+    if request.version < HttpVersion11:
+        return None
+    # Under gunicorn's worker it is still among the headers.
+    return request.get(EXPECTATION) or request.headers.get(hdrs.EXPECT)
 
 
 async def defer(_: web.Request) -> None:
@@ -13,16 +35,14 @@ async def defer(_: web.Request) -> None:
 
 def check(request: web.Request) -> None:
     """Raise RequestFormat for an expectation that can't be met."""
-    expectation = request.headers.get("Expect")
-    if expectation is None or request.version < HttpVersion11:
-        return
-    if expectation.lower() != "100-continue":
+    expectation = _expectation(request)
+    if expectation is not None and expectation.lower() != "100-continue":
         raise RequestFormat(f"The expectation '{expectation}' can't be met, only '100-continue'.")
 
 
 async def request_body(request: web.Request) -> None:
     """Answer 100 Continue to a client that waits for it."""
-    if "Expect" not in request.headers or request.version < HttpVersion11:
+    if _expectation(request) is None:
         return
     # A client that has left will not send the body either; that is handled when it is read.
     with suppress(ConnectionError):

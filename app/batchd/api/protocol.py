@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from batchd.api import expect_continue
 from batchd.api.error_responses import ErrorResponses, method_not_allowed, no_such_path
 from batchd.domain.errors import BatchdError, HeadTooLarge, ProcessingTimeout, RequestFormat
 from batchd.observability import logs, metrics
@@ -247,7 +248,10 @@ class Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
+        message, expectation = expect_continue.take(message)
         request = self._make(message, payload, protocol, writer, task)
+        if expectation is not None:
+            request[expect_continue.EXPECTATION] = expectation
         if isinstance(protocol, Protocol):
             protocol.begin(request)
         return request
