@@ -22,7 +22,7 @@ from batchd.operations.table import OPERATIONS
 from tests.support.databases import DatabaseServer, connected, make_template
 from tests.support.scheduling import ModuleScheduling
 
-hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+hypothesis.settings.register_profile("fuzz", max_examples=2_000, deadline=None)
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.history"]
 
