@@ -121,8 +121,8 @@ def with_ssl_mode(url: str, mode: str) -> str:
 def without_parameters(url: str, names: frozenset[str]) -> str:
     """Leave out these parameters, which another driver does not know."""
     parts = urlsplit(url)
-    kept = {name: value for name, value in _parameters(parts).items() if name not in names}
-    return _with_parameters(parts, kept)
+    remaining = {name: value for name, value in _parameters(parts).items() if name not in names}
+    return _with_parameters(parts, remaining)
 
 
 def secrets_of(url: str) -> Sequence[str]:

@@ -25,15 +25,15 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     trace = logs.new_trace()
     started = time.perf_counter()
     try:
-        answer = await handler(request)
+        response = await handler(request)
     except web.HTTPException as redirect:  # the only one that `errors` lets through
         end_connection_after_trailer(request, redirect)
         raise
-    end_connection_after_trailer(request, answer)
-    answer.headers[REQUEST_ID_HEADER] = trace
+    end_connection_after_trailer(request, response)
+    response.headers[REQUEST_ID_HEADER] = trace
     operation = route_name(request)
-    request_metrics.record(operation, answer.status, time.perf_counter() - started)
-    return answer
+    request_metrics.record(operation, response.status, time.perf_counter() - started)
+    return response
 
 
 @web.middleware

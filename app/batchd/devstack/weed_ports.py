@@ -27,7 +27,7 @@ def choose_ports(
             raise StackFailed(f"Port {s3_port} on {HOST} is in use. Free it, or choose another.")
         ports["s3"] = s3_port
     if not fresh:
-        ports = _kept(path, reservation) | ports
+        ports = _reserve_previous(path, reservation) | ports
     for part in COMPONENTS:
         if part not in ports:
             # The worker inside dials the admin part at its port + 10,000, whatever the flag says.
@@ -50,7 +50,7 @@ def socket_paths(ports: Iterable[int]) -> list[Path]:
     ]
 
 
-def _kept(path: Path, reservation: PortReservation) -> dict[str, int]:
+def _reserve_previous(path: Path, reservation: PortReservation) -> dict[str, int]:
     """Reserve the ports of the last time that are still free, the admin part's only as a pair."""
     ports: dict[str, int] = {}
     with suppress(OSError, ValueError):

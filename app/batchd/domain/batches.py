@@ -92,10 +92,10 @@ class LineCounts:
         return self.succeeded + self.failed + self.cancelled
 
     def plus(self, later: "LineCounts") -> "LineCounts":
-        """Add the tally of lines further on in the file."""
+        """Add the counts of lines further on in the file."""
         errors = dict(self.errors)
-        for status, found in later.errors.items():
-            errors[status] = errors[status].plus(found) if status in errors else found
+        for status, count in later.errors.items():
+            errors[status] = errors[status].plus(count) if status in errors else count
         return LineCounts(
             succeeded=self.succeeded + later.succeeded,
             failed=self.failed + later.failed,

@@ -132,7 +132,7 @@ class PermissionChecker:
         """
         grant = self.cached(caller, operation)
         if grant is None:
-            grant = await self._ask(caller, operation, command)
+            grant = await self._request_decision(caller, operation, command)
         if not grant.allowed:
             audit.record(caller, operation, grant.decision, **_subject(command))
             raise AccessForbidden(
@@ -146,7 +146,9 @@ class PermissionChecker:
 
         Raises ProcessingTimeout like it.
         """
-        grant = self.cached(caller, operation) or await self._ask(caller, operation, None)
+        grant = self.cached(caller, operation) or await self._request_decision(
+            caller, operation, None
+        )
         return grant.allowed
 
     def cached(self, caller: Caller, operation: str) -> Grant | None:
@@ -155,7 +157,9 @@ class PermissionChecker:
             return None
         return self._grants.get((caller.role, caller.account, operation))
 
-    async def _ask(self, caller: Caller, operation: str, command: Parsed[object]) -> Grant:
+    async def _request_decision(
+        self, caller: Caller, operation: str, command: Parsed[object]
+    ) -> Grant:
         permission = self._permissions.get(operation) or Permission(
             name=operation, owned=False, read_only=False
         )
@@ -175,12 +179,12 @@ class PermissionChecker:
         operation = permission.name
         for _ in range(_ATTEMPTS):
             if not permission.owned:
-                decision = await self._question(Access(caller=caller, operation=operation))
+                decision = await self._decide_access(Access(caller=caller, operation=operation))
                 return _grant(permission, decision, decision)
-            own = await self._question(
+            own = await self._decide_access(
                 Access(caller=caller, operation=operation, owner=caller.user)
             )
-            others = await self._question(
+            others = await self._decide_access(
                 Access(caller=caller, operation=operation, owner=OTHER_USER)
             )
             if own.revision == others.revision:
@@ -188,7 +192,7 @@ class PermissionChecker:
         # Half by one policy and half by another is no decision.
         raise RuntimeError(f"the policy changed {_ATTEMPTS} times while it was asked")
 
-    async def _question(self, access: Access) -> Decision:
+    async def _decide_access(self, access: Access) -> Decision:
         decision = await self._authorizer.decide(access)
         # A plugin may be anybody's: what is not exactly True is no permission.
         return replace(decision, allowed=decision.allowed is True)

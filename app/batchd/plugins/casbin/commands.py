@@ -66,32 +66,32 @@ def check(
 ) -> None:
     """Validate the policy and warn of likely mistakes. Exit code 1: it can't take effect."""
     folder, known = _locate(policies, operations)
-    found: list[dict[str, object]] = []
+    findings: list[dict[str, object]] = []
     loaded = None
     try:
         loaded = load_policy(folder, known)
     except InvalidPolicy as bad:
-        found += (
+        findings += (
             {"level": "error", "file": fault.file.name, "line": fault.line, "reason": fault.reason}
             for fault in bad.faults
         )
     else:
         for location, reason in lint(loaded, known.names):
             file, line = location or (None, None)
-            found.append({"level": "warning", "file": file, "line": line, "reason": reason})
-    failed = loaded is None or (strict and bool(found))
+            findings.append({"level": "warning", "file": file, "line": line, "reason": reason})
+    failed = loaded is None or (strict and bool(findings))
     if as_json:
         revision = None if loaded is None else loaded.revision
-        print_json({"ok": not failed, "revision": revision, "found": found})
-    elif found:
-        cells = ([str(one[name] or "") for name in _FOUND] for one in found)
-        print_table(_FOUND, cells)
+        print_json({"ok": not failed, "revision": revision, "found": findings})
+    elif findings:
+        cells = ([str(finding[name] or "") for name in _FINDING_KEYS] for finding in findings)
+        print_table(_FINDING_KEYS, cells)
     else:
         typer.echo(f"{folder}: {loaded}, nothing odd about them")
     raise typer.Exit(FAILED if failed else 0)
 
 
-_FOUND = ("level", "file", "line", "reason")
+_FINDING_KEYS = ("level", "file", "line", "reason")
 
 
 @commands.command()
@@ -188,21 +188,21 @@ def try_cases(
     loaded = _load(folder, known)
     file = cases or folder / CASES_FILE
     with _exit_on_error():
-        tried = [run_case(loaded, case) for case in read_cases(file)]
-    failed = [one for one in tried if not one.passed]
+        results = [run_case(loaded, case) for case in read_cases(file)]
+    failed = [result for result in results if not result.passed]
     if as_json:
-        for one in tried:
-            case = dataclasses.asdict(one.case)
-            print_json({**case, "passed": one.passed, "rule": one.decision.rule})
+        for result in results:
+            case = dataclasses.asdict(result.case)
+            print_json({**case, "passed": result.passed, "rule": result.decision.rule})
     else:
-        for one in failed:
-            case_text = f"{one.case.role}, {one.case.account}, {one.case.operation}"
-            expected = f"{one.case.expected} expected ({one.case.batches})"
+        for result in failed:
+            case_text = f"{result.case.role}, {result.case.account}, {result.case.operation}"
+            expected = f"{result.case.expected} expected ({result.case.batches})"
             typer.echo(
-                f"{file.name}:{one.case.line}: {case_text}: {expected}, "
-                f"but: {one.decision.rule or 'no rule matches'}"
+                f"{file.name}:{result.case.line}: {case_text}: {expected}, "
+                f"but: {result.decision.rule or 'no rule matches'}"
             )
-        typer.echo(f"{len(tried) - len(failed)} of {len(tried)} cases as expected")
+        typer.echo(f"{len(results) - len(failed)} of {len(results)} cases as expected")
     raise typer.Exit(FAILED if failed else 0)
 
 
@@ -217,17 +217,27 @@ def statement(
 ) -> None:
     """Print what the role may do, as GET /roles/{role} tells it."""
     loaded = _load(*_locate(policies, operations))
-    found = next(find_roles(loaded, account, role), None)
-    if found is None:
+    description = next(find_roles(loaded, account, role), None)
+    if description is None:
         typer.echo(f"batchd: there is no role {role}", err=True)
         raise typer.Exit(FAILED)
     if as_json:
-        print_json(dataclasses.asdict(found))
+        print_json(dataclasses.asdict(description))
         return
-    typer.echo(f"{found.role}, which inherits {', '.join(found.inherits) or 'from nobody'}")
+    typer.echo(
+        f"{description.role}, which inherits {', '.join(description.inherits) or 'from nobody'}"
+    )
     print_table(
         ("effect", "account", "scope", "actions"),
-        ((one.effect, one.account, one.scope, ", ".join(one.actions)) for one in found.statements),
+        (
+            (
+                entry.effect,
+                entry.account,
+                entry.scope,
+                ", ".join(entry.actions),
+            )
+            for entry in description.statements
+        ),
     )
 
 
