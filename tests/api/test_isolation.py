@@ -71,11 +71,11 @@ async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
     refused = await ended_batch(components, caller, b"x")
     batches = [new, running, completed, refused]
     before = [(await caller.get(f"/batches/{batch}")).body for batch in batches]
-    nobodys = str(uuid4())
-    as_if_none = await request_batch(other, nobodys)
+    unknown = str(uuid4())
+    expected = await request_batch(other, unknown)
 
     for batch in batches:
-        assert_same_refusals(await request_batch(other, batch), as_if_none, batch, nobodys)
+        assert_same_refusals(await request_batch(other, batch), expected, batch, unknown)
     assert [(await caller.get(f"/batches/{batch}")).body for batch in batches] == before
 
 
@@ -87,11 +87,11 @@ async def test_an_upload_of_another_account_does_not_exist_used_or_not(
     body = {"handler": used, "operation": "get_batch"}
     batch = (await caller.call("POST", "/batches", json=body)).body
     await caller.call("DELETE", f"/cache/{invalid}")
-    nobodys = str(uuid4())
-    as_if_none = await request_upload(other, nobodys)
+    unknown = str(uuid4())
+    expected = await request_upload(other, unknown)
 
     for handler in (empty, full, used, invalid):
-        assert_same_refusals(await request_upload(other, handler), as_if_none, handler, nobodys)
+        assert_same_refusals(await request_upload(other, handler), expected, handler, unknown)
     assert (await other.get("/batches")).body == {"batches": {}}
     assert (await caller.call("POST", "/batches", json=body)).body == batch
     created = await caller.call("POST", "/batches", json={**body, "handler": full})

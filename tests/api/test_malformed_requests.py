@@ -123,31 +123,31 @@ async def test_a_client_that_leaves_before_it_is_asked_for_the_body_is_no_failur
     api_url: str, authorization: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
-    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 200"]
+    headers = [authorization, b"Expect: 100-continue", b"Content-Length: 200"]
     for _ in range(20):
         async with raw_connection(api_url) as connection:
-            await connection.send(request(POST, *expecting))
+            await connection.send(request(POST, *headers))
     await send(api_url, request(WHOAMI, authorization))
 
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_who_is_refused_is_not_asked_for_the_body(api_url: str) -> None:
-    expecting = [b"Expect: 100-continue", b"Content-Length: 2"]
-    assert_refused(await send(api_url, request(POST, *expecting)), 401, 401000)
+    headers = [b"Expect: 100-continue", b"Content-Length: 2"]
+    assert_refused(await send(api_url, request(POST, *headers)), 401, 401000)
 
 
 async def test_a_body_known_to_be_too_large_is_not_asked_for(
     api_url: str, authorization: bytes
 ) -> None:
-    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 5000000000"]
-    assert_refused(await send(api_url, request(POST, *expecting)), 400, 400141)
+    headers = [authorization, b"Expect: 100-continue", b"Content-Length: 5000000000"]
+    assert_refused(await send(api_url, request(POST, *headers)), 400, 400141)
 
 
 async def test_nothing_is_expected_by_an_old_client(api_url: str, authorization: bytes) -> None:
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
-    expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
-    assert_refused(await send(api_url, request(old, *expecting, body=b"{}")), 400, 400589)
+    headers = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
+    assert_refused(await send(api_url, request(old, *headers, body=b"{}")), 400, 400589)
 
 
 async def test_an_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
@@ -155,8 +155,8 @@ async def test_an_unknown_expectation_is_refused(api_url: str, authorization: by
     assert_refused(reply, 400, 400589)
 
     async with raw_connection(api_url) as connection:
-        expecting = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
-        await connection.send(request(POST, *expecting))
+        headers = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
+        await connection.send(request(POST, *headers))
         assert (await connection.read_reply()).status == 100
         await connection.send(b"{}")
         assert_refused(await connection.read_reply(), 400, 400589)

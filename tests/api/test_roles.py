@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.callers import ApiCaller
 from tests.support.fixtures import MakeCaller
-from tests.support.policies import OURS, THEIRS, write_policy
+from tests.support.policies import OTHER_ACCOUNT, OURS, write_policy
 from tests.support.refusals import assert_refused
 
 
@@ -24,8 +24,8 @@ def plugin_environment(plugin_environment: Mapping[str, str], tmp_path: Path) ->
         "g, clerk, reader",
         "p, clerk, *, delete_batch, allow, own",
         f"p, clerk, {OURS}, update_batch, deny",
-        f"p, clerk, {THEIRS}, create_batch, allow",
-        f"p, secret_of_theirs, {THEIRS}, *, allow",
+        f"p, clerk, {OTHER_ACCOUNT}, create_batch, allow",
+        f"p, secret_of_theirs, {OTHER_ACCOUNT}, *, allow",
         "g, clerk, secret_of_theirs",
         "g, alias_of_theirs, secret_of_theirs",
     )
@@ -77,7 +77,7 @@ async def test_nothing_of_another_account_is_told(caller: ApiCaller) -> None:
     text = str((await caller.get("/roles")).body)
 
     assert "theirs" not in text
-    assert str(THEIRS) not in text
+    assert str(OTHER_ACCOUNT) not in text
     unknown = assert_refused(await caller.get("/roles/nobody"), 404, 404653)
     for role in ("secret_of_theirs", "alias_of_theirs"):
         refused = assert_refused(await caller.get(f"/roles/{role}"), 404, 404653)

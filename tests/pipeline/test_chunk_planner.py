@@ -57,10 +57,10 @@ def test_chunks_read_by_themselves_give_every_line_once_in_order(
 def test_no_chunk_ends_before_it_must(data: bytes, max_lines: int, max_bytes: int) -> None:
     lines = lines_in(data)
     chunks, _ = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
-    following = {line.start: line for line in lines}
+    line_at = {line.start: line for line in lines}
     for chunk, after in pairwise(chunks):
-        with_the_next = after.start + following[after.start].size - chunk.start
-        assert chunk.lines == max_lines or with_the_next > max_bytes
+        extended_size = after.start + line_at[after.start].size - chunk.start
+        assert chunk.lines == max_lines or extended_size > max_bytes
 
 
 def test_no_lines_make_no_chunks() -> None:

@@ -12,7 +12,15 @@ import pytest
 from batchd.domain.ids import UserId
 from batchd.domain.permission import OTHER_USER, Access, Authorizer, AuthorizerFactory, Decision
 from batchd.domain.ports import StartupError
-from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER, access, context_of, write_policy
+from tests.support.policies import (
+    COLLEAGUE,
+    OTHER_ACCOUNT,
+    OURS,
+    USER,
+    access,
+    context_of,
+    write_policy,
+)
 from tests.support.polling import eventually
 
 
@@ -35,10 +43,10 @@ def write_casbin(folder: Path) -> None:
         "g, clerk, reader",
         "p, clerk, *, create_upload_url, allow",
         "p, clerk, *, delete_batch, allow, own",
-        f"p, clerk, {THEIRS}, get_batches, deny",
+        f"p, clerk, {OTHER_ACCOUNT}, get_batches, deny",
         "p, auditor, *, *, allow",
         "p, auditor, *, *, deny, own",
-        f"p, partner, {THEIRS}, get_batch, allow",
+        f"p, partner, {OTHER_ACCOUNT}, get_batch, allow",
     )
 
 
@@ -61,7 +69,7 @@ permit(principal in Role::"partner", action == Action::"get_batch", resource)
 
 
 def write_cedar(folder: Path) -> None:
-    (folder / "roles.cedar").write_text(CEDAR % (THEIRS, THEIRS))
+    (folder / "roles.cedar").write_text(CEDAR % (OTHER_ACCOUNT, OTHER_ACCOUNT))
     (folder / "roles.json").write_text('{"clerk": ["reader"]}')
 
 
@@ -147,12 +155,12 @@ CASES = [
     (access("clerk", "delete_batch", owner=COLLEAGUE), False),
     (access("clerk", "delete_batch", owner=OTHER_USER), False),
     (access("clerk", "get_batches", OURS, OTHER_USER), True),
-    (access("clerk", "get_batches", THEIRS, OTHER_USER), False),
-    (access("clerk", "get_batch", THEIRS, USER), True),
+    (access("clerk", "get_batches", OTHER_ACCOUNT, OTHER_USER), False),
+    (access("clerk", "get_batch", OTHER_ACCOUNT, USER), True),
     (access("auditor", "get_batch", owner=COLLEAGUE), True),
     (access("auditor", "get_batch", owner=USER), False),
     (access("auditor", "create_batch", owner=NOBODY), False),
-    (access("partner", "get_batch", THEIRS, COLLEAGUE), True),
+    (access("partner", "get_batch", OTHER_ACCOUNT, COLLEAGUE), True),
     (access("partner", "get_batch", OURS, COLLEAGUE), False),
     (access("stranger", "get_batch", owner=USER), False),
     (access("", "get_batch", owner=USER), False),
@@ -172,7 +180,7 @@ async def test_decision(authorizer: Authorizer, requested: Access, allowed: bool
 
 async def test_decision_names_the_rule(authorizer: Authorizer) -> None:
     allowed = await authorizer.decide(access("boss", "get_batch"))
-    denied = await authorizer.decide(access("clerk", "get_batches", THEIRS, USER))
+    denied = await authorizer.decide(access("clerk", "get_batches", OTHER_ACCOUNT, USER))
 
     assert allowed.rule is not None
     assert allowed.rule.startswith("roles.c")
@@ -225,7 +233,7 @@ async def test_roles_are_those_with_rules_for_the_account(
     authorizer: Authorizer,
 ) -> None:
     ours = {role.role: role for role in await authorizer.find_roles(OURS)}
-    other_roles = {role.role for role in await authorizer.find_roles(THEIRS)}
+    other_roles = {role.role for role in await authorizer.find_roles(OTHER_ACCOUNT)}
 
     assert list(ours) == ["auditor", "boss", "clerk", "reader"]
     assert other_roles == {*ours, "partner"}
@@ -241,4 +249,4 @@ async def test_roles_are_those_with_rules_for_the_account(
     auditor = {(statement.effect, statement.scope) for statement in ours["auditor"].statements}
     assert ("deny", "own") in auditor
     accounts = {statement.account for role in ours.values() for statement in role.statements}
-    assert str(THEIRS) not in accounts
+    assert str(OTHER_ACCOUNT) not in accounts

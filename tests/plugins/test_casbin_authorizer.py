@@ -17,8 +17,8 @@ from batchd.domain.ids import AccountId
 from batchd.plugins.casbin import InvalidPolicy, casbin_authorizer
 from tests.support.policies import (
     MODEL,
+    OTHER_ACCOUNT,
     OURS,
-    THEIRS,
     USER,
     access,
     context_of,
@@ -30,7 +30,7 @@ ROLES = ("boss", "clerk", "guest", "intern")
 rules = st.tuples(
     st.just("p"),
     st.sampled_from(ROLES),
-    st.sampled_from(["*", str(OURS), str(THEIRS)]),
+    st.sampled_from(["*", str(OURS), str(OTHER_ACCOUNT)]),
     st.sampled_from(["*", "get_batch", "delete_batch"]),
     st.sampled_from(["allow", "deny"]),
     st.sampled_from(["any", "own"]),
@@ -60,7 +60,7 @@ def test_decisions_equal_those_of_a_plain_enforcer(lines: list[tuple[str, ...]])
     expected, actual = {}, {}
     for role, account, operation, own in product(
         (*ROLES, "stranger"),
-        (OURS, THEIRS, AccountId(USER)),
+        (OURS, OTHER_ACCOUNT, AccountId(USER)),
         ("get_batch", "delete_batch", "get_batches"),
         (True, False),
     ):

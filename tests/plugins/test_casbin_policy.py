@@ -9,8 +9,8 @@ from batchd.domain.permission import OTHER_USER, Decision
 from batchd.plugins.casbin import casbin_authorizer
 from tests.support.policies import (
     COLLEAGUE,
+    OTHER_ACCOUNT,
     OURS,
-    THEIRS,
     USER,
     access,
     context_of,
@@ -80,13 +80,13 @@ def test_rule_for_one_account_does_not_apply_to_another(tmp_path: Path) -> None:
         tmp_path,
         f"p, clerk, {OURS}, get_batch, allow",
         "p, boss, *, get_batch, allow",
-        f"p, boss, {THEIRS}, get_batch, deny",
+        f"p, boss, {OTHER_ACCOUNT}, get_batch, deny",
     )
 
     assert decide(folder, "clerk", account=OURS).allowed
-    assert not decide(folder, "clerk", account=THEIRS).allowed
+    assert not decide(folder, "clerk", account=OTHER_ACCOUNT).allowed
     assert decide(folder, "boss", account=OURS).allowed
-    assert not decide(folder, "boss", account=THEIRS).allowed
+    assert not decide(folder, "boss", account=OTHER_ACCOUNT).allowed
 
 
 def test_inheritance_is_transitive_and_one_way(tmp_path: Path) -> None:

@@ -141,9 +141,9 @@ async def test_failure_while_writing_leaves_nothing(storage: Storage, key: str, 
 
 async def test_cancellation_while_writing_leaves_nothing(storage: Storage, key: str) -> None:
     async def be_cancelled_halfway() -> None:
-        async with asyncio.timeout(None) as patience, storage.write(key) as writer:
+        async with asyncio.timeout(None) as read_timeout, storage.write(key) as writer:
             await writer.write(b"x" * PART_BYTES * 3)
-            patience.reschedule(0)
+            read_timeout.reschedule(0)
             await writer.write(b"x" * PART_BYTES * 9)
 
     with pytest.raises(TimeoutError):

@@ -27,7 +27,7 @@ class GatedOperation:
         """The batches of the lines in `started`."""
         self.finished: list[int] = []
         """Line numbers, in the order of the results."""
-        self._gate = asyncio.Semaphore(0)
+        self._released = asyncio.Semaphore(0)
 
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
         return ()
@@ -37,14 +37,14 @@ class GatedOperation:
         number = int(number_text)
         self.started.append(number)
         self.started_batches.append(batch)
-        await self._gate.acquire()
+        await self._released.acquire()
         self.finished.append(number)
         return OperationResult(status=200, body=msgspec.json.encode(call.request.path))
 
     def release(self, lines: int) -> None:
         """Let so many lines finish."""
         for _ in range(lines):
-            self._gate.release()
+            self._released.release()
 
     async def wait_started(self, lines: int) -> None:
         async def count() -> int:

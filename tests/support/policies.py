@@ -12,7 +12,7 @@ from batchd.plugins.casbin import KnownOperations, Policy, load_policy
 SHIPPED = Path(__file__).parents[2] / "policies"
 MODEL = (SHIPPED / "model.conf").read_text(encoding="utf-8")
 OURS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000a"))
-THEIRS = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
+OTHER_ACCOUNT = AccountId(UUID("0198c0de-0000-7000-8000-00000000000b"))
 USER = UserId(UUID("0198c0de-0000-7000-8000-0000000000ff"))
 COLLEAGUE = UserId(UUID("0198c0de-0000-7000-8000-0000000000fe"))
 OWNED = frozenset(operation.name for operation in OPERATIONS if operation.owned)
