@@ -9,7 +9,7 @@ Decide = Callable[[Access], Awaitable[Decision]]
 
 
 class Scripted:
-    """Decides by a function of the test's, and keeps what it was asked."""
+    """Decides by a function of the test, and records the requests."""
 
     def __init__(self, decide: Decide, *, revision: str | None = "1") -> None:
         self.revision = revision

@@ -50,7 +50,7 @@ class ApiCaller:
         return handler
 
     async def create(self, lines: bytes, operation: str = "get_batch", **more: object) -> str:
-        """Upload lines, make a batch of them, and return its id."""
+        """Upload lines, create a batch from them, and return its id."""
         body = {"handler": await self.upload(lines), "operation": operation, **more}
         reply = await self.call("POST", "/batches", json=body)
         assert reply.status == 201, reply

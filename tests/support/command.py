@@ -23,7 +23,7 @@ class CommandResult:
 
     @property
     def printed(self) -> list[Any]:
-        """What it printed, one JSON value a line."""
+        """The values that it printed, one JSON value per line."""
         assert self.code == 0, self
         return [json.loads(line) for line in self.output.splitlines()]
 
@@ -46,7 +46,7 @@ def core_variables(settings: Settings) -> dict[str, str]:
 
 
 async def batchd(*arguments: object, env: Mapping[str, str]) -> CommandResult:
-    """Run the command, in a folder where nothing of ours is found."""
+    """Run the command in a folder that contains nothing of this project."""
     process = await asyncio.create_subprocess_exec(
         *BATCHD,
         *map(str, arguments),

@@ -9,7 +9,7 @@ SHA256 = hashlib.sha256(LINES).hexdigest()
 
 
 async def body_of(caller: ApiCaller, **more: object) -> dict[str, object]:
-    """Upload a file and return the body that makes a batch of it."""
+    """Upload a file and return the body that creates a batch from it."""
     return {"handler": await caller.upload(LINES), "operation": "get_batch", **more}
 
 

@@ -56,7 +56,7 @@ async def connected(url: str) -> AsyncIterator[DatabaseServer]:
 
 @asynccontextmanager
 async def row_lock(database_url: str, table: str) -> AsyncIterator[None]:
-    """Lock the rows of a table, so that who changes one waits."""
+    """Lock the rows of a table, so that whoever changes one waits."""
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():

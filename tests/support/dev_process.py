@@ -27,11 +27,11 @@ class Dev:
 
     @property
     def output(self) -> str:
-        """What it printed so far, errors included."""
+        """Its output so far, errors included."""
         return self.log.read_text()
 
     def until_ready(self) -> dict[str, Any]:
-        """Wait for the ready file; return what it says."""
+        """Wait for the ready file; return its content."""
         until(lambda: self.ready_file.exists() or self.process.poll() is not None, seconds=90)
         assert self.ready_file.exists(), self.output
         facts: dict[str, Any] = json.loads(self.ready_file.read_text())

@@ -77,7 +77,7 @@ async def components(
 
 @pytest.fixture
 async def api_url(settings: Settings, components: Components) -> AsyncIterator[str]:
-    """Serve the API, and return where."""
+    """Serve the API, and return its URL."""
     server = LiveServer(settings, components)
     await server.start_server()
     yield str(server.make_url("")).rstrip("/")
@@ -92,7 +92,7 @@ async def url_on_each_loop(
     components: Components,
     clock: MovableClock,
 ) -> AsyncIterator[str]:
-    """Serve the API on the loop of the tests, then on that of `batchd api`, and return where."""
+    """Serve the API on the tests' event loop, then on that of `batchd api`; return its URL."""
     if request.param == "uvloop":
         with server_on_uvloop(settings, plugin_environment, clock) as url:
             yield url
@@ -111,7 +111,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 def make_caller(api_url: str, components: Components, session: aiohttp.ClientSession) -> MakeCaller:
-    """Return a function that makes a user and returns it as a caller."""
+    """Return a function that creates a user and returns it as a caller."""
 
     async def make(role: str = "admin", *, account: AccountId | None = None) -> ApiCaller:
         user = await components.services.users.create(account=account, role=role, name="")

@@ -42,7 +42,7 @@ class GatedOperation:
         return OperationResult(status=200, body=msgspec.json.encode(call.request.path))
 
     def release(self, lines: int) -> None:
-        """Let so many lines finish."""
+        """Let this many lines finish."""
         for _ in range(lines):
             self._released.release()
 

@@ -16,12 +16,12 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
-    """A generated request, and the status of its answer."""
+    """A generated request, and the status of its response."""
 
     operation: str
-    """Method and path of the documented operation that it was made of."""
+    """Method and path of the documented operation that it was generated from."""
     method: str
-    """The one used, which may be another."""
+    """The method used, which may be another one."""
     status: int
 
 
@@ -31,7 +31,7 @@ class Findings:
     failures: list[str] = field(default_factory=list)
 
     def statuses(self, operation: str, method: str | None = None) -> set[int]:
-        """Return those that requests made of the operation got; by one method only, if given."""
+        """Return the statuses of the operation's requests; with a method, of that method only."""
         return {
             exchange.status
             for exchange in self.exchanges
@@ -43,7 +43,7 @@ class Findings:
 def well_formed_is_not_called_malformed(
     ctx: CheckContext, response: Response, case: Case[Any]
 ) -> bool | None:
-    """What fits the document may be refused for the state of things, but not for its form."""
+    """A request that conforms to the document may be refused, but not as malformed."""
     fits = case.meta is not None and case.meta.generation.mode.is_positive
     if fits and response.status_code == 400:
         body = response.json()
@@ -63,7 +63,7 @@ def send_generated_requests(
     document: dict[str, Any] | None = None,
     seed: int | None = None,
 ) -> Findings:
-    """Send the same requests on every run, and hold the answers against the document.
+    """Send the same requests on every run, and check the responses against the document.
 
     Blocks. With a `seed` they are others. `known` are values that exist, by parameter
     (`path.batch`); about half of the requests use one.

@@ -36,7 +36,7 @@ Declare: TypeAlias = Callable[..., Awaitable[HttpOperations]]
 
 @dataclass
 class World:
-    """What the operations are let to see: no time passes, and chance is known."""
+    """The world that the operations see: no time passes, and randomness is fixed."""
 
     waits_s: list[float] = field(default_factory=list)
     acquired: list[tuple[str, float]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class World:
 
 
 def declaring(world: World, folder: Path) -> AbstractAsyncContextManager[Declare]:
-    """Return a function that puts a file into effect."""
+    """Return a function that makes a file take effect."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Declare]:
@@ -106,6 +106,6 @@ async def run(source: HttpOperations, name: str = "op", **parts: Any) -> Operati
 
 
 def body(data: bytes) -> Any:
-    """Return the JSON of an answer, which is on one line."""
+    """Return the JSON of a response body, which is on one line."""
     assert b"\n" not in data
     return json.loads(data)

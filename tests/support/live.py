@@ -44,7 +44,7 @@ class LiveServer(BaseTestServer):
 def server_on_uvloop(
     settings: Settings, environment: Mapping[str, str], clock: Clock
 ) -> Iterator[str]:
-    """Serve from a thread on the loop that `batchd api` has; its transports are not asyncio's."""
+    """Serve from a thread on the event loop of `batchd api`, whose transports are not asyncio's."""
     url: Future[str] = Future()
     loop = uvloop.new_event_loop()
     stop = asyncio.Event()

@@ -13,7 +13,7 @@ METHODS = {"delete", "get", "head", "options", "patch", "post", "put", "trace"}
 
 
 def strict_document() -> dict[str, Any]:
-    """Return the document with closed objects: an answer with one attribute more does not fit."""
+    """Return the document with closed objects: a response with an extra attribute is invalid."""
     strict: dict[str, Any] = copy.deepcopy(document(OPERATIONS))
     for node in nodes(strict):
         if node.get("type") == "object" and "properties" in node:
@@ -33,7 +33,7 @@ def nodes(value: object) -> Iterator[dict[str, Any]]:
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Walk the operations: method, path, what is said of it."""
+    """Walk the operations: method, path, description."""
     for path, item in document["paths"].items():
         for method, operation in item.items():
             assert method in METHODS
@@ -41,7 +41,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def validator(schema_name: str) -> jsonschema_rs.Draft202012Validator:
-    """Return what checks that a value fits a schema of the document exactly."""
+    """Return a validator of values against a schema of the document."""
     return jsonschema_rs.Draft202012Validator(
         {
             "$ref": f"#/components/schemas/{schema_name}",

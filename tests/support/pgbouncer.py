@@ -23,7 +23,7 @@ PoolMode = Literal["session", "transaction"]
 
 
 def require_pgbouncer() -> str:
-    """Return the program, or skip the test and say so where it is seen."""
+    """Return the program, or skip the test with a visible reason."""
     if PROGRAM is None:
         reason = "pgbouncer is not installed: nothing was tested with it"
         warnings.warn(pytest.PytestWarning(reason), stacklevel=2)
@@ -59,7 +59,7 @@ async def _accepts(port: int) -> bool:
 
 @asynccontextmanager
 async def pgbouncer_to(url: str, mode: PoolMode) -> AsyncIterator[str]:
-    """Run PgBouncer, and give the URL of the database by way of it."""
+    """Run PgBouncer; yield the URL of the database through it."""
     program = require_pgbouncer()
     with socket.create_server((HOST, 0)) as server:
         port: int = server.getsockname()[1]

@@ -31,7 +31,7 @@ class Node:
 
     @property
     def rows_looked_at(self) -> int:
-        """Those given out, and those thrown away after they had been read."""
+        """Rows returned, and rows read but filtered out."""
         removed = sum(
             count for name, count in self.raw.items() if name.startswith("Rows Removed by")
         )
@@ -58,19 +58,19 @@ class Plan:
 
     @property
     def pages(self) -> int:
-        """Pages of tables and indexes that were looked into, each time counted."""
+        """Pages of tables and indexes that were accessed, counted on each access."""
         return int(self.top.raw["Shared Hit Blocks"] + self.top.raw["Shared Read Blocks"])
 
     def read_from(self, table: str) -> int:
-        """Return how many rows of the table (or of its indexes alone) were looked at."""
+        """Return how many rows of the table (or of its indexes alone) were read."""
         return sum(node.rows_looked_at for node in self if node.relation == table)
 
     def sorted_rows(self) -> int:
-        """Return how many rows went into sorts."""
+        """Return how many rows were sorted."""
         return sum(child.rows_out for node in self if "Sort" in node.kind for child in node.inputs)
 
     def scans(self, table: str) -> set[str]:
-        """Return the ways in which the table was read."""
+        """Return the scan types with which the table was read."""
         return {node.kind for node in self if node.relation == table}
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Explaining:
 
 
 def _literal(value: object) -> str:
-    """Return the value in SQL, for the server to take as whatever type is wanted there."""
+    """Return the value in SQL, without a type: the server infers it."""
     match value:
         case None:
             return "NULL"

@@ -20,7 +20,7 @@ ANYTHING = KnownOperations(names=frozenset(), owned=OWNED, others_possible=True)
 
 
 def write_policy(folder: Path, *lines: str) -> Path:
-    """Make the folder hold the model and one file of rules, and return it."""
+    """Write the model and one file of rules into the folder, and return it."""
     (folder / "model.conf").write_text(MODEL, encoding="utf-8")
     (folder / "roles.csv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return folder
@@ -41,7 +41,7 @@ def access(
 def context_of(
     policies: Path, *operations: str, more_operations: bool = False
 ) -> AuthorizerContext:
-    """Return what an authorizer gets, where these operations are known."""
+    """Return an authorizer's context in which these operations are known."""
     return AuthorizerContext(
         environment={"BATCHD_POLICIES": str(policies)},
         operations=frozenset({"get_batch", "get_batches", "delete_batch", *operations}),

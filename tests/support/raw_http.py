@@ -1,4 +1,4 @@
-"""HTTP by the byte: what no client library would send, and the answer as it came."""
+"""HTTP by the byte: what no client library would send, and the raw response."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ class RawConnection:
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def read_head(self) -> str:
-        """Read up to the body of an answer, the empty line included."""
+        """Read a response up to its body, the empty line included."""
         async with asyncio.timeout(TIMEOUT_S):
             return (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
 
@@ -39,7 +39,7 @@ class RawConnection:
             return await self._reader.readexactly(size)
 
     async def read_reply(self) -> Reply:
-        """Read one answer, which must have a Content-Length if it has a body."""
+        """Read one response, which must have a Content-Length if it has a body."""
         async with asyncio.timeout(TIMEOUT_S):
             head = await self.read_head()
             first, *lines = head.strip().split("\r\n")
@@ -51,12 +51,12 @@ class RawConnection:
         return Reply(int(first.split()[1]), json.loads(body) if body else None, headers)
 
     async def is_closed(self) -> bool:
-        """Wait for the other side to close; False if it says something instead."""
+        """Wait for the peer to close; False if it sends something instead."""
         async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.read(1) == b""
 
     async def read_some(self, *, within_s: float) -> bytes:
-        """Return what comes within the time; nothing if nothing does."""
+        """Return what arrives within the time; nothing if nothing does."""
         try:
             async with asyncio.timeout(within_s):
                 return await self._reader.read(2**16)
@@ -64,7 +64,7 @@ class RawConnection:
             return b""
 
     async def read_to_end(self) -> bytes:
-        """Read whatever comes until the other side closes or resets the connection."""
+        """Read until the peer closes or resets the connection."""
         data = bytearray()
         async with asyncio.timeout(TIMEOUT_S):
             try:
@@ -75,12 +75,12 @@ class RawConnection:
         return bytes(data)
 
     async def end_sending(self) -> None:
-        """Close this side only, as `nc -N` does: an answer can still be read."""
+        """Close this side only, as `nc -N` does: a response can still be read."""
         self._writer.write_eof()
         await self._writer.drain()
 
     def break_off(self) -> None:
-        """Go away as a client does whose machine was switched off: by a reset."""
+        """Disconnect by a reset, like a client whose machine was switched off."""
         self._writer.transport.abort()
 
 
@@ -88,7 +88,7 @@ class RawConnection:
 async def raw_connection(
     url: str, *, receive_buffer: int | None = None
 ) -> AsyncIterator[RawConnection]:
-    """Connect; a small receive buffer (bytes) makes the other side wait for this one to read."""
+    """Connect; a small receive buffer (bytes) makes the peer wait for this side to read."""
     parts = urlsplit(url)
     client = socket.socket()
     client.setblocking(False)

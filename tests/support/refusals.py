@@ -4,7 +4,7 @@ from tests.support.callers import Reply
 
 
 def assert_refused(reply: Reply, status: int, subcode: int) -> str:
-    """Hold the answer against the contract; return its description."""
+    """Check an error response against the contract; return its description."""
     assert (reply.status, reply.body.get("subcode")) == (status, subcode), reply
     assert reply.body.keys() == {"subcode", "trace", "description"}
     trace, description = reply.body["trace"], reply.body["description"]

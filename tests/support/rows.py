@@ -14,7 +14,7 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def at(milliseconds: int) -> datetime:
-    """Return the time so many milliseconds after T0."""
+    """Return the time this many milliseconds after T0."""
     return T0 + timedelta(milliseconds=milliseconds)
 
 

@@ -18,7 +18,7 @@ LINES = b'{"id": "a"}\n{"id": "b"}\n'
 
 
 def storage_context(**values: str) -> StorageContext:
-    """Return what the storage gets for these settings, named without BATCHD_S3_."""
+    """Return the storage's context for these settings, named without BATCHD_S3_."""
     settings = {"bucket": "batchd", **values}
     environment = {S3Settings.variable(name): value for name, value in settings.items()}
     return StorageContext(environment=environment)

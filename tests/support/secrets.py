@@ -9,7 +9,7 @@ from tests.support.clock import MovableClock
 
 
 async def holder(users: Users, secret: str) -> Caller:
-    """Return who holds the secret, by the clock of `users`. Raises Unauthorized."""
+    """Return the user of the secret, by the clock of `users`. Raises Unauthorized."""
     unheard = Notifications(users._database, "postgresql://unused", timeout_s=1.0)
     return await Authenticator(users, unheard, MovableClock()).authenticate(secret)
 

@@ -16,7 +16,7 @@ from batchd.cli import build, command_names
 class Printed:
     code: int
     output: str
-    """With what it printed as errors."""
+    """Including its standard error."""
 
 
 def run(*arguments: object, settings: Mapping[str, str] = MappingProxyType({})) -> Printed:

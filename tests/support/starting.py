@@ -1,4 +1,4 @@
-"""What a command says that refuses to start: one line for each fault, and a code."""
+"""The output of a command that refuses to start: one line for each fault, and an exit code."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ SECRET = "pa-ss-word"
 
 
 def refusals(result: CommandResult) -> list[str]:
-    """Return the messages: of services in the log's format, of others behind the name."""
+    """Return the messages: services write log records, other commands a prefix."""
     prefix = "batchd: "
     lines = result.errors.splitlines()
     if not lines or lines[0].startswith(prefix):
@@ -26,7 +26,7 @@ def refusals(result: CommandResult) -> list[str]:
 def assert_refused(
     result: CommandResult, *named: str, env: Mapping[str, str], code: int = FAILED
 ) -> None:
-    """Hold the end against what a person needs: what is wrong, without a traceback or a secret."""
+    """Check that the output names what is wrong, without a traceback or a secret."""
     assert (result.code, result.output) == (code, ""), result
     assert refusals(result)
     assert "Traceback" not in result.errors
@@ -36,6 +36,6 @@ def assert_refused(
 
 @contextmanager
 def port_in_use() -> Iterator[int]:
-    """Listen as some other program does, which shares its port with nobody."""
+    """Listen like another program, which shares its port with nobody."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]

@@ -15,7 +15,7 @@ Reply: TypeAlias = web.Response | Handler
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
-    """A request as it came: nothing decoded."""
+    """A request as received: nothing decoded."""
 
     method: str
     target: str
@@ -24,7 +24,7 @@ class ReceivedRequest:
 
 
 class Upstream:
-    """Keeps what it was asked; answers with `replies`, the last of them again and again."""
+    """Records requests; responds with `replies`, repeating the last one."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -37,7 +37,7 @@ class Upstream:
         self.replies = list(replies)
 
     def statuses(self, statuses: Iterable[int], **headers: str) -> None:
-        """Answer with these statuses, one after the other, and with these headers."""
+        """Respond with these statuses, one after the other, and with these headers."""
 
         def replying(status: int) -> Callable[[], Reply]:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -67,12 +67,12 @@ class Upstream:
 def bytes_of(
     body: bytes, content_type: str = "application/json", **headers: str
 ) -> Callable[[], Reply]:
-    """Return an answer of these bytes."""
+    """Return a response of these bytes."""
     return lambda: web.Response(body=body, headers={"Content-Type": content_type, **headers})
 
 
 async def broken_off(request: web.Request) -> web.StreamResponse:
-    """Close the connection in the middle of the answer."""
+    """Close the connection in the middle of the response."""
     response = web.StreamResponse()
     response.content_length = 1000
     await response.prepare(request)
@@ -83,7 +83,7 @@ async def broken_off(request: web.Request) -> web.StreamResponse:
 
 
 async def hanging(_: web.Request) -> web.StreamResponse:
-    """Never answer."""
+    """Never respond."""
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
@@ -104,7 +104,7 @@ async def running_upstream() -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def answering_bytes(data: bytes) -> AsyncIterator[str]:
-    """Give the URL of a server that answers with these bytes, whether they are HTTP or not."""
+    """Yield the URL of a server that responds with these bytes, whether they are HTTP or not."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

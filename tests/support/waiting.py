@@ -17,7 +17,7 @@ def until(condition: Callable[[], object], *, seconds: float = TIMEOUT_S) -> Non
 
 
 def gone(pid: int) -> bool:
-    """Tell whether no such process runs; one that nobody has fetched the exit code of does not."""
+    """Return whether the process has exited; a zombie counts as exited."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123  # not a real file
             return file.read().rpartition(")")[2].split()[0] in "ZX"
