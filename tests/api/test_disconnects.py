@@ -88,6 +88,7 @@ async def test_half_a_call_makes_nothing(api_url: str, components: Components, p
     assert await count_created(components) == ONE_BATCH
 
 
+@pytest.mark.slow
 async def test_a_batch_is_not_half_made_for_a_client_that_left(
     api_url: str, database_url: str, components: Components, post: bytes
 ) -> None:
@@ -113,6 +114,7 @@ async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next
     assert await count_created(components) == ONE_BATCH
 
 
+@pytest.mark.slow
 async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
     caller: ApiCaller, api_url: str, database_url: str, components: Components
 ) -> None:
