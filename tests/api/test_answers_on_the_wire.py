@@ -65,13 +65,14 @@ async def test_an_unsupported_version_is_refused(api_url: str) -> None:
 
 
 async def test_only_the_spaces_of_http_are_taken_off_a_secret(
-    caller: ApiCaller, api_url: str
+    caller: ApiCaller, api_url: str, subtests: pytest.Subtests
 ) -> None:
     async with raw_connection(api_url) as connection:
         for spaces, status in (("  \t", 200), ("\u00a0", 401)):
-            secret = f"Authorization: {spaces}{caller.user.secret}".encode()
-            await connection.send(request(b"GET /whoami HTTP/1.1", secret))
-            assert (await connection.read_reply()).status == status
+            with subtests.test(spaces=spaces, status=status):
+                secret = f"Authorization: {spaces}{caller.user.secret}".encode()
+                await connection.send(request(b"GET /whoami HTTP/1.1", secret))
+                assert (await connection.read_reply()).status == status
 
 
 async def assert_alive(connection: RawConnection) -> None:

@@ -98,30 +98,35 @@ async def test_malformed_request_that_is_denied_is_recorded_without_its_batch(
 
 
 async def test_reads_that_are_allowed_write_nothing(
-    caller: ApiCaller, records: list[dict[str, Any]]
+    caller: ApiCaller, records: list[dict[str, Any]], subtests: pytest.Subtests
 ) -> None:
     batch = await caller.create(LINES)
     records.clear()
 
     for path in (f"/batches/{batch}", "/batches", "/whoami", "/roles", "/roles/clerk"):
-        assert (await caller.get(path)).status == 200
+        with subtests.test(path=path):
+            assert (await caller.get(path)).status == 200
 
     assert records == []
 
 
 async def test_batch_that_is_somebody_elses_is_recorded_as_a_denial(
-    caller: ApiCaller, make_caller: MakeCaller, records: list[dict[str, Any]]
+    caller: ApiCaller,
+    make_caller: MakeCaller,
+    records: list[dict[str, Any]],
+    subtests: pytest.Subtests,
 ) -> None:
     clerk = await make_caller("clerk", account=caller.user.user.account)
     batch = await caller.create(LINES)
     records.clear()
 
     for method in ("GET", "DELETE"):
-        reply = await clerk.call(method, f"/batches/{batch}")
-        assert reply.status == 404
-        record = records.pop()
-        assert (record["decision"], str(record["batch"])) == ("deny", batch)
-        assert record["trace"] == reply.body["trace"]
+        with subtests.test(method=method):
+            reply = await clerk.call(method, f"/batches/{batch}")
+            assert reply.status == 404
+            record = records.pop()
+            assert (record["decision"], str(record["batch"])) == ("deny", batch)
+            assert record["trace"] == reply.body["trace"]
     assert records == []
 
 

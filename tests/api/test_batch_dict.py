@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import pytest
+
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.creating import body_of, create
 from tests.support.refusals import assert_refused
@@ -27,39 +29,52 @@ async def test_a_batch_dict_is_given_back_as_it_was_given(caller: ApiCaller) -> 
     assert json.dumps(response.body["batch_dict"]) == json.dumps(notes)
 
 
-async def test_an_empty_batch_dict_is_not_none(caller: ApiCaller) -> None:
+async def test_an_empty_batch_dict_is_not_none(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     with_dict = (await create(caller, await body_of(caller, batch_dict={}))).body["batch"]
     without_dict = (await create(caller, await body_of(caller))).body["batch"]
 
     for batch, expected in ((with_dict, {}), (without_dict, None)):
-        response = await caller.get(f"/batches/{batch}?expand=batch_dict")
-        assert response.body["batch_dict"] == expected
+        with subtests.test(batch=batch, expected=expected):
+            response = await caller.get(f"/batches/{batch}?expand=batch_dict")
+            assert response.body["batch_dict"] == expected
 
 
-async def test_the_keys_of_a_batch_dict_have_their_form(caller: ApiCaller) -> None:
+async def test_the_keys_of_a_batch_dict_have_their_form(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for key in ("a", "_", "a0_", "z" * 64, "_9"):
-        assert (await create(caller, await body_of(caller, batch_dict={key: 1}))).status == 201
+        with subtests.test(key=key):
+            assert (await create(caller, await body_of(caller, batch_dict={key: 1}))).status == 201
     body = await body_of(caller)
     for key in ("", "A", "aB", "0a", "a" * 65, "a-b", "a b", "é", "a\n", "$"):
-        assert_refused(await create(caller, {**body, "batch_dict": {"a": 1, key: 1}}), 400, 400589)
+        with subtests.test(key=key):
+            assert_refused(
+                await create(caller, {**body, "batch_dict": {"a": 1, key: 1}}), 400, 400589
+            )
     others: list[object] = [[], "{}", 1, True]
     for no_object in others:
-        assert_refused(await create(caller, {**body, "batch_dict": no_object}), 400, 400589)
+        with subtests.test(no_object=no_object):
+            assert_refused(await create(caller, {**body, "batch_dict": no_object}), 400, 400589)
 
 
-async def test_no_batch_dict_breaks_the_service(caller: ApiCaller) -> None:
+async def test_no_batch_dict_breaks_the_service(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     """What JSON allows and a database or an encoder might not take is stored or refused."""
     body = json.dumps(await body_of(caller))[:-1]
     deep = ["[" * n + "]" * n for n in (500, 900, 990, 1000, 1010, 5000, 32_000)]
     for value in (*deep, '"\\ud800"', "1e400", "-1e400", "1" * 400, '"\\u0000"', "0.1e-400"):
-        reply = await caller.call(
-            "POST", "/batches", data=f'{body}, "batch_dict": {{"a": {value}}}}}'
-        )
-        assert reply.status in {201, 400}, (value[:20], reply)
-        if reply.status == 201:
-            response = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
-            assert response.status == 200, value[:20]
-            body = json.dumps(await body_of(caller))[:-1]
+        with subtests.test(value=value):
+            reply = await caller.call(
+                "POST", "/batches", data=f'{body}, "batch_dict": {{"a": {value}}}}}'
+            )
+            assert reply.status in {201, 400}, (value[:20], reply)
+            if reply.status == 201:
+                response = await caller.get(f"/batches/{reply.body['batch']}?expand=batch_dict")
+                assert response.status == 200, value[:20]
+                body = json.dumps(await body_of(caller))[:-1]
 
 
 AS_WRITTEN = """{ "n": 123456789012345.123456, "z": 12.50,

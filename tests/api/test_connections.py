@@ -157,16 +157,17 @@ async def test_connections_beyond_the_limit_are_refused_and_the_others_are_serve
 
 
 async def test_a_half_closed_client_gets_its_answer(
-    api_url: str, caller: ApiCaller, authorization: bytes
+    api_url: str, caller: ApiCaller, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     get = request(b"GET /batches HTTP/1.1", authorization)
     post = request(b"POST /batches HTTP/1.1", authorization, b"Content-Length: 2", body=b"{}")
     for data, status in ((HEALTHZ, 200), (get, 200), (post, 400)):
-        async with raw_connection(api_url) as connection:
-            await connection.send(data)
-            await connection.end_sending()
-            assert (await connection.read_reply()).status == status
-            assert await connection.is_closed()
+        with subtests.test(data=data, status=status):
+            async with raw_connection(api_url) as connection:
+                await connection.send(data)
+                await connection.end_sending()
+                assert (await connection.read_reply()).status == status
+                assert await connection.is_closed()
 
 
 async def test_a_half_closed_client_gets_all_answers_that_it_asked_for(

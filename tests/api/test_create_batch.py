@@ -78,14 +78,17 @@ async def test_a_batch_runs_the_file_whose_hash_was_given(
     assert (line["line"], line["outcome"], line["status"]) == (1, "failed", 404)
 
 
-async def test_a_hash_has_64_lower_case_hexadecimal_digits(caller: ApiCaller) -> None:
+async def test_a_hash_has_64_lower_case_hexadecimal_digits(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     body = await body_of(caller)
     for digest in ("", "A" * 64, "a" * 63, "a" * 65, "g" * 64, "a" * 64 + "\n", 1, ["a" * 64]):
-        assert_refused(await create(caller, {**body, "hash": digest}), 400, 400589)
+        with subtests.test(digest=digest):
+            assert_refused(await create(caller, {**body, "hash": digest}), 400, 400589)
     assert await listed(caller) == set()
 
 
-async def test_a_malformed_body_is_refused(caller: ApiCaller) -> None:
+async def test_a_malformed_body_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     body = await body_of(caller)
     for changed in (
         {"operation": "get_batch"},
@@ -105,16 +108,20 @@ async def test_a_malformed_body_is_refused(caller: ApiCaller) -> None:
         [body],
         "body",
     ):
-        assert_refused(await create(caller, changed), 400, 400589)
+        with subtests.test(changed=changed):
+            assert_refused(await create(caller, changed), 400, 400589)
     assert_refused(await caller.call("POST", "/batches", data="null"), 400, 400589)
     assert await listed(caller) == set()
     assert (await create(caller, body)).status == 201
 
 
-async def test_an_operation_that_is_none_for_batches_is_refused(caller: ApiCaller) -> None:
+async def test_an_operation_that_is_none_for_batches_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     body = await body_of(caller)
     for operation in ("no_such", "create_batch", "get_batches", "GET_BATCH", "get_batch "):
-        assert_refused(await create(caller, {**body, "operation": operation}), 400, 400897)
+        with subtests.test(operation=operation):
+            assert_refused(await create(caller, {**body, "operation": operation}), 400, 400897)
 
 
 async def test_an_unknown_handler_is_not_found(caller: ApiCaller, make_caller: MakeCaller) -> None:
@@ -162,22 +169,26 @@ async def test_the_file_comes_before_the_batch(caller: ApiCaller) -> None:
 
 
 async def test_the_role_needs_create_batch_and_the_operation(
-    caller: ApiCaller, make_caller: MakeCaller
+    caller: ApiCaller, make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     account = caller.user.user.account
     body = await body_of(caller)
     for role in ("maker", "reader", "operator", "nobody"):
-        colleague = await make_caller(role, account=account)
-        assert_refused(await create(colleague, body), 403, 403535)
+        with subtests.test(role=role):
+            colleague = await make_caller(role, account=account)
+            assert_refused(await create(colleague, body), 403, 403535)
     assert await listed(caller) == set()
     assert (await create(await make_caller("submitter", account=account), body)).status == 201
 
 
-async def test_without_create_batch_nothing_else_is_told(make_caller: MakeCaller) -> None:
+async def test_without_create_batch_nothing_else_is_told(
+    make_caller: MakeCaller, subtests: pytest.Subtests
+) -> None:
     """A role that may not is refused the same, whatever it sends."""
     reader = await make_caller("reader")
     for body in ({}, {"handler": NOBODY, "operation": "no_such"}, "nonsense"):
-        assert_refused(await create(reader, body), 403, 403535)
+        with subtests.test(body=body):
+            assert_refused(await create(reader, body), 403, 403535)
 
 
 @with_settings(max_file_bytes=len(LINES))
@@ -226,23 +237,27 @@ async def test_null_and_a_byte_order_mark_change_nothing(caller: ApiCaller) -> N
     assert len({reply.body["batch"] for reply in replies}) == 1
 
 
-async def test_a_name_given_twice_is_refused(caller: ApiCaller) -> None:
+async def test_a_name_given_twice_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     handler = await caller.upload(b"")
     required = f'"handler": "{handler}", "operation": "get_batch"'
     for more in ('"operation": "get_batch"', '"batch_dict": {"a": {"b": 1, "b": 1}}'):
-        body = f"{{{required}, {more}}}".encode()
-        assert "twice" in assert_refused(
-            await caller.call("POST", "/batches", data=body), 400, 400589
-        )
+        with subtests.test(more=more):
+            body = f"{{{required}, {more}}}".encode()
+            assert "twice" in assert_refused(
+                await caller.call("POST", "/batches", data=body), 400, 400589
+            )
 
 
-async def test_only_operations_that_the_caller_may_run_are_named(make_caller: MakeCaller) -> None:
+async def test_only_operations_that_the_caller_may_run_are_named(
+    make_caller: MakeCaller, subtests: pytest.Subtests
+) -> None:
     admin, submitter = await make_caller("admin"), await make_caller("submitter")
     named = []
     for each in (admin, submitter):
-        body = {"handler": str(UUID(int=0)), "operation": "nothing"}
-        refused = await each.call("POST", "/batches", json=body)
-        named.append(assert_refused(refused, 400, 400897))
+        with subtests.test(each=each):
+            body = {"handler": str(UUID(int=0)), "operation": "nothing"}
+            refused = await each.call("POST", "/batches", json=body)
+            named.append(assert_refused(refused, 400, 400897))
     assert all("get_batch" in description for description in named)
     assert "delete_batch" in named[0]
     assert "delete_batch" not in named[1]

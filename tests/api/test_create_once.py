@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import pytest
+
 from batchd.bootstrap import Components
 from tests.support.callers import ApiCaller, Reply
 from tests.support.clock import MovableClock
@@ -96,7 +98,9 @@ async def test_twenty_at_once_make_one_batch(caller: ApiCaller, components: Comp
     assert await jobs_of(components) == 1
 
 
-async def test_another_body_for_a_used_handler_is_refused(caller: ApiCaller) -> None:
+async def test_another_body_for_a_used_handler_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     body = await body_of(caller, batch_dict={"a": 1})
     first = await create(caller, body)
 
@@ -109,7 +113,8 @@ async def test_another_body_for_a_used_handler_is_refused(caller: ApiCaller) -> 
         {name: body[name] for name in ("handler", "operation")},
     ]
     for other in others:
-        assert_refused(await create(caller, other), 400, 400358)
+        with subtests.test(other=other):
+            assert_refused(await create(caller, other), 400, 400358)
     assert (await create(caller, body)).body == first.body
 
 
@@ -208,9 +213,12 @@ async def test_of_twenty_uploads_at_once_under_one_key_one_is_taken(caller: ApiC
     assert len(await listed(caller)) == 1
 
 
-async def test_a_key_has_1_to_255_printable_characters(caller: ApiCaller) -> None:
+async def test_a_key_has_1_to_255_printable_characters(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     body = await body_of(caller)
     for key in ("", "k" * 256, "a\tb", "é", "\x80"):
-        assert_refused(await create(caller, body, key=key), 400, 400589)
+        with subtests.test(key=key):
+            assert_refused(await create(caller, body, key=key), 400, 400589)
     assert await listed(caller) == set()
     assert (await create(caller, body, key="~" * 255)).status == 201

@@ -70,12 +70,19 @@ async def test_one_answer_whatever_is_wrong_with_the_secret(
     assert all(headers == all_headers[0] for headers in all_headers)
 
 
-async def test_the_secret_works_plain_and_as_a_bearer_token(caller: ApiCaller) -> None:
+async def test_the_secret_works_plain_and_as_a_bearer_token(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for authorization in (caller.user.secret, f"Bearer {caller.user.secret}"):
-        reply = await call_with(caller, authorization)
-        assert reply.status == 200
-        user = caller.user.user
-        assert reply.body == {"account": str(user.account), "user": str(user.user), "role": "admin"}
+        with subtests.test(authorization=authorization):
+            reply = await call_with(caller, authorization)
+            assert reply.status == 200
+            user = caller.user.user
+            assert reply.body == {
+                "account": str(user.account),
+                "user": str(user.user),
+                "role": "admin",
+            }
 
 
 async def test_a_role_without_the_permission_is_told_which_one(make_caller: MakeCaller) -> None:
@@ -86,7 +93,7 @@ async def test_a_role_without_the_permission_is_told_which_one(make_caller: Make
     assert "create_upload_url" in description
 
 
-async def test_what_is_not_there_is_not_found(caller: ApiCaller) -> None:
+async def test_what_is_not_there_is_not_found(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for path in (
         "",
         "/",
@@ -97,12 +104,16 @@ async def test_what_is_not_there_is_not_found(caller: ApiCaller) -> None:
         "/cache/x/y",
         "/WHOAMI",
     ):
-        assert_refused(await caller.get(path), 404, 404653)
+        with subtests.test(path=path):
+            assert_refused(await caller.get(path), 404, 404653)
     for method, path in (("GET", "/batches"), ("DELETE", "/batches"), ("DELETE", "/cache")):
-        assert_refused(await caller.call(method, f"{path}/{uuid4()}"), 404, 404653)
+        with subtests.test(method=method, path=path):
+            assert_refused(await caller.call(method, f"{path}/{uuid4()}"), 404, 404653)
 
 
-async def test_what_has_not_the_form_is_refused_and_named(caller: ApiCaller) -> None:
+async def test_what_has_not_the_form_is_refused_and_named(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     handler = str(uuid4())
     good: dict[str, object] = {"handler": handler, "operation": "get_batch"}
     digest = "a" * 64
@@ -115,31 +126,39 @@ async def test_what_has_not_the_form_is_refused_and_named(caller: ApiCaller) -> 
     }
     for name, values in wrong.items():
         for value in values:
-            reply = await caller.call("POST", "/batches", json={**good, name: value})
-            assert name in assert_refused(reply, 400, 400589), (name, value)
+            with subtests.test(name=name, values=values, value=value):
+                reply = await caller.call("POST", "/batches", json={**good, name: value})
+                assert name in assert_refused(reply, 400, 400589), (name, value)
     for name in good:
-        body = {key: value for key, value in good.items() if key != name}
-        reply = await caller.call("POST", "/batches", json=body)
-        assert name in assert_refused(reply, 400, 400589)
+        with subtests.test(name=name):
+            body = {key: value for key, value in good.items() if key != name}
+            reply = await caller.call("POST", "/batches", json=body)
+            assert name in assert_refused(reply, 400, 400589)
     for document in (b"[]", b"null", b'"x"', b"1", b"{}"):
-        assert_refused(await post(caller, document), 400, 400589)
+        with subtests.test(document=document):
+            assert_refused(await post(caller, document), 400, 400589)
 
 
 async def test_a_body_that_is_not_json_is_told_from_one_that_is_not_utf_8(
-    caller: ApiCaller,
+    caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for body in (b"", b"{", b"{]", b"{'a': 1}", b"NaN", b"{} x", b"\xef\xbb\xbf", b"[" * 60_000):
-        assert_refused(await post(caller, body), 400, 400415)
+        with subtests.test(body=body):
+            assert_refused(await post(caller, body), 400, 400415)
     for body in (b'{"operation": "\xff"}', b"\xff", "{}".encode("utf-16"), b'"\xed\xa0\x80"'):
-        assert_refused(await post(caller, body), 400, 400314)
+        with subtests.test(body=body):
+            assert_refused(await post(caller, body), 400, 400314)
 
 
-async def test_a_body_has_64_kb_and_not_a_byte_more(caller: ApiCaller) -> None:
+async def test_a_body_has_64_kb_and_not_a_byte_more(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     shell = len(json.dumps({"handler": ""}))
     for size, subcode in ((LIMIT, 400589), (LIMIT + 1, 400141), (50 * LIMIT, 400141)):
-        body = json.dumps({"handler": "x" * (size - shell)}).encode()
-        assert len(body) == size
-        assert_refused(await post(caller, body), 400, subcode)
+        with subtests.test(size=size, subcode=subcode):
+            body = json.dumps({"handler": "x" * (size - shell)}).encode()
+            assert len(body) == size
+            assert_refused(await post(caller, body), 400, subcode)
 
 
 @pytest.mark.parametrize("settings", [{"max_open_batches": 2}], indirect=True)
@@ -200,25 +219,31 @@ async def test_what_has_been_done_already_is_told_from_what_can_not_be_done(
     assert_refused(await caller.call("POST", "/batches", json=body), 404, 404653)
 
 
-async def test_what_can_not_be_run_in_batches_is_refused(caller: ApiCaller) -> None:
+async def test_what_can_not_be_run_in_batches_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     handler = await caller.upload(LINES)
     for operation in ("create_batch", "get_batches", "who_am_i", "GET_BATCH", "x", "get_batch\x00"):
-        body = {"handler": handler, "operation": operation}
-        description = assert_refused(await caller.call("POST", "/batches", json=body), 400, 400897)
-        assert "get_batch" in description
+        with subtests.test(operation=operation):
+            body = {"handler": handler, "operation": operation}
+            description = assert_refused(
+                await caller.call("POST", "/batches", json=body), 400, 400897
+            )
+            assert "get_batch" in description
 
 
 async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
-    caller: ApiCaller,
+    caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     allowed = {"/batches": "GET, HEAD, POST", f"/batches/{uuid4()}": "DELETE, GET, HEAD, PATCH"}
     allowed |= {"/cache": "POST", f"/cache/{uuid4()}": "DELETE", "/whoami": "GET, HEAD"}
     methods = {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"}
     for path, allow in allowed.items():
         for method in methods - set(allow.split(", ")):
-            reply = await caller.call(method, path)
-            assert_refused(reply, 405, 400897)
-            assert reply.headers["Allow"] == allow
+            with subtests.test(path=path, allow=allow, method=method):
+                reply = await caller.call(method, path)
+                assert_refused(reply, 405, 400897)
+                assert reply.headers["Allow"] == allow
 
 
 async def test_a_defect_of_ours_is_in_the_log_and_nowhere_else(

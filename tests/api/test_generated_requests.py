@@ -83,7 +83,9 @@ async def test_chains_of_calls_are_answered_as_documented(
     assert 200 in findings.statuses("GET /batches/{batch}")
 
 
-async def test_a_wrong_secret_gets_401_whatever_is_asked(caller: ApiCaller) -> None:
+async def test_a_wrong_secret_gets_401_whatever_is_asked(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     findings = await asyncio.to_thread(
         send_generated_requests,
         caller.url,
@@ -93,5 +95,6 @@ async def test_a_wrong_secret_gets_401_whatever_is_asked(caller: ApiCaller) -> N
     )
     assert not findings.failures, _report(findings)
     for method, path, operation in operations(strict_document()):
-        if operation.get("security") != []:
-            assert findings.statuses(f"{method} {path}", method) == {401}, path
+        with subtests.test(method=method, path=path, operation=operation):
+            if operation.get("security") != []:
+                assert findings.statuses(f"{method} {path}", method) == {401}, path

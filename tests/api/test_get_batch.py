@@ -49,13 +49,14 @@ async def test_a_hash_is_shown_if_one_was_given(caller: ApiCaller) -> None:
 
 
 async def test_each_of_the_fourteen_statuses_is_shown(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
 
     assert len(rows) == 14
     for row in rows:
-        assert (await get_batch(caller, row.batch))["status"] == row.status
+        with subtests.test(row=row):
+            assert (await get_batch(caller, row.batch))["status"] == row.status
 
 
 async def test_a_batch_is_named_in_lower_case_however_it_was_asked_for(caller: ApiCaller) -> None:
@@ -66,7 +67,7 @@ async def test_a_batch_is_named_in_lower_case_however_it_was_asked_for(caller: A
 
 
 async def test_times_are_seconds_to_the_millisecond(
-    caller: ApiCaller, components: Components, clock: MovableClock
+    caller: ApiCaller, components: Components, clock: MovableClock, subtests: pytest.Subtests
 ) -> None:
     before = time.time() - 0.001
     batch = await caller.create(ONE_LINE)
@@ -80,7 +81,8 @@ async def test_times_are_seconds_to_the_millisecond(
     assert copied["created_ts"] == created["created_ts"]
     assert 60 <= copied["updated_ts"] - copied["created_ts"] <= 75
     for timestamp in (created["created_ts"], copied["updated_ts"]):
-        assert timestamp == round(timestamp, 3)
+        with subtests.test(timestamp=timestamp):
+            assert timestamp == round(timestamp, 3)
 
 
 async def test_no_time_ever_has_more_than_three_decimals(
@@ -110,18 +112,22 @@ async def test_answers_are_json_in_utf_8_for_this_caller_only(caller: ApiCaller)
     assert reply.headers["X-Request-Id"]
 
 
-async def test_what_is_not_a_uuid_is_refused(caller: ApiCaller) -> None:
+async def test_what_is_not_a_uuid_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = str(uuid4())
     others = ["1", "x", batch[:-1], f"{batch}0", batch.replace("-", ""), f"{{{batch}}}"]
     others += [f"urn:uuid:{batch}", f"%20{batch}", f"{batch}%0a", f"{batch[:-1]}g", "%00"]
     for other in others:
-        description = assert_refused(await caller.get(f"/batches/{other}"), 400, 400589)
-        assert "batch" in description
+        with subtests.test(other=other):
+            description = assert_refused(await caller.get(f"/batches/{other}"), 400, 400589)
+            assert "batch" in description
 
 
-async def test_a_batch_that_is_not_there_is_not_found(caller: ApiCaller) -> None:
+async def test_a_batch_that_is_not_there_is_not_found(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for batch in (str(uuid4()), NOWHERE):
-        assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
+        with subtests.test(batch=batch):
+            assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
 async def test_a_batch_that_was_removed_is_not_found(
@@ -135,11 +141,14 @@ async def test_a_batch_that_was_removed_is_not_found(
     assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
-async def test_an_unknown_parameter_is_refused(caller: ApiCaller) -> None:
+async def test_an_unknown_parameter_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     batch = await caller.create(ONE_LINE)
 
     for query in ("Download=true", "downloads=true", "x=", "=", "download=true&x=1"):
-        assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
+        with subtests.test(query=query):
+            assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
 
 
 async def test_each_expansion_adds_its_attribute_and_nothing_else(
@@ -157,13 +166,16 @@ async def test_each_expansion_adds_its_attribute_and_nothing_else(
         await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
 
-async def test_an_unknown_expansion_is_refused(caller: ApiCaller) -> None:
+async def test_an_unknown_expansion_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     batch = await caller.create(ONE_LINE)
     others = ["x", "Progress", "progress,", ",progress", "progress,,errors", "progress;errors"]
     others += ["progress, errors", "progress,x", "hashes", "download", "*"]
     for other in others:
-        reply = await caller.get(f"/batches/{batch}", params={"expand": other})
-        assert "progress" in assert_refused(reply, 400, 400589)
+        with subtests.test(other=other):
+            reply = await caller.get(f"/batches/{batch}", params={"expand": other})
+            assert "progress" in assert_refused(reply, 400, 400589)
     reply = await caller.get(f"/batches/{batch}?expand=progress&expand=errors")
     assert_refused(reply, 400, 400589)
 

@@ -36,42 +36,51 @@ async def get_batch(caller: ApiCaller, batch: str, query: str = "?download=true"
     return reply.body
 
 
-async def test_six_words_are_booleans(caller: ApiCaller, components: Components) -> None:
+async def test_six_words_are_booleans(
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
+) -> None:
     batch = await ended_batch(components, caller, LINES)
 
     for value in ("true", "True", "1"):
-        assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS | {
-            "download"
-        }
+        with subtests.test(value=value):
+            assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS | {
+                "download"
+            }
     for value in ("false", "False", "0"):
-        assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS
+        with subtests.test(value=value):
+            assert (await get_batch(caller, batch, f"?download={value}")).keys() == ALWAYS
     assert (await get_batch(caller, batch, "")).keys() == ALWAYS
 
 
-async def test_any_other_word_is_refused(caller: ApiCaller, components: Components) -> None:
+async def test_any_other_word_is_refused(
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
+) -> None:
     batch = await ended_batch(components, caller, LINES)
 
     for value in NOT_BOOLEANS:
-        reply = await caller.get(f"/batches/{batch}", params={"download": value})
-        assert "download" in assert_refused(reply, 400, 400589), value
+        with subtests.test(value=value):
+            reply = await caller.get(f"/batches/{batch}", params={"download": value})
+            assert "download" in assert_refused(reply, 400, 400589), value
     for query in (
         "download",
         "download=true&download=true",
         "download=0&download=1",
         "download[]=1",
     ):
-        assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
+        with subtests.test(query=query):
+            assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
 
 
 async def test_there_is_nothing_to_download_before_the_end(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     others = sorted(set(Status) - DOWNLOAD_STATUSES)
     rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(others)])
 
     assert len(rows) == 11
     for row in rows:
-        assert (await get_batch(caller, row.batch)).keys() == ALWAYS, row.status
+        with subtests.test(row=row):
+            assert (await get_batch(caller, row.batch)).keys() == ALWAYS, row.status
 
 
 async def test_a_batch_on_its_way_never_shows_a_download(

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from batchd.bootstrap import Components
 from batchd.domain.jobs import Stage
 from tests.support.callers import ApiCaller, Reply, lines_of
@@ -36,7 +38,9 @@ async def test_what_the_caller_has_already_is_not_sent_again(caller: ApiCaller) 
     assert second.headers["X-Request-Id"] != first.headers["X-Request-Id"]
 
 
-async def test_an_etag_may_be_weak_or_one_of_several_or_any(caller: ApiCaller) -> None:
+async def test_an_etag_may_be_weak_or_one_of_several_or_any(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     etag = (await polled(caller, path)).headers["ETag"]
 
@@ -48,9 +52,11 @@ async def test_an_etag_may_be_weak_or_one_of_several_or_any(caller: ApiCaller) -
         ["*"],
         [f"{etag},", '"x"'],
     ):
-        assert (await polled(caller, path, *known)).status == 304, known
+        with subtests.test(known=known):
+            assert (await polled(caller, path, *known)).status == 304, known
     for other in ('"x"', etag.strip('"'), f"w/{etag}", '""', "W/*", f"{etag[:-1]}x{etag[-1]}"):
-        assert (await polled(caller, path, other)).status == 200, other
+        with subtests.test(other=other):
+            assert (await polled(caller, path, other)).status == 200, other
 
 
 async def test_etags_may_come_in_several_header_lines(caller: ApiCaller) -> None:
@@ -100,17 +106,18 @@ async def test_the_etag_changes_with_what_was_asked_for(
 
 
 async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
     etag = (await polled(caller, f"/batches/{batch}")).headers["ETag"]
 
     for known in ([], ["*"], [etag]):
-        reply = await polled(caller, f"/batches/{batch}?download=true", *known)
-        assert reply.status == 200
-        assert "ETag" not in reply.headers
-        assert reply.headers["Cache-Control"] == "no-store"
-        assert reply.body["download"]["url"]
+        with subtests.test(known=known):
+            reply = await polled(caller, f"/batches/{batch}?download=true", *known)
+            assert reply.status == 200
+            assert "ETag" not in reply.headers
+            assert reply.headers["Cache-Control"] == "no-store"
+            assert reply.body["download"]["url"]
 
 
 async def test_waiting_for_the_download_is_cheap_as_well(
@@ -126,7 +133,7 @@ async def test_waiting_for_the_download_is_cheap_as_well(
 
 
 async def test_who_may_not_see_the_batch_gets_no_304(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     etag = (await polled(caller, path)).headers["ETag"]
@@ -137,4 +144,5 @@ async def test_who_may_not_see_the_batch_gets_no_304(
     for user, status, subcode in ((nobody, 403, 403535), (stranger, 404, 404653)):
         other = ApiCaller(caller.session, caller.url, user)
         for known in (etag, "*"):
-            assert_refused(await polled(other, path, known), status, subcode)
+            with subtests.test(user=user, status=status, subcode=subcode, known=known):
+                assert_refused(await polled(other, path, known), status, subcode)

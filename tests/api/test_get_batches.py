@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import msgspec
+import pytest
 
 from batchd.bootstrap import Components
 from batchd.domain.batches import Status
@@ -92,19 +93,23 @@ async def test_a_page_has_a_thousand_batches_unless_told_otherwise(
 
 
 async def test_there_is_no_cursor_when_there_is_no_more(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(6)])
 
     for limit in (1, 2, 6):
-        assert await pages(caller, limit=limit) == [
-            ids(rows)[n : n + limit] for n in range(0, 6, limit)
-        ]
+        with subtests.test(limit=limit):
+            assert await pages(caller, limit=limit) == [
+                ids(rows)[n : n + limit] for n in range(0, 6, limit)
+            ]
 
 
-async def test_a_limit_is_a_number_from_1_to_1000(caller: ApiCaller) -> None:
+async def test_a_limit_is_a_number_from_1_to_1000(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for limit in ("0", "-1", "1001", "", "ten", "1.5", " 1", "0x1", "null"):
-        await assert_malformed(caller, limit=limit)
+        with subtests.test(limit=limit):
+            await assert_malformed(caller, limit=limit)
 
 
 async def test_ge_and_le_include_their_moment(caller: ApiCaller, components: Components) -> None:
@@ -148,11 +153,14 @@ async def test_with_ge_and_le_the_newest_come_first(
     assert await pages(caller, ge=ge, le=le, limit=4) == [ids(rows)[3:7], ids(rows)[7:9]]
 
 
-async def test_a_malformed_parameter_is_refused(caller: ApiCaller) -> None:
+async def test_a_malformed_parameter_is_refused(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     timestamps = [f"{name}={text}" for name in ("ge", "le") for text in MALFORMED_TIMESTAMPS]
     others = ["since=1", "limit=1&limit=1", "status=new&status=copied", "ge=1&ge=1", "cursor"]
     for query in timestamps + others:
-        assert_refused(await caller.get(f"/batches?{query}"), 400, 400589)
+        with subtests.test(query=query):
+            assert_refused(await caller.get(f"/batches?{query}"), 400, 400589)
 
 
 async def test_the_bounds_of_time_itself_are_taken(
@@ -165,7 +173,7 @@ async def test_the_bounds_of_time_itself_are_taken(
 
 
 async def test_one_or_several_statuses_are_picked_out(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     statuses = [Status.NEW, Status.CANCELLED, Status.COMPLETED]
     rows = await insert_batches(
@@ -174,15 +182,18 @@ async def test_one_or_several_statuses_are_picked_out(
     ge = at(0).timestamp()
 
     for status in ("new", "new,cancelled", "cancelled,new,new"):
-        matching = [row.batch for row in rows if row.status in status.split(",")]
-        by_sevens = [slice(n, n + 7) for n in range(0, len(matching), 7)]
-        assert await pages(caller, status=status) == [matching]
-        assert await pages(caller, status=status, limit=7) == [matching[part] for part in by_sevens]
-        matching.reverse()
-        assert await pages(caller, status=status, ge=ge) == [matching]
-        assert await pages(caller, status=status, ge=ge, limit=7) == [
-            matching[part] for part in by_sevens
-        ]
+        with subtests.test(status=status):
+            matching = [row.batch for row in rows if row.status in status.split(",")]
+            by_sevens = [slice(n, n + 7) for n in range(0, len(matching), 7)]
+            assert await pages(caller, status=status) == [matching]
+            assert await pages(caller, status=status, limit=7) == [
+                matching[part] for part in by_sevens
+            ]
+            matching.reverse()
+            assert await pages(caller, status=status, ge=ge) == [matching]
+            assert await pages(caller, status=status, ge=ge, limit=7) == [
+                matching[part] for part in by_sevens
+            ]
 
 
 async def test_every_status_may_be_asked_for_at_once(
@@ -193,35 +204,40 @@ async def test_every_status_may_be_asked_for_at_once(
     assert await pages(caller, status=",".join(Status)) == [ids(rows)]
 
 
-async def test_an_unknown_status_is_refused(caller: ApiCaller) -> None:
+async def test_an_unknown_status_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for status in ("", "done", "New", "new,", ",new", "new, copied", "new;copied"):
-        await assert_malformed(caller, status=status)
+        with subtests.test(status=status):
+            await assert_malformed(caller, status=status)
 
 
 def cursor_of(record: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode().rstrip("=")
 
 
-async def test_what_is_no_cursor_is_refused(caller: ApiCaller) -> None:
+async def test_what_is_no_cursor_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = "00000000-0000-7000-8000-000000000000"
     forged: list[object] = [None, [], [1, "x", False], [1, batch], [1, batch, False, 1]]
     timestamps: list[object] = [10**18, -(10**18), 1e308, 253_402_300_800_000, None]
     forged += [[timestamp, batch, False] for timestamp in timestamps]
     texts = ["", "a", "????", "no cursor", "bm8gY3Vyc29y", "\u00e4\u00e4\u00e4\u00e4"]
     for cursor in [*texts, *map(cursor_of, forged)]:
-        await assert_malformed(caller, cursor=cursor)
+        with subtests.test(cursor=cursor):
+            await assert_malformed(caller, cursor=cursor)
 
 
-async def test_a_damaged_cursor_is_refused(caller: ApiCaller, components: Components) -> None:
+async def test_a_damaged_cursor_is_refused(
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
+) -> None:
     await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])
     cursor = (await listed(caller, limit=1))["cursor"]
 
     for damaged in (cursor[:-3], cursor[3:], f"{cursor}AAAA", f"*{cursor[1:]}"):
-        await assert_malformed(caller, cursor=damaged)
+        with subtests.test(damaged=damaged):
+            await assert_malformed(caller, cursor=damaged)
 
 
 async def test_a_cursor_of_the_other_order_is_refused(
-    caller: ApiCaller, components: Components
+    caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])
     ge = str(at(0).timestamp())
@@ -234,7 +250,8 @@ async def test_a_cursor_of_the_other_order_is_refused(
         {"cursor": oldest_first, "ge": ge, "le": ge},
         {"cursor": newest_first, "ge": ge},
     ):
-        await assert_malformed(caller, **query)
+        with subtests.test(query=query):
+            await assert_malformed(caller, **query)
 
 
 async def test_a_role_without_the_permission_is_refused_before_its_form_is_looked_at(

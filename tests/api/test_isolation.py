@@ -62,7 +62,7 @@ async def request_upload(caller: ApiCaller, handler: str) -> list[Reply]:
 
 
 async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
-    caller: ApiCaller, other: ApiCaller, components: Components
+    caller: ApiCaller, other: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     new = await caller.create(LINES)
     running = await caller.create(LINES)
@@ -75,12 +75,13 @@ async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
     expected = await request_batch(other, unknown)
 
     for batch in batches:
-        assert_same_refusals(await request_batch(other, batch), expected, batch, unknown)
+        with subtests.test(batch=batch):
+            assert_same_refusals(await request_batch(other, batch), expected, batch, unknown)
     assert [(await caller.get(f"/batches/{batch}")).body for batch in batches] == before
 
 
 async def test_an_upload_of_another_account_does_not_exist_used_or_not(
-    caller: ApiCaller, other: ApiCaller
+    caller: ApiCaller, other: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     empty = (await caller.call("POST", "/cache")).body["handler"]
     full, used, invalid = [await caller.upload(LINES) for _ in range(3)]
@@ -91,20 +92,24 @@ async def test_an_upload_of_another_account_does_not_exist_used_or_not(
     expected = await request_upload(other, unknown)
 
     for handler in (empty, full, used, invalid):
-        assert_same_refusals(await request_upload(other, handler), expected, handler, unknown)
+        with subtests.test(handler=handler):
+            assert_same_refusals(await request_upload(other, handler), expected, handler, unknown)
     assert (await other.get("/batches")).body == {"batches": {}}
     assert (await caller.call("POST", "/batches", json=body)).body == batch
     created = await caller.call("POST", "/batches", json={**body, "handler": full})
     assert created.status == 201
 
 
-async def test_each_account_lists_its_own_batches(caller: ApiCaller, other: ApiCaller) -> None:
+async def test_each_account_lists_its_own_batches(
+    caller: ApiCaller, other: ApiCaller, subtests: pytest.Subtests
+) -> None:
     own = {await caller.create(LINES) for _ in range(2)}
     others = {await other.create(LINES) for _ in range(2)}
 
     for query in ("", "?status=new", "?ge=0", "?limit=1000"):
-        assert (await caller.get(f"/batches{query}")).body["batches"].keys() == own
-        assert (await other.get(f"/batches{query}")).body["batches"].keys() == others
+        with subtests.test(query=query):
+            assert (await caller.get(f"/batches{query}")).body["batches"].keys() == own
+            assert (await other.get(f"/batches{query}")).body["batches"].keys() == others
 
 
 async def test_colleagues_share_their_batches_and_uploads(
@@ -141,7 +146,7 @@ async def test_an_idempotency_key_means_something_in_its_account_only(
 
 
 async def test_the_lines_of_a_batch_see_no_more_than_their_account(
-    caller: ApiCaller, other: ApiCaller, components: Components
+    caller: ApiCaller, other: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     other_batch = await caller.create(LINES)
     handler = await caller.upload(LINES)
@@ -151,21 +156,25 @@ async def test_the_lines_of_a_batch_see_no_more_than_their_account(
         ("delete_batch", {"path": {"batch": other_batch}}),
         ("invalidate_upload_url", {"path": {"handler": handler}}),
     ):
-        batch = await other.create(lines_of(parts), operation)
-        await step(components, batch, *TO_THE_END)
-        (line,) = await other.download(batch)
-        assert (line["status"], line["body"]["subcode"]) == (404, 404653), operation
+        with subtests.test(operation=operation, parts=parts):
+            batch = await other.create(lines_of(parts), operation)
+            await step(components, batch, *TO_THE_END)
+            (line,) = await other.download(batch)
+            assert (line["status"], line["body"]["subcode"]) == (404, 404653), operation
 
     assert await caller.status(other_batch) == "new"
     body = {"handler": handler, "operation": "get_batch"}
     assert (await caller.call("POST", "/batches", json=body)).status == 201
 
 
-async def test_nobody_tells_the_account_of_another(caller: ApiCaller, other: ApiCaller) -> None:
+async def test_nobody_tells_the_account_of_another(
+    caller: ApiCaller, other: ApiCaller, subtests: pytest.Subtests
+) -> None:
     accounts = {(await user.get("/whoami")).body["account"] for user in (caller, other)}
 
     assert accounts == {str(caller.user.user.account), str(other.user.user.account)}
     for header in ("X-Account", "Account", "X-User"):
-        headers = {header: str(caller.user.user.account)}
-        reply = await other.get("/whoami", headers=headers)
-        assert reply.body["account"] == str(other.user.user.account)
+        with subtests.test(header=header):
+            headers = {header: str(caller.user.user.account)}
+            reply = await other.get("/whoami", headers=headers)
+            assert reply.body["account"] == str(other.user.user.account)

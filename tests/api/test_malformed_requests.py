@@ -84,14 +84,17 @@ async def send(url: str, data: bytes) -> Reply:
         return await connection.read_reply()
 
 
-async def test_what_can_not_be_read_is_refused_and_the_connection_closed(api_url: str) -> None:
+async def test_what_can_not_be_read_is_refused_and_the_connection_closed(
+    api_url: str, subtests: pytest.Subtests
+) -> None:
     for name, data in UNREADABLE.items():
-        async with raw_connection(api_url) as connection:
-            await connection.send(data)
-            reply = await connection.read_reply()
-            status = STATUS.get(name, 400)
-            assert_refused(reply, status, 400897 if status == 405 else 400589)
-            assert await connection.is_closed(), name
+        with subtests.test(name=name, data=data):
+            async with raw_connection(api_url) as connection:
+                await connection.send(data)
+                reply = await connection.read_reply()
+                status = STATUS.get(name, 400)
+                assert_refused(reply, status, 400897 if status == 405 else 400589)
+                assert await connection.is_closed(), name
 
 
 async def test_an_expectation_that_is_not_utf_8_is_refused(
@@ -162,7 +165,9 @@ async def test_an_unknown_expectation_is_refused(api_url: str, authorization: by
         assert_refused(await connection.read_reply(), 400, 400589)
 
 
-async def test_bytes_that_are_no_text_are_no_secret(api_url: str) -> None:
+async def test_bytes_that_are_no_text_are_no_secret(
+    api_url: str, subtests: pytest.Subtests
+) -> None:
     for secret in (
         b"\xff" * 64,
         "ä".encode() * 32,
@@ -171,22 +176,24 @@ async def test_bytes_that_are_no_text_are_no_secret(api_url: str) -> None:
         b"",
         b" ",
     ):
-        reply = await send(api_url, request(WHOAMI, b"Authorization: " + secret))
-        assert_refused(reply, 401, 401000)
+        with subtests.test(secret=secret):
+            reply = await send(api_url, request(WHOAMI, b"Authorization: " + secret))
+            assert_refused(reply, 401, 401000)
 
 
 async def test_bytes_that_are_no_text_are_no_key(
-    caller: ApiCaller, api_url: str, authorization: bytes
+    caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     body = json.dumps({"handler": await caller.upload(LINES), "operation": "get_batch"}).encode()
     for key in (b"\xff\xfe", "ä".encode(), b"", b"x" * 256):
-        headers = [authorization, b"Idempotency-Key: " + key, b"Content-Length: %d" % len(body)]
-        reply = await send(api_url, request(POST, *headers, body=body))
-        assert "Idempotency-Key" in assert_refused(reply, 400, 400589)
+        with subtests.test(key=key):
+            headers = [authorization, b"Idempotency-Key: " + key, b"Content-Length: %d" % len(body)]
+            reply = await send(api_url, request(POST, *headers, body=body))
+            assert "Idempotency-Key" in assert_refused(reply, 400, 400589)
 
 
 async def test_broken_percent_encoding_is_refused_where_it_stands(
-    api_url: str, authorization: bytes
+    api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     async with raw_connection(api_url) as connection:
 
@@ -195,24 +202,26 @@ async def test_broken_percent_encoding_is_refused_where_it_stands(
             return await connection.read_reply()
 
         for text in PERCENTS:
-            assert_refused(await get(b"/batches/" + text), 400, 400589)
-            for parameter in (b"limit", b"cursor", b"ge", b"status", b"x"):
-                assert_refused(await get(b"/batches?" + parameter + b"=" + text), 400, 400589)
-            assert_refused(await get(b"/batches?" + text + b"=1"), 400, 400589)
-            assert_refused(await get(b"/" + text), 404, 404653)
+            with subtests.test(text=text):
+                assert_refused(await get(b"/batches/" + text), 400, 400589)
+                for parameter in (b"limit", b"cursor", b"ge", b"status", b"x"):
+                    assert_refused(await get(b"/batches?" + parameter + b"=" + text), 400, 400589)
+                assert_refused(await get(b"/batches?" + text + b"=1"), 400, 400589)
+                assert_refused(await get(b"/" + text), 404, 404653)
 
 
 async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
-    api_url: str, authorization: bytes
+    api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     packed = gzip.compress(b"{" * 1000)
     damaged = packed[:20] + b"\x00" * 10 + packed[30:]
     for encoding, body in ((b"gzip", b"{}"), (b"deflate", b"\xff"), (b"gzip", damaged)):
-        headers = [b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(body)]
-        reply = await send(api_url, request(POST, authorization, *headers, body=body))
-        assert_refused(reply, 400, 400589)
-        reply = await send(api_url, request(WHOAMI, authorization, *headers, body=body))
-        assert reply.status in {200, 400}
+        with subtests.test(encoding=encoding, body=body):
+            headers = [b"Content-Encoding: " + encoding, b"Content-Length: %d" % len(body)]
+            reply = await send(api_url, request(POST, authorization, *headers, body=body))
+            assert_refused(reply, 400, 400589)
+            reply = await send(api_url, request(WHOAMI, authorization, *headers, body=body))
+            assert reply.status in {200, 400}
 
 
 async def test_a_body_that_unpacks_to_too_much_is_too_large(
@@ -235,20 +244,21 @@ async def test_chunks_that_break_off_are_refused(api_url: str, authorization: by
 
 @pytest.mark.slow
 async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
-    caller: ApiCaller, api_url: str, authorization: bytes
+    caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     chance = random.Random(1)
     good = request(b"GET /batches?limit=10 HTTP/1.1", authorization, b"If-None-Match: *")
     end = b"\r\n" * 4
     statuses = set()
     for _ in range(400):
-        data = bytearray(good)
-        for _ in range(chance.choice((1, 1, 2, 8))):
-            data[chance.randrange(len(data))] = chance.randrange(256)
-        reply = await send(api_url, bytes(data) + end)
-        statuses.add(reply.status)
-        if reply.status not in {200, 304}:
-            assert_refused(reply, reply.status, reply.body["subcode"])
+        with subtests.test():
+            data = bytearray(good)
+            for _ in range(chance.choice((1, 1, 2, 8))):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            reply = await send(api_url, bytes(data) + end)
+            statuses.add(reply.status)
+            if reply.status not in {200, 304}:
+                assert_refused(reply, reply.status, reply.body["subcode"])
     assert {200, 304, 400, 401, 404} <= statuses <= {200, 304, 400, 401, 404, 405}
 
 

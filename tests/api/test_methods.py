@@ -53,7 +53,9 @@ async def test_head_is_answered_like_get_on_every_get_path(
             }
 
 
-async def test_errors_have_no_body_for_head(api_url: str, authorization: bytes) -> None:
+async def test_errors_have_no_body_for_head(
+    api_url: str, authorization: bytes, subtests: pytest.Subtests
+) -> None:
     for path, status in (
         ("/nowhere", 404),
         ("/batches/x", 400),
@@ -61,24 +63,32 @@ async def test_errors_have_no_body_for_head(api_url: str, authorization: bytes) 
         ("/batches?limit=0", 400),
         ("/cache", 405),
     ):
-        async with raw_connection(api_url) as connection:
-            head = await head_of(connection, f"HEAD {path} HTTP/1.1", authorization)
-        assert head["status"].startswith(f"HTTP/1.1 {status} "), path
-        assert int(head["Content-Length"]) > 0
+        with subtests.test(path=path, status=status):
+            async with raw_connection(api_url) as connection:
+                head = await head_of(connection, f"HEAD {path} HTTP/1.1", authorization)
+            assert head["status"].startswith(f"HTTP/1.1 {status} "), path
+            assert int(head["Content-Length"]) > 0
 
 
 async def test_a_slash_at_the_end_makes_no_difference(
-    caller: ApiCaller, api_url: str, authorization: bytes
+    caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     batch = await caller.create(b"")
     for path in ("/batches", f"/batches/{batch}", "/whoami", "/roles", "/roles/admin"):
-        plain, slash = await caller.get(path), await caller.get(f"{path}/", allow_redirects=False)
-        assert (slash.status, slash.body) == (200, plain.body)
-        assert slash.headers["ETag"] == plain.headers["ETag"]
-        repeated = await caller.get(f"{path}/", headers={"If-None-Match": plain.headers["ETag"]})
-        assert repeated.status == 304
+        with subtests.test(path=path):
+            plain, slash = (
+                await caller.get(path),
+                await caller.get(f"{path}/", allow_redirects=False),
+            )
+            assert (slash.status, slash.body) == (200, plain.body)
+            assert slash.headers["ETag"] == plain.headers["ETag"]
+            repeated = await caller.get(
+                f"{path}/", headers={"If-None-Match": plain.headers["ETag"]}
+            )
+            assert repeated.status == 304
     for path in OPEN:
-        assert (await caller.call("HEAD", f"{path}/")).status == 200
+        with subtests.test(path=path):
+            assert (await caller.call("HEAD", f"{path}/")).status == 200
     upload = await caller.call("POST", "/cache/")
     assert upload.status == 201
     handler = upload.body["handler"]
@@ -96,24 +106,25 @@ async def test_a_slash_at_the_end_is_counted_under_the_same_operation(caller: Ap
     assert "slash" not in text
 
 
-async def test_options_names_the_methods(caller: ApiCaller) -> None:
+async def test_options_names_the_methods(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     allowed = {"/batches": "GET, HEAD, OPTIONS, POST", "/cache": "OPTIONS, POST"}
     allowed |= {f"/batches/{uuid4()}": "DELETE, GET, HEAD, OPTIONS, PATCH"}
     allowed |= dict.fromkeys((*OPEN, "/whoami", "/whoami/"), "GET, HEAD, OPTIONS")
     for path, allow in allowed.items():
         # Without a secret, as the answer to a wrong method.
-        async with caller.session.options(f"{caller.url}{path}") as response:
-            assert response.status == 204
-            assert response.headers["Allow"] == allow
-            assert "X-Request-Id" in response.headers
-            assert await response.read() == b""
-            assert "Content-Type" not in response.headers
+        with subtests.test(path=path, allow=allow):
+            async with caller.session.options(f"{caller.url}{path}") as response:
+                assert response.status == 204
+                assert response.headers["Allow"] == allow
+                assert "X-Request-Id" in response.headers
+                assert await response.read() == b""
+                assert "Content-Type" not in response.headers
     assert_refused(await caller.call("OPTIONS", "/nowhere"), 404, 404653)
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "TRACE", "CONNECT", "LINK", "X-Y", "QUERY"])
 async def test_an_unknown_method_is_refused_like_any_other(
-    api_url: str, authorization: bytes, method: str
+    api_url: str, authorization: bytes, method: str, subtests: pytest.Subtests
 ) -> None:
     async def get_raw(path: str) -> Reply:
         async with raw_connection(api_url) as connection:
@@ -124,8 +135,9 @@ async def test_an_unknown_method_is_refused_like_any_other(
         assert_refused(await get_raw("localhost:80"), 404, 404653)
         return
     for path in ("/batches", "/batches/", "/batches?limit=1"):
-        refused = await get_raw(path)
-        assert method in assert_refused(refused, 405, 400897)
-        assert refused.headers["Allow"] == "GET, HEAD, POST"
+        with subtests.test(path=path):
+            refused = await get_raw(path)
+            assert method in assert_refused(refused, 405, 400897)
+            assert refused.headers["Allow"] == "GET, HEAD, POST"
     assert (await get_raw("/batches/x")).headers["Allow"] == "DELETE, GET, HEAD, PATCH"
     assert_refused(await get_raw("/nowhere"), 404, 404653)

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import jsonschema_rs
+import pytest
 import schemathesis
 
 from batchd.api.routes import routes_of
@@ -86,13 +87,14 @@ def test_its_operations_have_the_names_of_the_permissions() -> None:
     assert len(set(names.values())) == len(names)
 
 
-def test_every_operation_but_those_of_the_process_needs_a_secret() -> None:
+def test_every_operation_but_those_of_the_process_needs_a_secret(subtests: pytest.Subtests) -> None:
     open_to_all = {
         path for _, path, operation in operations(DOCUMENT) if operation.get("security") == []
     }
     assert open_to_all == {"/healthz", "/metrics", "/openapi.json", "/readyz"}
     for _, path, operation in operations(DOCUMENT):
-        assert ("401" in operation["responses"]) == (path not in open_to_all)
+        with subtests.test(path=path, operation=operation):
+            assert ("401" in operation["responses"]) == (path not in open_to_all)
 
 
 def test_it_has_every_error_of_the_contract_and_no_other() -> None:
@@ -114,10 +116,11 @@ def test_it_has_every_error_of_the_contract_and_no_other() -> None:
     assert documented == ERRORS_OF_THE_CONTRACT
 
 
-def test_every_answer_names_its_trace() -> None:
+def test_every_answer_names_its_trace(subtests: pytest.Subtests) -> None:
     for _, _, operation in operations(DOCUMENT):
         for response in operation["responses"].values():
-            assert "X-Request-Id" in resolved(response)["headers"]
+            with subtests.test(operation=operation, response=response):
+                assert "X-Request-Id" in resolved(response)["headers"]
 
 
 def test_statuses_are_in_the_order_of_life() -> None:

@@ -80,36 +80,44 @@ def test_every_operation_is_tried() -> None:
     assert list(CALLS) == [endpoint.name for endpoint in OPERATIONS]
 
 
-async def test_who_calls_is_asked_first(caller: ApiCaller) -> None:
+async def test_who_calls_is_asked_first(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     stranger = without_secret(caller)
 
     for wrong in CALLS.values():
         for call in (wrong.malformed, wrong.missing):
-            if call is not None:
-                assert_refused(await wrong.make(stranger, call), 401, 401000)
+            with subtests.test(wrong=wrong, call=call):
+                if call is not None:
+                    assert_refused(await wrong.make(stranger, call), 401, 401000)
 
 
 async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
-    make_caller: MakeCaller,
+    make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     nobody = await make_caller("nobody")
 
     for name, wrong in CALLS.items():
         for call in (wrong.malformed, wrong.missing):
-            if call is not None and name != "who_am_i":
-                assert name in assert_refused(await wrong.make(nobody, call), 403, 403535)
+            with subtests.test(name=name, wrong=wrong, call=call):
+                if call is not None and name != "who_am_i":
+                    assert name in assert_refused(await wrong.make(nobody, call), 403, 403535)
     assert (await nobody.get("/whoami")).body["role"] == "nobody"
 
 
-async def test_the_form_is_looked_at_before_what_it_is_about(caller: ApiCaller) -> None:
+async def test_the_form_is_looked_at_before_what_it_is_about(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for wrong in CALLS.values():
-        assert_refused(await wrong.make(caller, wrong.malformed), 400, 400589)
+        with subtests.test(wrong=wrong):
+            assert_refused(await wrong.make(caller, wrong.malformed), 400, 400589)
 
 
-async def test_what_is_well_formed_but_not_there_is_not_found(caller: ApiCaller) -> None:
+async def test_what_is_well_formed_but_not_there_is_not_found(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     for wrong in CALLS.values():
-        if wrong.missing is not None:
-            assert_refused(await wrong.make(caller, wrong.missing), 404, 404653)
+        with subtests.test(wrong=wrong):
+            if wrong.missing is not None:
+                assert_refused(await wrong.make(caller, wrong.missing), 404, 404653)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +126,16 @@ async def test_what_is_well_formed_but_not_there_is_not_found(caller: ApiCaller)
     ids=["not_json", "not_utf_8", "too_large", "none"],
 )
 async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
-    caller: ApiCaller, make_caller: MakeCaller, body: bytes, subcode: int
+    caller: ApiCaller, make_caller: MakeCaller, body: bytes, subcode: int, subtests: pytest.Subtests
 ) -> None:
     nobody = await make_caller("nobody")
     for name in ("create_batch", "update_batch"):
-        wrong = CALLS[name]
-        call = (wrong.malformed[0], body)
-        assert_refused(await wrong.make(without_secret(caller), call), 401, 401000)
-        assert_refused(await wrong.make(nobody, call), 403, 403535)
-        assert_refused(await wrong.make(caller, call), 400, subcode)
+        with subtests.test(name=name):
+            wrong = CALLS[name]
+            call = (wrong.malformed[0], body)
+            assert_refused(await wrong.make(without_secret(caller), call), 401, 401000)
+            assert_refused(await wrong.make(nobody, call), 403, 403535)
+            assert_refused(await wrong.make(caller, call), 400, subcode)
 
 
 async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Components) -> None:
@@ -153,7 +162,7 @@ async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> No
 
 
 async def test_a_role_that_may_not_change_is_not_told_what_there_is(
-    caller: ApiCaller, make_caller: MakeCaller, components: Components
+    caller: ApiCaller, make_caller: MakeCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     reader = await make_caller("reader", account=caller.user.user.account)
     batch = await ended_batch(components, caller, LINES)
@@ -169,9 +178,10 @@ async def test_a_role_that_may_not_change_is_not_told_what_there_is(
     ]
 
     for there, not_there, malformed in zip(*replies, strict=True):
-        description = assert_refused(there, 403, 403535)
-        assert assert_refused(not_there, 403, 403535) == description
-        assert assert_refused(malformed, 403, 403535) == description
+        with subtests.test(there=there, not_there=not_there, malformed=malformed):
+            description = assert_refused(there, 403, 403535)
+            assert assert_refused(not_there, 403, 403535) == description
+            assert assert_refused(malformed, 403, 403535) == description
 
 
 async def test_the_permission_of_the_batched_operation_comes_before_the_upload(

@@ -80,12 +80,13 @@ async def whoami_status(caller: ApiCaller) -> int:
 
 
 async def test_a_database_that_is_gone_is_told_by_every_operation(
-    caller: ApiCaller, database: Relay
+    caller: ApiCaller, database: Relay, subtests: pytest.Subtests
 ) -> None:
     await database.cut()
 
     for reply in await every_operation(caller):
-        assert_unavailable(reply)
+        with subtests.test(reply=reply):
+            assert_unavailable(reply)
     await database.mend()
     await eventually(lambda: whoami_status(caller), lambda status: status == 200)
     statuses = [reply.status for reply in await every_operation(caller)]

@@ -43,21 +43,24 @@ async def colleague(caller: ApiCaller, make_caller: MakeCaller) -> ApiCaller:
 
 
 async def test_another_users_batch_is_not_there(
-    caller: ApiCaller, colleague: ApiCaller, components: Components
+    caller: ApiCaller, colleague: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     other_batch = await ended_batch(components, caller, LINES)
     own = await ended_batch(components, colleague, LINES)
 
     for call in (("GET", None), ("PATCH", CANCEL), ("DELETE", None)):
-        method, body = call
-        refused = await colleague.call(method, f"/batches/{other_batch}", json=body)
-        assert assert_refused(refused, 404, 404653).startswith(f"There is no batch {other_batch}")
-        missing = uuid4()
-        not_there = await colleague.call(method, f"/batches/{missing}", json=body)
-        assert (
-            not_there.body["description"].replace(str(missing), other_batch)
-            == (refused.body["description"])
-        )
+        with subtests.test(call=call):
+            method, body = call
+            refused = await colleague.call(method, f"/batches/{other_batch}", json=body)
+            assert assert_refused(refused, 404, 404653).startswith(
+                f"There is no batch {other_batch}"
+            )
+            missing = uuid4()
+            not_there = await colleague.call(method, f"/batches/{missing}", json=body)
+            assert (
+                not_there.body["description"].replace(str(missing), other_batch)
+                == (refused.body["description"])
+            )
     assert (await colleague.get(f"/batches/{own}")).status == 200
     assert (await caller.get(f"/batches/{own}")).status == 200
     assert (await colleague.call("DELETE", f"/batches/{own}")).status == 200
@@ -85,7 +88,7 @@ async def test_list_is_of_its_own(caller: ApiCaller, colleague: ApiCaller) -> No
 
 
 async def test_list_without_its_own(
-    caller: ApiCaller, colleague: ApiCaller, make_caller: MakeCaller
+    caller: ApiCaller, colleague: ApiCaller, make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     """An auditor that made a batch, by a rule made for this test, does not see that one."""
     auditor = await make_caller("auditor", account=caller.user.user.account)
@@ -95,19 +98,23 @@ async def test_list_without_its_own(
     assert created.status == 201
 
     for query in ("", "status=new", "ge=1"):
-        assert list((await auditor.get(f"/batches?{query}")).body["batches"]) == [other_batch]
+        with subtests.test(query=query):
+            assert list((await auditor.get(f"/batches?{query}")).body["batches"]) == [other_batch]
     assert_refused(await auditor.get(f"/batches/{created.body['batch']}"), 404, 404653)
 
 
-async def test_another_users_upload_is_not_there(caller: ApiCaller, colleague: ApiCaller) -> None:
+async def test_another_users_upload_is_not_there(
+    caller: ApiCaller, colleague: ApiCaller, subtests: pytest.Subtests
+) -> None:
     other_upload = await caller.upload(LINES)
     used = await caller.upload(LINES)
     created = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
 
     assert_refused(await colleague.call("DELETE", f"/cache/{other_upload}"), 404, 404653)
     for handler in (other_upload, used):
-        reply = await colleague.call("POST", "/batches", json={**BATCH, "handler": handler})
-        assert_refused(reply, 404, 404653)
+        with subtests.test(handler=handler):
+            reply = await colleague.call("POST", "/batches", json={**BATCH, "handler": handler})
+            assert_refused(reply, 404, 404653)
     repeated = await caller.call("POST", "/batches", json={**BATCH, "handler": used})
     assert repeated.body["batch"] == created.body["batch"]
     own = await colleague.upload(LINES)

@@ -73,15 +73,18 @@ async def test_roles_are_listed_by_name(caller: ApiCaller) -> None:
     assert repeated.status == 304
 
 
-async def test_nothing_of_another_account_is_told(caller: ApiCaller) -> None:
+async def test_nothing_of_another_account_is_told(
+    caller: ApiCaller, subtests: pytest.Subtests
+) -> None:
     text = str((await caller.get("/roles")).body)
 
     assert "theirs" not in text
     assert str(OTHER_ACCOUNT) not in text
     unknown = assert_refused(await caller.get("/roles/nobody"), 404, 404653)
     for role in ("secret_of_theirs", "alias_of_theirs"):
-        refused = assert_refused(await caller.get(f"/roles/{role}"), 404, 404653)
-        assert refused == unknown.replace("nobody", role)
+        with subtests.test(role=role):
+            refused = assert_refused(await caller.get(f"/roles/{role}"), 404, 404653)
+            assert refused == unknown.replace("nobody", role)
 
 
 async def test_role_needs_the_permission(make_caller: MakeCaller) -> None:

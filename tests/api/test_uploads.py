@@ -95,13 +95,16 @@ async def test_one_put_without_a_credential_uploads_the_file(
         assert b"".join([piece async for piece in pieces]) == LINES
 
 
-async def test_the_url_is_for_nothing_else(caller: ApiCaller, storage: Storage) -> None:
+async def test_the_url_is_for_nothing_else(
+    caller: ApiCaller, storage: Storage, subtests: pytest.Subtests
+) -> None:
     first, second = [(await caller.call("POST", "/cache")).body for _ in range(2)]
     assert await put(caller, first["url"]) == 200
 
     for method in ("GET", "HEAD", "DELETE"):
-        async with caller.session.request(method, first["url"]) as response:
-            assert response.status == 403, method
+        with subtests.test(method=method):
+            async with caller.session.request(method, first["url"]) as response:
+                assert response.status == 403, method
     elsewhere = first["url"].replace(first["handler"], second["handler"])
     assert await put(caller, elsewhere) == 403
     assert not await has_file(storage, caller, second["handler"])
