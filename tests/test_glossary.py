@@ -1,4 +1,4 @@
-"""docs/glossary.md against the code: each term once, and what it names exists."""
+"""docs/glossary.md against the code: each term once, what it names exists, no synonyms."""
 
 import ast
 import re
@@ -16,6 +16,18 @@ ROOT = Path(__file__).parents[1]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 PACKAGE = ROOT / "app" / "batchd"
 ROW = re.compile(r"^\| \*\*(?P<term>[^*]+)\*\* \| (?P<meaning>.+) \| (?P<code>.+) \|$")
+
+
+BANNED_WORDS = """
+answered asked asking found held kept made mine most oddity place places shown taken
+theirs told trouble troubles wanted
+breath climbs deaf expecting following gate give_back giving_up hopeless lost_work
+meter nobodys overload patience pulse remembered removing salvage settle shares shut_out
+sweeping takers tallies tally
+"""
+"""Names that say where a thing came from, and those that a term of the glossary has replaced."""
+BANNED = frozenset(BANNED_WORDS.split())
+SOURCES = [path for name in ("app", "tests") for path in (ROOT / name).rglob("*.py")]
 
 
 def rows() -> list[re.Match[str]]:
@@ -45,6 +57,20 @@ def names_in(path: Path) -> Iterator[str]:
                 yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
+def bound_names(path: Path) -> Iterator[tuple[int, str]]:
+    """Walk every name that the module gives to something, with its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+                yield node.lineno, name
+            case ast.AsyncFunctionDef(name=name) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield node.lineno, name
+            case ast.alias(asname=str(name)):
+                yield node.lineno, name
+
+
 def test_each_term_has_a_row_of_its_own() -> None:
     terms = Counter(re.findall(r"\*\*([^*]+)\*\*", GLOSSARY.read_text(encoding="utf-8")))
     assert [term for term, count in terms.items() if count > 1] == []
@@ -66,3 +92,13 @@ def test_the_members_are_listed_in_full(
     term: str, members: type[StrEnum] | frozenset[StrEnum]
 ) -> None:
     assert set(code_names(meaning_of(term))) == {str(member) for member in members}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_name_is_a_banned_word(path: Path) -> None:
+    banned = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for line, name in bound_names(path)
+        if name.strip("_").lower() in BANNED
+    ]
+    assert banned == []

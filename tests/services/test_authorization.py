@@ -14,7 +14,7 @@ from batchd.operations.table import OPERATIONS, permissions_of
 from batchd.services import authorization as access_module
 from batchd.services.authorization import Grant, OwnershipScope, PermissionChecker
 from tests.support.authorizers import Scripted, deciding
-from tests.support.policies import COLLEAGUE, OURS, THEIRS, USER
+from tests.support.policies import COLLEAGUE, OTHER_ACCOUNT, OURS, USER
 
 PERMISSIONS = permissions_of(OPERATIONS)
 CLERK = Caller(account=OURS, user=USER, role="clerk")
@@ -26,7 +26,11 @@ async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
 
     for _ in range(3):
         for operation in ("get_batch", "create_upload_url"):
-            for caller in (CLERK, replace(CLERK, account=THEIRS), replace(CLERK, role="boss")):
+            for caller in (
+                CLERK,
+                replace(CLERK, account=OTHER_ACCOUNT),
+                replace(CLERK, role="boss"),
+            ):
                 await permissions.authorize(replace(caller, user=COLLEAGUE), operation)
 
     questions = [(access.operation, access.owner) for access in authorizer.requests]
