@@ -101,7 +101,7 @@ async def test_an_expectation_that_is_not_utf_8_is_refused(
     api_url: str, authorization: bytes
 ) -> None:
     data = request(POST, authorization, b"Expect: 1\x88\x88", b"Content-Length: 2", body=b"{}")
-    assert "only '100-continue'" in assert_refused(await answer_to(api_url, data), 400, 400589)
+    assert "only '100-continue'" in assert_refused(await send(api_url, data), 400, 400589)
 
 
 @pytest.mark.parametrize("expectation", [b"100-continue", b"x"])
@@ -110,7 +110,7 @@ async def test_a_path_that_is_not_there_is_not_found_whatever_is_expected(
 ) -> None:
     head = b"POST /nowhere HTTP/1.1"
     data = request(head, b"Expect: " + expectation, b"Content-Length: 2")
-    assert_refused(await answer_to(api_url, data), 404, 404653)
+    assert_refused(await send(api_url, data), 404, 404653)
 
 
 async def test_traces_of_unreadable_requests_are_in_the_log(
