@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchd.domain import errors
-from batchd.domain.errors import BatchdError
-from batchd.operations.errors import help_url
+from batchd.domain.errors import BatchdError, help_url
 from tests.test_links import anchors
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"

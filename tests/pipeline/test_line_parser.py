@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchd.domain.json_text import has_unique_names, parse_syntax, repeated_names
 from batchd.domain.operations import (
     OperationCall,
     OperationRequest,
     OperationResult,
     ValidationIssue,
 )
-from batchd.operations.json_text import has_unique_names, parse_syntax, repeated_names
 from batchd.pipeline.line_diagnosis import InvalidLine
 from batchd.pipeline.line_parser import ParsedLine, check, parse
 from batchd.pipeline.validate.report import ValidationReport

@@ -15,11 +15,12 @@ from batchd.domain.errors import (
     NotFound,
     QuotaViolation,
     RequestFormat,
+    help_url,
 )
 from batchd.domain.operations import OperationResult, error_result
 from batchd.domain.users import Caller
 from batchd.observability import logs, metrics
-from batchd.operations.errors import headers_of, help_url
+from batchd.operations.errors import headers_of
 from batchd.operations.responses import REQUEST_ID_HEADER
 
 logger = logging.getLogger(__name__)

@@ -139,3 +139,8 @@ class General(BatchdError):
     """A defect of ours. Its description never tells more than that."""
 
     status, subcode, name = 500, 500000, "general"
+
+
+def help_url(error: BatchdError | type[BatchdError], base: str | None) -> str | None:
+    """Return where an error is documented (docs/errors.md); None without a base URL."""
+    return None if base is None else f"{base}{error.name}"

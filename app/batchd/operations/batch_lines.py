@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batchd.domain.errors import BatchdError, ProcessingTimeout, RequestFormat
+from batchd.domain.errors import BatchdError, ProcessingTimeout, RequestFormat, help_url
 from batchd.domain.operations import (
     OperationCall,
     OperationRequest,
@@ -13,7 +13,6 @@ from batchd.domain.operations import (
     error_result,
 )
 from batchd.observability import logs
-from batchd.operations.errors import help_url
 from batchd.operations.explanations import InvalidRequest
 from batchd.operations.parsing import encode
 from batchd.operations.table import AnyOperation

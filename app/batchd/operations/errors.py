@@ -56,8 +56,3 @@ def headers_of(error: BatchdError) -> Mapping[str, str]:
     """Return the headers that an answer to this error carries."""
     header = ERROR_HEADERS.get(type(error))
     return {} if header is None else {header.name: header.value(error)}
-
-
-def help_url(error: BatchdError | type[BatchdError], base: str | None) -> str | None:
-    """Return where an error is documented (docs/errors.md); None without a base URL."""
-    return None if base is None else f"{base}{error.name}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from batchd.domain.errors import RequestFormat
+from batchd.domain.json_text import MAX_QUOTED, quoted
 
 EXPECTED = "expected"
 """Key of `Meta.extra`: what a value must be, to follow "It must be"."""
@@ -41,7 +42,6 @@ _BOUND = re.compile(r"Expected `(?:int|float)` (>=|<=) (.*)")
 _LENGTH = re.compile(r"Expected `str` of length (>=|<=) (.*)")
 _SEVERAL = re.compile(r"(.+?)(?:\[[^\[\]]*\]|\.\d+)+")
 _LIMITS = {">=": "at least", "<=": "at most"}
-_MAX_QUOTED = 64
 
 
 class InvalidRequest(RequestFormat):
@@ -115,11 +115,6 @@ def is_list(schema: type[Any], name: str) -> bool:
     return attribute is not None and attribute.is_list
 
 
-def quoted(text: str) -> str:
-    """Return the text, cut if it is long: a message is no echo."""
-    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}…"
-
-
 def _must_be(message: str, schema: type[Any] | None, name: str, *, typed: bool) -> str:
     """Return what a value must be; with `typed` also what it is, as in a URL all is text."""
     expected = None if schema is None else expectation(schema, name)
@@ -152,7 +147,7 @@ def _unknown(name: str, schema: type[Any] | None, what: str) -> str:
     text = f"There is no such {what}."
     if schema is None:
         return text
-    several = _SEVERAL.fullmatch(name[:_MAX_QUOTED])
+    several = _SEVERAL.fullmatch(name[:MAX_QUOTED])
     single = name if several is None else several[1]
     if single != name and single in _attributes(schema):
         how = "separate several values by commas" if is_list(schema, single) else "give it once"
@@ -178,7 +173,7 @@ def _words(kinds: str) -> str:
 
 
 def _nearest(value: str, allowed: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(value[:_MAX_QUOTED].lower(), allowed, n=1)), None)
+    return next(iter(difflib.get_close_matches(value[:MAX_QUOTED].lower(), allowed, n=1)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import msgspec
 
 from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson
+from batchd.domain.json_text import describe_error, quoted, repeated_name
 from batchd.domain.operations import OperationRequest
 from batchd.operations.explanations import (
     InvalidRequest,
@@ -17,9 +18,7 @@ from batchd.operations.explanations import (
     is_list,
     null,
     optional_names,
-    quoted,
 )
-from batchd.operations.json_text import describe_error, repeated_name
 
 T = TypeVar("T")
 V = TypeVar("V")

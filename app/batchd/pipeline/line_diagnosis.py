@@ -8,9 +8,7 @@ from typing import TypeGuard
 import msgspec
 
 from batchd.domain.errors import InvalidCharacters, NotAValidJson, RequestFormat
-from batchd.domain.operations import ValidationIssue
-from batchd.operations.explanations import quoted
-from batchd.operations.json_text import (
+from batchd.domain.json_text import (
     MAX_NESTING,
     JsonNumber,
     JsonObject,
@@ -18,8 +16,10 @@ from batchd.operations.json_text import (
     is_nested_too_deeply,
     parse_syntax,
     pointer_token,
+    quoted,
     repeated_names,
 )
+from batchd.domain.operations import ValidationIssue
 from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 
 from batchd.domain.errors import General
+from batchd.domain.json_text import has_unique_names, is_nested_too_deeply
 from batchd.domain.operations import (
     Operation,
     OperationRequest,
     ValidationIssue,
     WrittenFloat,
 )
-from batchd.operations.json_text import has_unique_names, is_nested_too_deeply
 from batchd.pipeline.line_diagnosis import MAX_ID_LENGTH, MAX_ISSUES, InvalidLine, diagnose
 from batchd.pipeline.line_reader import BOM
 

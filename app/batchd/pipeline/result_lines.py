@@ -5,10 +5,9 @@ import logging
 import msgspec
 
 from batchd.domain.batches import MAX_SAMPLE_LINES, ErrorCount, LineCounts
-from batchd.domain.errors import BatchdError, General
+from batchd.domain.errors import BatchdError, General, help_url
 from batchd.domain.operations import OperationResult, error_result
 from batchd.observability import logs
-from batchd.operations.errors import help_url
 from batchd.pipeline.json_lines import escape_line_separators
 
 logger = logging.getLogger(__name__)

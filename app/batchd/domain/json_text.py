@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from batchd.operations.explanations import quoted
-
+MAX_QUOTED = 64
+"""Characters that a message repeats of what a caller wrote."""
 MAX_NESTING = 200
 """Levels of objects and lists in a line: what parses it later may not take as many as we do."""
 
@@ -126,6 +126,11 @@ def is_nested_too_deeply(text: bytes) -> bool:
         level += 1 if bracket in b"[{" else -1
         highest = max(highest, level)
     return highest > MAX_NESTING
+
+
+def quoted(text: str) -> str:
+    """Return the text, cut if it is long: a message is no echo."""
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def pointer_token(name: str) -> str:
