@@ -64,7 +64,7 @@ async def test_invalid_lines_are_counted_by_the_codes_of_the_report(
     caller: ApiCaller, components: Components
 ) -> None:
     valid = json.dumps({**NOWHERE, "id": "a"}).encode()
-    lines = [b"{", valid, b'{"path": {}, "id": "b"}', b'{"id": "\xff"}', *[b"{}"] * 7, valid, b"["]
+    lines = [b"{,", valid, b'{"path": {}, "id": "b"}', b'{"id": "\xff"}', *[b"{}"] * 7, valid, b"["]
     batch = await ended_batch(components, caller, b"\n".join(lines))
 
     body = (await caller.get(f"/batches/{batch}?expand=errors,progress")).body
