@@ -19,14 +19,16 @@ ROW = re.compile(r"^\| \*\*(?P<term>[^*]+)\*\* \| (?P<meaning>.+) \| (?P<code>.+
 
 
 BANNED_WORDS = """
-answered asked asking found held kept made mine most oddity place places shown taken
-theirs told trouble troubles wanted
+answer answered answering asked asking begun few found held kept made mine most oddity place
+places seen shown some taken theirs told trouble troubles wanted
 breath climbs deaf expecting following gate give_back giving_up hopeless lost_work
 meter nobodys overload patience pulse remembered removing salvage settle shares shut_out
 sweeping takers tallies tally
 """
 """Names that say where a thing came from, and those that a term of the glossary has replaced."""
 BANNED = frozenset(BANNED_WORDS.split())
+CONTRACT_ATTRIBUTES = {(PACKAGE / "operations" / "responses.py", "found")}
+"""Attributes of responses, whose names the published API fixes."""
 SOURCES = [path for name in ("app", "tests") for path in (ROOT / name).rglob("*.py")]
 
 
@@ -99,6 +101,6 @@ def test_no_name_is_a_banned_word(path: Path) -> None:
     banned = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for line, name in bound_names(path)
-        if name.strip("_").lower() in BANNED
+        if name.strip("_").lower() in BANNED and (path, name) not in CONTRACT_ATTRIBUTES
     ]
     assert banned == []

@@ -71,23 +71,23 @@ async def test_a_batch_that_had_to_wait_is_created_when_the_wait_ends(
     assert reply.body["created_ts"] >= int(released_at * 1000) / 1000
 
 
-async def follow(caller: ApiCaller, seen: list[str]) -> None:
+async def follow(caller: ApiCaller, listed: list[str]) -> None:
     """List what was created since the last one seen, as a program would that follows along."""
-    last = await caller.get(f"/batches/{seen[-1]}") if seen else None
+    last = await caller.get(f"/batches/{listed[-1]}") if listed else None
     query = {"ge": "0" if last is None else str(last.body["created_ts"])}
     page = (await caller.get("/batches", params=query)).body["batches"]
-    seen += [batch for batch in page if batch not in seen]
+    listed += [batch for batch in page if batch not in listed]
 
 
 async def test_a_follower_misses_none_of_the_batches_created_at_once(caller: ApiCaller) -> None:
     bodies = await asyncio.gather(*(body_of(caller) for _ in range(AT_ONCE)))
     creating = asyncio.gather(*(create(caller, body) for body in bodies))
-    seen: list[str] = []
+    listed: list[str] = []
     while not creating.done():
-        await follow(caller, seen)
-    await follow(caller, seen)
+        await follow(caller, listed)
+    await follow(caller, listed)
 
-    assert sorted(seen) == sorted(reply.body["batch"] for reply in await creating)
+    assert sorted(listed) == sorted(reply.body["batch"] for reply in await creating)
 
 
 async def test_no_two_batches_of_an_account_have_the_same_time(caller: ApiCaller) -> None:

@@ -14,48 +14,48 @@ from tests.support.stepping import TO_PROCESSED, ended_batch, step
 
 NOWHERE = {"path": {"batch": "00000000-0000-7000-8000-000000000000"}}
 TWO_LINES = lines_of(NOWHERE, NOWHERE)
-GIVEN = hashlib.sha256(TWO_LINES).hexdigest()
+GIVEN_HASH = hashlib.sha256(TWO_LINES).hexdigest()
 STRIPPED = TWO_LINES.replace(b"\n", b"")
-FOUND = hashlib.sha256(STRIPPED).hexdigest()
+UPLOAD_HASH = hashlib.sha256(STRIPPED).hexdigest()
 
 
 async def test_a_mismatch_names_both_hashes_when_asked(
     caller: ApiCaller, components: Components, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
-    batch = await caller.create(STRIPPED, hash=GIVEN)
-    assert (await caller.get(f"/batches/{batch}?expand=hash")).body["hash"] == GIVEN
+    batch = await caller.create(STRIPPED, hash=GIVEN_HASH)
+    assert (await caller.get(f"/batches/{batch}?expand=hash")).body["hash"] == GIVEN_HASH
 
     await step(components, batch, Stage.COPY)
 
     plain = (await caller.get(f"/batches/{batch}?expand=errors,progress")).body
-    assert (plain["status"], plain["hash"]) == ("hash_mismatch", GIVEN)
+    assert (plain["status"], plain["hash"]) == ("hash_mismatch", GIVEN_HASH)
     body = (await caller.get(f"/batches/{batch}?expand=hash,errors")).body
-    assert body["hash"] == {"given": GIVEN, "found": FOUND}
+    assert body["hash"] == {"given": GIVEN_HASH, "found": UPLOAD_HASH}
     validator("BatchResponse").validate(body)
     (logged,) = [r.getMessage() for r in caplog.records if "hash_mismatch" in r.getMessage()]
-    assert GIVEN in logged
-    assert FOUND in logged
+    assert GIVEN_HASH in logged
+    assert UPLOAD_HASH in logged
     assert batch in logged
 
 
 async def test_a_mismatch_names_both_hashes_while_the_batch_is_deleted(
     caller: ApiCaller, components: Components
 ) -> None:
-    batch = await caller.create(STRIPPED, hash=GIVEN)
+    batch = await caller.create(STRIPPED, hash=GIVEN_HASH)
     await step(components, batch, Stage.COPY)
     await caller.call("DELETE", f"/batches/{batch}")
     body = (await caller.get(f"/batches/{batch}?expand=hash")).body
-    assert (body["status"], body["hash"]["found"]) == ("deleting", FOUND)
+    assert (body["status"], body["hash"]["found"]) == ("deleting", UPLOAD_HASH)
 
 
 async def test_a_hash_that_matches_is_shown_as_always(
     caller: ApiCaller, components: Components
 ) -> None:
-    batch = await caller.create(TWO_LINES, hash=GIVEN)
+    batch = await caller.create(TWO_LINES, hash=GIVEN_HASH)
     await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
     body = (await caller.get(f"/batches/{batch}?expand=hash")).body
-    assert (body["status"], body["hash"]) == ("completed", GIVEN)
+    assert (body["status"], body["hash"]) == ("completed", GIVEN_HASH)
     plain = await caller.create(TWO_LINES)
     assert "hash" not in (await caller.get(f"/batches/{plain}?expand=hash")).body
 

@@ -21,8 +21,8 @@ cuts = st.lists(st.integers(0, 200), max_size=12)
 
 def cut(data: bytes, at: list[int]) -> list[bytes]:
     """Cut into pieces, empty ones among them."""
-    places = [0, *sorted(min(place, len(data)) for place in at), len(data)]
-    return [data[start:end] for start, end in pairwise(places)]
+    offsets = [0, *sorted(min(offset, len(data)) for offset in at), len(data)]
+    return [data[start:end] for start, end in pairwise(offsets)]
 
 
 async def stream(pieces: list[bytes]) -> AsyncIterator[bytes]:
@@ -67,10 +67,10 @@ async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) ->
         await joined(decompress(stream(cut(packed, at))))
 
 
-@pytest.mark.parametrize("place", [-8, -4, 12], ids=["checksum", "length", "data"])
-async def test_damaged_gzip_is_found_out(place: int) -> None:
+@pytest.mark.parametrize("offset", [-8, -4, 12], ids=["checksum", "length", "data"])
+async def test_damaged_gzip_is_found_out(offset: int) -> None:
     packed = bytearray(gzip.compress(b"0123456789" * 20))
-    packed[place] ^= 0x55
+    packed[offset] ^= 0x55
     with pytest.raises(CorruptGzip):
         await joined(decompress(stream([bytes(packed)])))
 

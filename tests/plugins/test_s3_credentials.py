@@ -23,22 +23,22 @@ HOUR = timedelta(hours=1)
 
 
 class Endpoint:
-    """The endpoint for credentials of a container, which answers when it is let."""
+    """The endpoint for credentials of a container, which responds unless it is blocked."""
 
     def __init__(self) -> None:
         self.url = ""
         self.fetches = 0
         self.lifetime = HOUR
         self.fails = False
-        self.answering = asyncio.Event()
-        self.answering.set()
-        self.asked = asyncio.Event()
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.fetch_started = asyncio.Event()
 
     async def handle(self, _: web.Request) -> web.Response:
         self.fetches += 1
         number = self.fetches
-        self.asked.set()
-        await self.answering.wait()
+        self.fetch_started.set()
+        await self.unblocked.wait()
         if self.fails:
             return web.Response(status=404)
         return web.json_response(
@@ -51,8 +51,8 @@ class Endpoint:
         )
 
     def block(self) -> None:
-        self.asked.clear()
-        self.answering.clear()
+        self.fetch_started.clear()
+        self.unblocked.clear()
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Endpoint]:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     yield endpoint
-    endpoint.answering.set()
+    endpoint.unblocked.set()
     await server.close()
 
 
@@ -109,10 +109,10 @@ async def test_no_call_waits_while_credentials_are_refreshed_ahead(endpoint: End
     async with open_presigner() as presigner:
         endpoint.lifetime = HOUR
         endpoint.block()
-        await asyncio.wait_for(endpoint.asked.wait(), 30)
+        await asyncio.wait_for(endpoint.fetch_started.wait(), 30)
 
         assert await keys_of(presigner) == {"key1"}
-        endpoint.answering.set()
+        endpoint.unblocked.set()
         await eventually(lambda: key_of(presigner), lambda key: key == "key2")
     assert endpoint.fetches == 2
 
@@ -123,8 +123,8 @@ async def test_calls_that_have_to_wait_share_one_fetch(
     async with expired(endpoint, monkeypatch) as presigner:
         endpoint.block()
         calls = asyncio.create_task(keys_of(presigner))
-        await asyncio.wait_for(endpoint.asked.wait(), 30)
-        endpoint.answering.set()
+        await asyncio.wait_for(endpoint.fetch_started.wait(), 30)
+        endpoint.unblocked.set()
         assert await calls == {"key2"}
     assert endpoint.fetches == 2
 

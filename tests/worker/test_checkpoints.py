@@ -199,7 +199,7 @@ class TestAtSigterm:
     """A real worker, whose upstream counts the calls."""
 
     LINES = 200
-    ANSWERED = 120
+    FIRST_CALLS = 120
     CONCURRENCY = 8
 
     @pytest.fixture
@@ -236,42 +236,42 @@ class TestAtSigterm:
         process_environment: Mapping[str, str],
         upstream: Upstream,
     ) -> None:
-        answer_some = asyncio.Event()
-        unanswered: list[str] = []
+        terminating = asyncio.Event()
+        pending: list[str] = []
 
-        async def answer(request: web.Request) -> web.StreamResponse:
-            """Hold the calls after the first ones; at SIGTERM answer the first half of those."""
-            if len(upstream.requests) > self.ANSWERED:
-                unanswered.append(request.path)
-                is_answered = len(unanswered) <= self.CONCURRENCY // 2
-                await answer_some.wait()
-                if not is_answered:
+        async def respond(request: web.Request) -> web.StreamResponse:
+            """Delay the calls after the first ones; at SIGTERM respond to half of those."""
+            if len(upstream.requests) > self.FIRST_CALLS:
+                pending.append(request.path)
+                responds = len(pending) <= self.CONCURRENCY // 2
+                await terminating.wait()
+                if not responds:
                     await asyncio.Event().wait()
-                unanswered.remove(request.path)
+                pending.remove(request.path)
             return web.json_response({})
 
-        async def held() -> int:
-            return len(unanswered)
+        async def pending_count() -> int:
+            return len(pending)
 
-        upstream.reply(lambda: answer)
+        upstream.reply(lambda: respond)
         lines = lines_of(*({"path": {"n": n}} for n in range(1, self.LINES + 1)))
         batch = await caller.create(lines, "touch")
         async with worker_process(process_environment) as terminated:
-            await eventually(held, self.CONCURRENCY.__eq__)
+            await eventually(pending_count, self.CONCURRENCY.__eq__)
             terminated.send_signal(signal.SIGTERM)
-            answer_some.set()
+            terminating.set()
             assert await terminated.wait() == 0
         calls = len(upstream.requests)
         assert calls == len({call.target for call in upstream.requests})
         assert calls < self.LINES
-        never_answered = set(unanswered)
-        assert self.CONCURRENCY // 2 <= len(never_answered) <= self.CONCURRENCY
+        never_finished = set(pending)
+        assert self.CONCURRENCY // 2 <= len(never_finished) <= self.CONCURRENCY
         upstream.statuses([200])
         async with worker_process(process_environment):
             assert await caller.end(batch) == "completed"
         counts = Counter(call.target for call in upstream.requests)
         assert len(counts) == self.LINES
-        assert {target for target in counts if counts[target] > 1} == never_answered
+        assert {target for target in counts if counts[target] > 1} == never_finished
         results = [json.loads(line) for line in (await caller.download_bytes(batch)).splitlines()]
         assert [line["line"] for line in results] == list(range(1, self.LINES + 1))
         assert {line["status"] for line in results} == {200}

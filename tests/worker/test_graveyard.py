@@ -87,7 +87,7 @@ async def ended(components: Components, caller: ApiCaller, end: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("end", "kept", "remaining"),
+    ("end", "buried", "remaining"),
     [
         ("completed", ["copy", "parts", "results", "uploads"], ["results"]),
         ("validation_failed", ["copy", "report", "uploads"], ["report"]),
@@ -100,12 +100,12 @@ async def test_files_of_a_batch_at_its_end_are_deleted_when_they_are_due(
     components: Components,
     files: Files,
     end: str,
-    kept: list[str],
+    buried: list[str],
     remaining: list[str],
 ) -> None:
     batch = await ended(components, caller, end)
     await components.dispatcher.supervise()
-    assert await files() == kept
+    assert await files() == buried
     assert await jobs_of(components, batch) == []
     due_s = await seconds_until_due(components, batch)
     assert due_s is not None

@@ -255,10 +255,10 @@ def _hash(view: BatchView) -> str | HashResponse | UnsetType:
     given = view.batch.hash
     if given is None:
         return UNSET
-    found = None if view.failure is None else view.failure.found_hash
-    if found is None or "hash" not in view.expand:
+    upload_hash = None if view.failure is None else view.failure.found_hash
+    if upload_hash is None or "hash" not in view.expand:
         return given
-    return HashResponse(given=given, found=found)
+    return HashResponse(given=given, found=upload_hash)
 
 
 def _errors(view: BatchView, counts: LineCounts) -> dict[str, ErrorCountResponse]:

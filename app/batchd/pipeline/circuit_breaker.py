@@ -43,7 +43,7 @@ class Consumer(Protocol):
 
 
 class CircuitBreaker:
-    """Judges failures by a probe: what also fails on its own is the worker's trouble, not a job's.
+    """Judges failures by a probe: if the probe fails too, the worker is at fault, not the job.
 
     The probe writes, reads and deletes an object, and writes a temporary file.
     """
@@ -54,20 +54,20 @@ class CircuitBreaker:
         self._storage = storage
         self._database = database
         self._release_after_s = release_after_s
-        # One for each worker: where deleting is refused, there is one object to be left behind.
+        # One per worker: if deletion is refused, only one object is left behind.
         self._probe_key = probe_key(uuid4())
         self._refused_jobs: set[str] = set()
         self._is_suspected = asyncio.Event()
         self._probing = asyncio.Lock()
         self._probed_at = -math.inf
-        self._trouble: Exception | None = None
+        self._probe_failure: Exception | None = None
 
     def record_success(self) -> None:
-        """Take notice that a job was done."""
+        """Record that a job was completed."""
         self._refused_jobs.clear()
 
     def record_failure(self, job_key: str, error: BaseException) -> None:
-        """Take notice that a job failed, or could not store its results yet."""
+        """Record that a job failed, or could not store its results yet."""
         if isinstance(error, StorageRefused):
             self._refused_jobs.add(job_key)
             if len(self._refused_jobs) >= MAX_REFUSED_JOBS:
@@ -76,27 +76,27 @@ class CircuitBreaker:
             self._is_suspected.set()
 
     async def guard(self, consumers: Iterable[Consumer]) -> None:
-        """Pause the consumers whenever the worker is in trouble, and resume them after it."""
+        """Pause the consumers whenever the probe fails, and resume them once it succeeds."""
         consumers = list(consumers)
         while True:
             await self._is_suspected.wait()
             self._is_suspected.clear()
-            trouble = await self._probe()
-            if trouble is not None:
-                await self._sit_out(trouble, consumers)
+            failure = await self._probe()
+            if failure is not None:
+                await self._stay_open(failure, consumers)
             self._refused_jobs.clear()
             await asyncio.sleep(_MIN_PROBE_INTERVAL_S)
 
-    async def _sit_out(self, trouble: Exception, consumers: list[Consumer]) -> None:
+    async def _stay_open(self, failure: Exception, consumers: list[Consumer]) -> None:
         """Pause the consumers until the probe succeeds."""
-        logger.error("the worker claims no jobs while it can't work: %s", reason_of(trouble))
+        logger.error("the worker claims no jobs while its probe fails: %s", reason_of(failure))
         metrics.BREAKER_OPEN.set(1)
         for consumer in consumers:
             consumer.pause()
         opened_at = time.monotonic()
         delay_s = 1.0
         is_released = False
-        remaining: Exception | None = trouble
+        remaining: Exception | None = failure
         while remaining is not None:
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _MAX_PROBE_INTERVAL_S)
@@ -117,9 +117,9 @@ class CircuitBreaker:
             consumer.resume()
 
     async def judge(self, error: BaseException) -> FailureKind:
-        """Return the kind of a failure, and tell a lone outage by the database and the probe.
+        """Return the kind of a failure: a lone outage if the database and the probe succeed.
 
-        The outcome of the probe is a few seconds old at most.
+        The outcome of the probe is at most a few seconds old.
         """
         kind = kind_of(error)
         if kind is not FailureKind.OUTAGE:
@@ -128,16 +128,16 @@ class CircuitBreaker:
             await self._database.check()
         except ProcessingTimeout:
             return kind
-        trouble = await self._probe(max_age_s=_MAX_OUTCOME_AGE_S)
-        return FailureKind.LONE_OUTAGE if trouble is None else kind
+        failure = await self._probe(max_age_s=_MAX_OUTCOME_AGE_S)
+        return FailureKind.LONE_OUTAGE if failure is None else kind
 
     async def _probe(self, *, max_age_s: float = 0.0) -> Exception | None:
         """Return what fails; None if the storage and the disk can be used."""
         async with self._probing:
             if time.monotonic() - self._probed_at > max_age_s:
-                self._trouble = await self._run_probe()
+                self._probe_failure = await self._run_probe()
                 self._probed_at = time.monotonic()
-            return self._trouble
+            return self._probe_failure
 
     async def _run_probe(self) -> Exception | None:
         try:

@@ -94,12 +94,12 @@ class ResultStore:
         self._file_size += spilled.size
         return spilled
 
-    def _load(self, kept: bytes | _Spilled) -> bytes:
-        if isinstance(kept, bytes):
-            return kept
+    def _load(self, result: bytes | _Spilled) -> bytes:
+        if isinstance(result, bytes):
+            return result
         if self._file is None:
             raise ValueError("a result line is in a file that is not there")
-        return os.pread(self._file, kept.size, kept.offset)
+        return os.pread(self._file, result.size, result.offset)
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the result lines in the order of their lines, small ones joined into blocks."""

@@ -76,22 +76,22 @@ class DuplicateIdFinder(TemporaryFiles):
 
     def _search_bucket(self, bucket: IO[bytes], *, level: int) -> Generator[None, None, IO[bytes]]:
         duplicates = self._new_file(memory=_MEMORY_PER_BUCKET)
-        seen: set[bytes] = set()
+        distinct_ids: set[bytes] = set()
         size = 0
         for count, (line, data) in enumerate(_read(bucket)):
             if count % _RECORDS_PER_STEP == 0:
                 yield
-            if data in seen:
+            if data in distinct_ids:
                 duplicates.write(_record(line, data))
                 continue
-            seen.add(data)
+            distinct_ids.add(data)
             size += len(data) + _SET_ENTRY_BYTES
             if size > _MAX_SEARCH_BYTES and level < _MAX_LEVEL:
                 break
         else:
             return duplicates
         duplicates.close()
-        seen.clear()
+        distinct_ids.clear()
         finer = self._new_partition(level=level + 1)
         for count, (line, data) in enumerate(_read(bucket)):
             if count % _RECORDS_PER_STEP == 0:
