@@ -69,7 +69,7 @@ async def test_parts_have_one_size_and_the_last_is_no_larger(
     expected = await assemble(proxied, key)
 
     assert await get(proxied, key) == expected
-    assert proxy.asked("PUT", header="x-amz-copy-source")
+    assert proxy.requests_with("PUT", header="x-amz-copy-source")
 
 
 async def test_a_service_without_part_copies_is_found_out_once(
@@ -80,7 +80,7 @@ async def test_a_service_without_part_copies_is_found_out_once(
     expected = await assemble(proxied, key)
 
     assert await get(proxied, key) == expected
-    assert len(proxy.asked("PUT", header="x-amz-copy-source")) == 1
+    assert len(proxy.requests_with("PUT", header="x-amz-copy-source")) == 1
 
 
 async def test_a_service_that_ignores_the_source_of_a_copy_is_found_out(
@@ -105,7 +105,7 @@ async def test_a_service_without_bulk_deletion_is_found_out_once(
     await proxied.delete(keys)
 
     assert await keys_of(proxied, f"{key}/") == []
-    assert len(proxy.asked("POST", query="delete")) == 1
+    assert len(proxy.requests_with("POST", query="delete")) == 1
 
 
 async def test_bulk_deletion_carries_the_digest_that_older_services_want(
@@ -117,8 +117,8 @@ async def test_bulk_deletion_carries_the_digest_that_older_services_want(
     await proxied.delete([key])
 
     assert await proxied.stat(key) is None
-    assert proxy.asked("POST", query="delete")
-    assert not proxy.asked("DELETE")
+    assert proxy.requests_with("POST", query="delete")
+    assert not proxy.requests_with("DELETE")
 
 
 async def test_a_bucket_in_another_region_is_signed_for_there(
@@ -127,14 +127,14 @@ async def test_a_bucket_in_another_region_is_signed_for_there(
     proxy.refusals.append(bucket_in(REGION))
 
     async with open_storage(s3, endpoint=proxy.url) as storage, aiohttp.ClientSession() as browser:
-        opened = len(proxy.seen)
+        opened = len(proxy.requests)
         upload = await storage.presign_upload(key, validity_s=60)
         async with browser.put(encoded(upload), data=LINES) as response:
             assert response.status == 200
         assert await get(storage, key) == LINES
         await storage.check()
 
-    assert {request.region for request in proxy.seen[opened:]} == {REGION}
+    assert {request.region for request in proxy.requests[opened:]} == {REGION}
     assert f"is in {REGION}: BATCHD_S3_REGION should say so" in caplog.text
 
 
@@ -159,7 +159,7 @@ async def test_the_right_region_is_not_looked_for_again(
     async with open_storage(s3, endpoint=proxy.url, region=REGION):
         pass
 
-    assert len(proxy.seen) == 1
+    assert len(proxy.requests) == 1
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -234,4 +234,6 @@ async def test_an_access_probe_that_was_deleted_is_written_again(
         assert await proxied.stat(key) is None
         assert await proxied.stat(key) is None
 
-    assert [request.path for request in unlisted.asked("PUT")] == [f"/batchd/{PROBE_KEY}"] * 2
+    assert [request.path for request in unlisted.requests_with("PUT")] == [
+        f"/batchd/{PROBE_KEY}"
+    ] * 2

@@ -144,12 +144,12 @@ async def test_urls_of_both_addressings_work(
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=ToLoopback())) as browser,
     ):
         upload = await presigner.sign("put_object", key, validity_s=60)
-        async with browser.put(encoded(upload), data=LINES) as answer:
-            assert answer.status == HTTPStatus.OK
+        async with browser.put(encoded(upload), data=LINES) as response:
+            assert response.status == HTTPStatus.OK
         download = await presigner.sign("get_object", key, validity_s=60)
-        async with browser.get(encoded(download)) as answer:
-            assert answer.status == HTTPStatus.OK
-            assert await answer.read() == LINES
+        async with browser.get(encoded(download)) as response:
+            assert response.status == HTTPStatus.OK
+            assert await response.read() == LINES
     assert URL(upload.url).host == URL(download.url).host == host
     async with open_storage(s3) as storage:
         assert await get(storage, key) == LINES

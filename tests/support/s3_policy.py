@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.support.s3_proxy import Answer, Request, error
+from tests.support.s3_proxy import ProxyResponse, Request, error
 
 STORAGE_DOCS = Path(__file__).parents[2] / "docs" / "storage.md"
 
@@ -27,7 +27,7 @@ class PolicyCheck:
         self._statements = policy["Statement"]
         self.used: set[str] = set()
 
-    def __call__(self, request: Request) -> Answer | None:
+    def __call__(self, request: Request) -> ProxyResponse | None:
         needed = list(_needed(request))
         if not all(self._is_allowed(*each) for each in needed):
             return error(403, "AccessDenied")

@@ -42,7 +42,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProxyResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -50,15 +50,17 @@ class Answer:
     """Of the body that a HEAD tells of."""
 
 
-Refusal: TypeAlias = Callable[[Request], Answer | None]
+Refusal: TypeAlias = Callable[[Request], ProxyResponse | None]
 """What the service answers instead of doing what was requested; None lets it be done."""
-Change: TypeAlias = Callable[[Request, Answer], Answer]
+Change: TypeAlias = Callable[[Request, ProxyResponse], ProxyResponse]
 
 
-def error(status: int, code: str, **headers: str) -> Answer:
+def error(status: int, code: str, **headers: str) -> ProxyResponse:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-    return Answer(status=status, headers={"Content-Type": "application/xml", **named}, body=body)
+    return ProxyResponse(
+        status=status, headers={"Content-Type": "application/xml", **named}, body=body
+    )
 
 
 class S3Proxy:
@@ -67,15 +69,15 @@ class S3Proxy:
     def __init__(self, server_url: str) -> None:
         self._server_url = server_url
         self.url = ""
-        self.seen: list[Request] = []
+        self.requests: list[Request] = []
         self.refusals: list[Refusal] = []
         self.changes: list[Change] = []
 
-    def asked(self, method: str, *, query: str = "", header: str = "") -> list[Request]:
+    def requests_with(self, method: str, *, query: str = "", header: str = "") -> list[Request]:
         """Return the requests with this method and, if named, a query parameter and a header."""
         return [
             request
-            for request in self.seen
+            for request in self.requests
             if request.method == method
             and (not query or query in request.query)
             and (not header or header in request.headers)
@@ -89,23 +91,23 @@ class S3Proxy:
             headers={name.lower(): value for name, value in incoming.headers.items()},
             body=await incoming.read(),
         )
-        self.seen.append(request)
+        self.requests.append(request)
         refused = (refusal(request) for refusal in self.refusals)
-        answer = next((each for each in refused if each is not None), None)
-        if answer is None:
-            answer = await self._forward(incoming, request)
+        proxy_response = next((each for each in refused if each is not None), None)
+        if proxy_response is None:
+            proxy_response = await self._forward(incoming, request)
         for change in self.changes:
-            answer = change(request, answer)
+            proxy_response = change(request, proxy_response)
         is_head = request.method == "HEAD"
-        response = web.StreamResponse(status=answer.status, headers=answer.headers)
-        response.content_length = answer.length if is_head else len(answer.body)
+        response = web.StreamResponse(status=proxy_response.status, headers=proxy_response.headers)
+        response.content_length = proxy_response.length if is_head else len(proxy_response.body)
         await response.prepare(incoming)
         if not is_head:
-            await response.write(answer.body)
+            await response.write(proxy_response.body)
         await response.write_eof()
         return response
 
-    async def _forward(self, incoming: web.Request, request: Request) -> Answer:
+    async def _forward(self, incoming: web.Request, request: Request) -> ProxyResponse:
         url = URL(self._server_url + incoming.raw_path, encoded=True)
         headers = {
             name: value
@@ -122,14 +124,14 @@ class S3Proxy:
                 skip_auto_headers=["Content-Type", "Accept", "Accept-Encoding", "User-Agent"],
             ) as response,
         ):
-            kept = {
+            headers_to_pass = {
                 name: value
                 for name, value in response.headers.items()
                 if name.lower() not in _HOP_BY_HOP
             }
-            return Answer(
+            return ProxyResponse(
                 status=response.status,
-                headers=kept,
+                headers=headers_to_pass,
                 body=await response.read(),
                 length=response.content_length or 0,
             )
@@ -149,22 +151,24 @@ async def s3_proxy(server_url: str) -> AsyncIterator[S3Proxy]:
         await server.close()
 
 
-def no_part_copy(request: Request) -> Answer | None:
+def no_part_copy(request: Request) -> ProxyResponse | None:
     return error(501, "NotImplemented") if "x-amz-copy-source" in request.headers else None
 
 
-def part_copy_is_empty(request: Request) -> Answer | None:
+def part_copy_is_empty(request: Request) -> ProxyResponse | None:
     """Ignore the source of a copy: store an empty part."""
     if "x-amz-copy-source" not in request.headers:
         return None
-    return Answer(status=200, headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}, body=b"")
+    return ProxyResponse(
+        status=200, headers={"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}, body=b""
+    )
 
 
-def no_bulk_deletion(request: Request) -> Answer | None:
+def no_bulk_deletion(request: Request) -> ProxyResponse | None:
     return error(501, "NotImplemented") if "delete" in request.query else None
 
 
-def bulk_deletion_wants_md5(request: Request) -> Answer | None:
+def bulk_deletion_wants_md5(request: Request) -> ProxyResponse | None:
     if "delete" not in request.query:
         return None
     digest = base64.b64encode(hashlib.md5(request.body, usedforsecurity=False).digest()).decode()
@@ -177,7 +181,7 @@ class EqualParts:
     def __init__(self) -> None:
         self._sizes: defaultdict[str, dict[int, int]] = defaultdict(dict)
 
-    def __call__(self, request: Request) -> Answer | None:
+    def __call__(self, request: Request) -> ProxyResponse | None:
         upload = request.query.get("uploadId", "")
         if request.method == "PUT" and upload:
             number = int(request.query["partNumber"])
@@ -198,7 +202,7 @@ class EqualParts:
 def bucket_in(region: str) -> Refusal:
     """Be the endpoint of all regions, for a bucket in this one."""
 
-    def refuse(request: Request) -> Answer | None:
+    def refuse(request: Request) -> ProxyResponse | None:
         if request.region == region:
             return None
         return error(301, "PermanentRedirect", x_amz_bucket_region=region)
@@ -211,16 +215,16 @@ def no_such_region(region: str) -> Refusal:
     return lambda _: error(301, "PermanentRedirect", x_amz_bucket_region=region)
 
 
-def no_listing(request: Request) -> Answer | None:
+def no_listing(request: Request) -> ProxyResponse | None:
     return error(403, "AccessDenied") if request.is_listing else None
 
 
-def missing_is_forbidden(request: Request, answer: Answer) -> Answer:
+def missing_is_forbidden(request: Request, proxy_response: ProxyResponse) -> ProxyResponse:
     """Answer as S3 does to who may not list: a missing object may be there or not."""
-    if answer.status == 404 and request.is_of_object and request.method in {"GET", "HEAD"}:
+    if proxy_response.status == 404 and request.is_of_object and request.method in {"GET", "HEAD"}:
         return error(403, "AccessDenied")
-    return answer
+    return proxy_response
 
 
-def no_access(_: Request) -> Answer | None:
+def no_access(_: Request) -> ProxyResponse | None:
     return error(403, "AccessDenied")

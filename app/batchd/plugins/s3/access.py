@@ -49,12 +49,12 @@ class AccessProbe:
 
     async def _reads(self) -> bool:
         try:
-            answer = await self._client.get_object(Bucket=self._bucket, Key=PROBE_KEY)
+            response = await self._client.get_object(Bucket=self._bucket, Key=PROBE_KEY)
         except ClientError as error:
             if is_forbidden(error) or error.response["Error"]["Code"] in _MISSING:
                 return False
             raise
-        answer["Body"].close()
+        response["Body"].close()
         return True
 
     async def _writes(self) -> bool:

@@ -76,12 +76,12 @@ class PartsWriter:
         self._capabilities = capabilities
         self._filling = BytesIO()
         self._upload_id: str | None = None
-        self._done: list[CompletedPartTypeDef] = []
+        self._completed_parts: list[CompletedPartTypeDef] = []
 
     @property
     def _number(self) -> int:
         """The number of the part being filled."""
-        return len(self._done) + 1
+        return len(self._completed_parts) + 1
 
     @property
     def _part_bytes(self) -> int:
@@ -128,7 +128,7 @@ class PartsWriter:
                 Bucket=self._bucket,
                 Key=self._key,
                 UploadId=self._upload_id,
-                MultipartUpload={"Parts": self._done},
+                MultipartUpload={"Parts": self._completed_parts},
             )
 
     async def discard(self) -> None:
@@ -149,10 +149,10 @@ class PartsWriter:
         if start == end:
             return
         with storage_call("read", key):
-            answer = await self._client.get_object(
+            response = await self._client.get_object(
                 Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}"
             )
-        async with answer["Body"] as body:
+        async with response["Body"] as body:
             while True:
                 with storage_call("read", key):
                     piece = await body.read(PIECE_BYTES)
@@ -162,12 +162,12 @@ class PartsWriter:
 
     async def _send(self) -> None:
         """Send the part that is filled, and wait: the next one would need as much memory."""
-        upload_id = await self._begun()
+        upload_id = await self._start_upload()
         self._filling.seek(0)
-        self._done.append(await self._send_part(upload_id, self._number, self._filling))
+        self._completed_parts.append(await self._send_part(upload_id, self._number, self._filling))
         self._filling = BytesIO()
 
-    async def _begun(self) -> str:
+    async def _start_upload(self) -> str:
         if self._upload_id is None:
             with storage_call("write", self._key):
                 upload = await self._client.create_multipart_upload(
@@ -180,21 +180,21 @@ class PartsWriter:
         self, upload_id: str, number: int, part: BytesIO
     ) -> "CompletedPartTypeDef":
         with storage_call("write", self._key):
-            answer = await self._client.upload_part(
+            response = await self._client.upload_part(
                 Bucket=self._bucket,
                 Key=self._key,
                 UploadId=upload_id,
                 PartNumber=number,
                 Body=part,
             )
-        return {"ETag": answer["ETag"], "PartNumber": number}
+        return {"ETag": response["ETag"], "PartNumber": number}
 
     async def _copy_part(self, key: str, offset: int, size: int) -> bool:
         """Copy these bytes of another object as the next part; False if the service can't."""
-        upload_id = await self._begun()
+        upload_id = await self._start_upload()
         with storage_call("copy", key):
             try:
-                answer = await self._client.upload_part_copy(
+                response = await self._client.upload_part_copy(
                     Bucket=self._bucket,
                     Key=self._key,
                     UploadId=upload_id,
@@ -208,8 +208,8 @@ class PartsWriter:
                 raise
         # A service that does not know the header for the source has stored an empty part, and says
         # nothing of a copy. The next part replaces it: it has the same number.
-        etag = answer.get("CopyPartResult", {}).get("ETag")
+        etag = response.get("CopyPartResult", {}).get("ETag")
         if etag is None:
             return False
-        self._done.append({"ETag": etag, "PartNumber": self._number})
+        self._completed_parts.append({"ETag": etag, "PartNumber": self._number})
         return True

@@ -68,10 +68,10 @@ class S3Storage:
         try:
             with storage_call("look at", key):
                 async with asyncio.timeout(STAT_TIMEOUT_S), self._missing_if_unlisted(key):
-                    answer = await self.client.head_object(Bucket=self.bucket, Key=key)
+                    response = await self.client.head_object(Bucket=self.bucket, Key=key)
         except ObjectMissing:
             return None
-        return ObjectInfo(size=answer["ContentLength"], etag=answer.get("ETag"))
+        return ObjectInfo(size=response["ContentLength"], etag=response.get("ETag"))
 
     @asynccontextmanager
     async def read(
@@ -103,10 +103,10 @@ class S3Storage:
         try:
             with storage_call("read", key):
                 async with self._missing_if_unlisted(key):
-                    answer = await self.client.get_object(**request)
+                    response = await self.client.get_object(**request)
         except RangeEmpty:
             return None
-        return answer["Body"]
+        return response["Body"]
 
     @asynccontextmanager
     async def _missing_if_unlisted(self, key: str) -> AsyncIterator[None]:
@@ -131,18 +131,18 @@ class S3Storage:
 
     async def delete(self, keys: Iterable[str]) -> None:
         remaining = iter(keys)
-        while some := list(islice(remaining, DELETE_KEYS)):
-            if self.capabilities.deletes_many and await self._delete_together(some):
+        while slice_keys := list(islice(remaining, DELETE_KEYS)):
+            if self.capabilities.deletes_many and await self._delete_together(slice_keys):
                 continue
-            each = iter(some)
-            while few := list(islice(each, CONCURRENT_DELETIONS)):
-                await asyncio.gather(*map(self._delete_one, few))
+            for start in range(0, len(slice_keys), CONCURRENT_DELETIONS):
+                group = slice_keys[start : start + CONCURRENT_DELETIONS]
+                await asyncio.gather(*map(self._delete_one, group))
 
     async def _delete_together(self, keys: list[str]) -> bool:
         """Delete the objects in one call; False if the service has no such call."""
         with storage_call("delete", keys[0]):
             try:
-                answer = await self.client.delete_objects(
+                response = await self.client.delete_objects(
                     Bucket=self.bucket,
                     Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True},
                 )
@@ -153,7 +153,7 @@ class S3Storage:
                     return False
                 raise
         # One call, yet each key can fail for itself.
-        failed = [e for e in answer.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
+        failed = [e for e in response.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
         if failed:
             raise failed_keys("delete", failed)
         return True
