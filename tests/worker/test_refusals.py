@@ -11,7 +11,7 @@ from batchd.domain.errors import StorageRefused
 from batchd.domain.jobs import Stage
 from batchd.pipeline.chunks import runner
 from batchd.pipeline.chunks.runner import ResultsNotStored
-from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_ENDINGS
+from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_DEAD_LETTER_ATTEMPTS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated_operation import GatedOperation, numbered_lines
@@ -79,7 +79,9 @@ async def test_report_that_is_refused_ends_the_batch_without_one(
     batch = await caller.create(b"no line\n", "gated")
     await step(components, batch, *TO_COPIED)
     proxy.refuse(writes, "AccessDenied")
-    await be_refused(components, batch, Stage.VALIDATE, times=MAX_DEFECTS + MAX_ENDINGS - 1)
+    await be_refused(
+        components, batch, Stage.VALIDATE, times=MAX_DEFECTS + MAX_DEAD_LETTER_ATTEMPTS - 1
+    )
     await step(components, batch, Stage.VALIDATE)
     assert await caller.status(batch) == "validation_failed"
     assert "download" not in (await caller.get(f"/batches/{batch}?download=true")).body
@@ -142,7 +144,7 @@ async def test_results_that_are_refused_end_the_batch_without_them(
     if stage is Stage.CANCEL:
         await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
     proxy.refuse(writes, "InvalidPart", status=400)
-    await be_refused(components, batch, stage, times=MAX_DEFECTS + MAX_ENDINGS - 1)
+    await be_refused(components, batch, stage, times=MAX_DEFECTS + MAX_DEAD_LETTER_ATTEMPTS - 1)
     await step(components, batch, stage)
     body = (await caller.get(f"/batches/{batch}?download=true&expand=progress,results")).body
     assert body["status"] == "cancelled"

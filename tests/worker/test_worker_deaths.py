@@ -11,7 +11,7 @@ from batchd.bootstrap import Components
 from batchd.db import job_failures
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.pipeline.dispatcher import MAX_DEATHS, MAX_ENDINGS
+from batchd.pipeline.dispatcher import MAX_DEATHS, MAX_DEAD_LETTER_ATTEMPTS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.queue.engine import RetryLater
 from batchd.settings import Settings
@@ -120,7 +120,7 @@ async def test_stage_whose_ending_killed_its_workers_too_is_ended_without_files(
     caller: ApiCaller, components: Components, gated: GatedOperation, stage: Stage, status: str
 ) -> None:
     batch = await batch_before(stage, caller, components, gated)
-    await die(components, batch, stage, times=MAX_DEATHS + MAX_ENDINGS)
+    await die(components, batch, stage, times=MAX_DEATHS + MAX_DEAD_LETTER_ATTEMPTS)
     await step(components, batch, stage)
     body = (await caller.get(f"/batches/{batch}?download=true")).body
     assert body["status"] == status

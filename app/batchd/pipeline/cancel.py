@@ -40,9 +40,9 @@ async def cancel(
 
 
 async def stop_chunks(context: PipelineContext, batch_id: BatchId) -> Batch | None:
-    """Claim the cancelled batch and see to it that no chunk of it runs any more.
+    """Claim the cancelled batch and make sure that none of its chunks is running.
 
-    Return None if it is not to be cancelled (any more). Raises RetryLater while a chunk is running.
+    Return None if it is not being cancelled (any more). Raises RetryLater while a chunk is running.
     """
     async with context.database.transaction() as connection:
         batch = await batches.claim(
@@ -50,8 +50,8 @@ async def stop_chunks(context: PipelineContext, batch_id: BatchId) -> Batch | No
         )
     if batch is None:
         return None
-    # Not in that transaction, which holds the batch: no chunk is claimed, and no lease renewed, of
-    # a batch that is being cancelled.
+    # Outside that transaction, which locks the batch. No chunk of a batch that is being cancelled
+    # is claimed, and no lease is renewed.
     async with context.database.connection() as connection:
         await jobs.delete_queued_chunks(connection, batch_id)
         if await chunks.any_running(connection, batch_id):
@@ -61,7 +61,7 @@ async def stop_chunks(context: PipelineContext, batch_id: BatchId) -> Batch | No
 
 
 async def _end_unvalidated(context: PipelineContext, batch: Batch) -> None:
-    """End a batch that was not validated: no line was run, and the lines are not known."""
+    """End a batch that was not validated: no line was run, and their number is unknown."""
     key = copy_key(batch)
     async with advance(context, batch, Status.CANCELLED, output_key=key) as (connection, ended):
         await batches.set_input(connection, batch.batch, key=None)

@@ -32,7 +32,7 @@ class PipelineContext:
     cancellations: Cancellations
     breaker: CircuitBreaker
     memory: ProcessMemoryBudget
-    """For the lines and the results of all chunks that run."""
+    """For the lines and the results of all running chunks."""
     results_quota: ResultsQuota
     clock: Clock
     settings: Settings
@@ -67,7 +67,7 @@ class StageClaim:
 
 
 async def claim(context: PipelineContext, batch_id: BatchId, status: Status) -> Batch | None:
-    """Claim a stage by changing to its status; None if the batch is in no status to do so."""
+    """Claim a stage by changing to its status; None if its current status does not permit that."""
     async with context.database.transaction() as connection:
         return await batches.claim(connection, batch_id, status, now=context.clock.now())
 
@@ -78,7 +78,7 @@ async def advance(
 ) -> AsyncIterator[tuple[Connection, Batch]]:
     """Change the status of a claimed batch, and run the block in the same transaction.
 
-    If the claim is lost, delete the stage's output file, which is in no row, and raise ClaimLost.
+    If the claim is lost, delete the stage's output file, which no row names, and raise ClaimLost.
     """
     async with context.database.transaction() as connection:
         advanced = await batches.transition(

@@ -1,4 +1,4 @@
-"""new → copying → copied: copies the upload to where no client can write."""
+"""new → copying → copied: copies the upload to storage that no client can write to."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 async def copy(context: PipelineContext, batch_id: BatchId) -> None:
-    """Copy the upload and compare the hash of the copy, which is what will be run."""
+    """Copy the upload and check the hash of the copy, whose lines will be run."""
     batch = await claim(context, batch_id, Status.COPYING)
     if batch is None:
         return
@@ -39,8 +39,8 @@ async def dead_letter_copy(context: PipelineContext, batch_id: BatchId) -> None:
 async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str | None]:
     """Return the SHA-256 of the copy, and the issue code of the file if it can't be run.
 
-    The file can be uploaded again until its URL expires. What is copied has the hash that was given
-    to create_batch, or else the entity tag that create_batch saw.
+    The file can be uploaded again until its URL expires. The copy must have the hash given to
+    create_batch or, without one, the entity tag that the file had then.
     """
     stage_claim = StageClaim(context, batch)
     digest = hashlib.sha256()
@@ -74,10 +74,10 @@ async def _copy_upload(context: PipelineContext, batch: Batch) -> tuple[str, str
 
 
 async def _end_mismatched(context: PipelineContext, batch: Batch, sha256: str) -> None:
-    """End the batch without a copy, deleting nothing but the copy of this very attempt.
+    """End the batch without a copy, deleting only the copy of this attempt.
 
-    The batch may have been completed by another attempt meanwhile. The upload and what other
-    attempts left behind are buried, if this attempt ends the batch.
+    Another attempt may have completed the batch meanwhile. The upload and the files of other
+    attempts are buried if this attempt ends the batch.
     """
     key = copy_key(batch)
     await context.storage.delete([key])

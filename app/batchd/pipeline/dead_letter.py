@@ -23,7 +23,7 @@ _CLEANUP_RETRY_S = 86_400
 async def dead_letter(context: PipelineContext, job: Job, *, read_copy: bool = True) -> None:
     """End the job's stage as cleanly as possible: with a report, or with failed lines.
 
-    If this fails too, it is retried, and at last the stage is ended by `end_without_files`.
+    If this fails too, it is retried, and finally `end_without_files` ends the stage.
     """
     match job.stage:
         case Stage.COPY:
@@ -45,7 +45,7 @@ async def dead_letter(context: PipelineContext, job: Job, *, read_copy: bool = T
 
 
 async def end_without_files(context: PipelineContext, job: Job) -> None:
-    """End the job's stage in the rows alone: no file is read or written."""
+    """End the job's stage in the database alone: no file is read or written."""
     match job.stage:
         case Stage.COPY | Stage.CHUNK | Stage.DELETE | Stage.CLEANUP:
             await dead_letter(context, job)  # needs no file either
@@ -90,7 +90,7 @@ async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
 
 
 async def _postpone_cleanup(context: PipelineContext, job: Job) -> None:
-    """Try again a day later, and say where the files are that an operator may have to delete."""
+    """Try again a day later, and log where the files are: an operator may have to delete them."""
     async with context.database.connection() as connection:
         grave = await graveyard.find(connection, job.batch)
         await graveyard.postpone(connection, job.batch, delay_s=_CLEANUP_RETRY_S)

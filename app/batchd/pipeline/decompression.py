@@ -18,13 +18,13 @@ _REASONS = {
 
 
 class CorruptGzip(Exception):
-    """The gzip data is damaged, truncated or followed by something else; the message says it."""
+    """The gzip data is damaged, truncated or followed by something else; the message says which."""
 
 
 async def decompress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Decompress gzip of one or several members, in pieces of at most 256 KiB.
 
-    Pieces may be empty, so that whoever consumes them can stop although nothing comes out. Raises
+    Pieces may be empty, so that the consumer can stop although there is no output. Raises
     CorruptGzip, after yielding the data that precedes the damage.
     """
     gzip = _GzipReader()
@@ -37,7 +37,7 @@ async def decompress(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _GzipReader:
-    """Decompresses pieces of a file, and knows where in the file they are."""
+    """Decompresses pieces of a file, and tracks their position in the file."""
 
     def __init__(self) -> None:
         self._decompressor = zlib.decompressobj(_GZIP_WBITS)

@@ -1,9 +1,9 @@
-"""Deletion: the unneeded files of a batch at an end, and everything of a batch being deleted.
+"""Deletion: the unneeded files of an ended batch, and everything of a batch being deleted.
 
 No stage deletes what another attempt may have written or may still need. A failover to a standby
-that lags, or a restored backup, turns back time: a batch at its end is then being processed again,
-and needs its input and its parts. So files are buried in the transaction that makes them garbage,
-and deleted when no database can be that far behind.
+that lags, or a restored backup, turns back time: an ended batch is then being processed again, and
+needs its input and its parts. So files are buried in the transaction that makes them garbage, and
+deleted once no database can be that far behind.
 """
 
 from batchd.db import batches, graveyard
@@ -26,7 +26,7 @@ async def bury_files(context: PipelineContext, connection: Connection, batch: Ba
 
 
 async def delete_unneeded_files(context: PipelineContext, batch_id: BatchId) -> None:
-    """Delete all files of a batch that has been deleted; of one at an end, all but its download."""
+    """Delete all files of a deleted batch, or those of an ended batch except its download."""
     async with context.database.connection() as connection:
         batch = await batches.find_unscoped(connection, batch_id)
         grave = await graveyard.find(connection, batch_id)

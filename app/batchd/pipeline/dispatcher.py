@@ -31,16 +31,16 @@ logger = logging.getLogger(__name__)
 MAX_DEFECTS = 5
 """Defects of a job after which it is dead-lettered."""
 MAX_TIME_LIMITS = 20
-"""Failures of a job by our own time limits, after which it is dead-lettered.
+"""Failures of a job because of batchd's own time limits, after which it is dead-lettered.
 
-More than defects, because an overload causes them too; it takes some eight minutes.
+More than defects, because an overload causes them too; they take about eight minutes.
 """
 MAX_LONE_OUTAGES = 100
-"""Failures of a job by an outage that nothing else notices; it takes some fifty minutes."""
+"""Lone outages of a job after which it is dead-lettered; they take about fifty minutes."""
 MAX_DEATHS = 10
-"""Workers that died of a job after which it is dead-lettered; chunks count their own."""
-MAX_ENDINGS = 3
-"""Attempts to end a stage cleanly, after which it is ended in the rows alone."""
+"""Deaths of a job's workers after which it is dead-lettered; chunks have their own count."""
+MAX_DEAD_LETTER_ATTEMPTS = 3
+"""Attempts to end a stage cleanly, after which it is ended in the database alone."""
 
 _BOUNDS: Mapping[FailureKind, tuple[FailureCounter, int]] = {
     FailureKind.DEFECT: ("defects", MAX_DEFECTS),
@@ -70,7 +70,7 @@ class Dispatcher:
                 await self._dead_letter(
                     job,
                     f"{deaths} workers died of it",
-                    is_last_resort=deaths >= MAX_DEATHS + MAX_ENDINGS,
+                    is_last_resort=deaths >= MAX_DEATHS + MAX_DEAD_LETTER_ATTEMPTS,
                     read_copy=False,
                 )
         except (RetryLater, asyncio.CancelledError):
@@ -89,7 +89,7 @@ class Dispatcher:
             await self._dead_letter(
                 job,
                 reason_of(error),
-                is_last_resort=failures >= max_failures + MAX_ENDINGS,
+                is_last_resort=failures >= max_failures + MAX_DEAD_LETTER_ATTEMPTS,
                 error=error,
             )
 
@@ -102,7 +102,7 @@ class Dispatcher:
         read_copy: bool = True,
         error: Exception | None = None,
     ) -> None:
-        """End the job's stage without what it fails of; raise if this fails too."""
+        """End the job's stage without the work that fails; raise if this fails too."""
         logger.error("job %s is dead-lettered: %s", job.key, reason, exc_info=error)
         metrics.DEAD_LETTERS.labels(job.stage).inc()
         if is_last_resort:
@@ -118,7 +118,7 @@ class Dispatcher:
             return await job_failures.record_start(connection, job)
 
     async def _record_end(self, job: Job) -> None:
-        """Record that an attempt has ended alive, although it will be repeated."""
+        """Record that an attempt has ended without a death, although it will be repeated."""
         if job.stage is not Stage.CHUNK:
             with suppress(ProcessingTimeout):
                 async with self._context.database.connection() as connection:

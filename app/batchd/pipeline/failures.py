@@ -20,15 +20,15 @@ _WORKER_ERRORS = frozenset(
 
 class FailureKind(Enum):
     OUTAGE = auto()
-    """Something that batchd calls does not answer: the stage is tried again until it does."""
+    """Something that batchd calls does not respond: the stage is retried until it does."""
     LONE_OUTAGE = auto()
-    """It does not answer this job, but did answer the worker's probe: an object may be damaged."""
+    """It does not respond to this job, but did to the probe: an object may be damaged."""
     TIME_LIMIT = auto()
-    """It would answer, but not within our own limit: it is busy, or too much was asked of it."""
+    """It would respond, but not within batchd's own limit: it is busy, or the request too large."""
     WORKER = auto()
-    """The machine of the worker is at fault, its disk for example: another worker may succeed."""
+    """The worker's machine is at fault, for example its disk: another worker may succeed."""
     DEFECT = auto()
-    """Anything else, a refusal of the storage included: the same will probably happen again."""
+    """Anything else, a refusal of the storage included: it will probably happen again."""
 
 
 def kind_of(error: BaseException) -> FailureKind:

@@ -1,4 +1,4 @@
-"""What is wrong with a line of a batch file: every issue, in words."""
+"""The diagnosis of an invalid line of a batch file: every issue, with a message."""
 
 import difflib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64
 MAX_ISSUES = 20
-"""Of one line."""
+"""Per line."""
 
 _OBJECTS = ("path", "query", "body")
 _ID = f"text of 1 to {MAX_ID_LENGTH} characters"

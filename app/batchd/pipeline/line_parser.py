@@ -59,7 +59,7 @@ def _parse(data: bytes, skipped: int) -> ParsedLine:
     text = data[skipped:]
     try:
         if not text.isascii():
-            text.decode()  # the decoder does not look into the body
+            text.decode()  # the decoder does not check the body
         line = _line_decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise diagnose(text, skipped=skipped) from None
@@ -73,9 +73,9 @@ def _parse(data: bytes, skipped: int) -> ParsedLine:
 
 
 def _check(operation: Operation, line: ParsedLine) -> list[ValidationIssue]:
-    """Return what the operation finds. Whatever it raises instead is an issue of this line alone.
+    """Return the issues that the operation finds.
 
-    Raises InvalidLine for that.
+    Raises InvalidLine for any exception of the operation: it is an issue of this line alone.
     """
     try:
         checked = operation.check(line.request)

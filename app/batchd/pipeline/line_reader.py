@@ -9,7 +9,7 @@ from batchd.pipeline.event_loop_yield import EventLoopYield
 BOM = b"\xef\xbb\xbf"
 """The byte order mark that some programs write at the start of a UTF-8 file."""
 _MAX_SPLIT_BYTES = 16 * 1024
-"""At a time."""
+"""Bytes that are split at a time."""
 
 
 class RawLine(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +79,7 @@ class LineSplitter:
 async def split_lines(
     pieces: AsyncIterator[bytes], splitter: LineSplitter
 ) -> AsyncIterator[list[RawLine]]:
-    """Yield the lines in lists, and yield to other tasks as well."""
+    """Yield the lines in lists, and let other tasks run in between."""
     yield_control = EventLoopYield()
     async for piece in pieces:
         # A piece may consist of line breaks.

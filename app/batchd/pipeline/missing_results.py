@@ -1,4 +1,4 @@
-"""Lines that have no result in the storage: who they are, and whether a part is still whole."""
+"""Lines without a result in the storage: identifies them, and checks whether a part is complete."""
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,18 +22,18 @@ _MAX_SKIPPED_BYTES = 256 * 1024
 
 
 class LineIdentifier:
-    """Names lines by number, and by id for as long as the copy is readable.
+    """Identifies lines by number, and by id for as long as the copy is readable.
 
-    The rows of the chunks are enough: a batch ends although its copy is gone. Numbers taken from
-    a row do not leave out blank lines, which only the copy shows.
+    The rows of the chunks are enough: a batch ends although its copy is gone. Numbers computed
+    from a row count blank lines, which only the copy shows.
     """
 
     def __init__(
         self, context: PipelineContext, batch: Batch, *, read_copy: bool, allow_failures: bool
     ) -> None:
-        """Don't read the copy if `read_copy` is false; `allow_failures` of any kind in reading it.
+        """Read the copy if `read_copy` is true; go on without it if it is missing.
 
-        Without `allow_failures` only a copy that is gone is done without.
+        With `allow_failures`, go on without it after any failure but an outage.
         """
         self._context = context
         self._batch = batch
@@ -81,7 +81,7 @@ class LineIdentifier:
 
 
 class _CopyReader:
-    """Reads chunks one after the other, those that follow each other in one call of the storage."""
+    """Reads chunks in file order, those that are close to each other in one call of the storage."""
 
     def __init__(self, context: PipelineContext, batch: Batch) -> None:
         self._context = context
@@ -89,7 +89,7 @@ class _CopyReader:
         self._open_files = AsyncExitStack()
         self._blocks: AsyncIterator[list[RawLine]] | None = None
         self._unread: list[RawLine] = []
-        """Lines that have been read, but are behind the end of the last chunk."""
+        """Lines that have been read, but lie after the end of the last chunk."""
         self._position = 0
         """Byte offset of the end of the last chunk."""
 
@@ -145,8 +145,8 @@ async def _blocks(
             yield lines
 
 
-async def is_part_whole(context: PipelineContext, chunk: Chunk) -> bool:
-    """Return whether the part is there, with a result for each line; wait out an outage."""
+async def is_part_complete(context: PipelineContext, chunk: Chunk) -> bool:
+    """Return whether the part exists and has a result for each line. Raises during an outage."""
     lines = 0
     try:
         async with context.storage.read(chunk.part_key or "") as pieces:

@@ -24,7 +24,7 @@ from batchd.pipeline.chunks.stored_parts import with_stored_parts
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
 from batchd.pipeline.failures import FailureKind, kind_of
-from batchd.pipeline.missing_results import LineIdentifier, is_part_whole
+from batchd.pipeline.missing_results import LineIdentifier, is_part_complete
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def assemble_results(
 
     Lines that were not run are written as cancelled. Raises ValueError if lines are missing, and
     ObjectMissing if a part is missing, unless `allow_missing_parts`: then its lines are failed.
-    The copy, which knows the ids of such lines, is not needed.
+    The copy, which contains the ids of such lines, is not required.
     """
     async with context.database.connection() as connection:
         batch_chunks = await chunks.find_all(connection, batch.batch)
@@ -124,7 +124,7 @@ class _ResultsWriter:
             await self._add_failed(
                 chunk, "The line could not be run: every worker that tried has failed."
             )
-        elif self._allow_missing_parts and not await is_part_whole(self._context, chunk):
+        elif self._allow_missing_parts and not await is_part_complete(self._context, chunk):
             await self._add_failed(
                 chunk, "The line was run, but its result was lost in the storage."
             )
@@ -157,7 +157,7 @@ class _ResultsWriter:
         lines = await self._identifier.identify(chunk)
         unfinished = [line for line in lines if line[0] not in finished]
         counter = result_lines.OutcomeCounter()
-        # Numbers that were taken from the row may leave too many.
+        # Numbers computed from the row count blank lines, so there may be too many.
         del unfinished[chunk.lines - len(finished) :]
         async for block in merge_finished(self._context, chunk, unfinished, result, counter):
             await self._append(block)

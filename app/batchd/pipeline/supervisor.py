@@ -22,9 +22,9 @@ _MAX_CLEANUPS = 1_000
 
 
 async def supervise(context: PipelineContext, uploads: Uploads) -> None:
-    """Run one round: the rescue first, each duty in transactions of its own.
+    """Run one round: recovery first, each duty in transactions of its own.
 
-    A duty that fails is logged, and keeps no other from being done.
+    A duty that fails is logged, and does not prevent the others.
     """
     supervisor = _Supervisor(context, uploads)
     for duty in (
@@ -43,7 +43,7 @@ async def supervise(context: PipelineContext, uploads: Uploads) -> None:
 
 
 class _Supervisor:
-    """The duties. Several workers may do one at the same time only where that does no harm."""
+    """The duties. Those that several workers must not do at the same time take a lock."""
 
     def __init__(self, context: PipelineContext, uploads: Uploads) -> None:
         self._context = context

@@ -66,10 +66,10 @@ async def merge_finished(
     result: OperationResult | None,
     counter: OutcomeCounter,
 ) -> AsyncIterator[bytes]:
-    """Yield the result lines of a chunk that is not run to its end, and count their outcomes.
+    """Yield the result lines of a chunk that was not completed, and count their outcomes.
 
-    The lines that are not in its checkpoint, given by number and id, all have the same result:
-    None is that of a cancelled line. Raises ObjectMissing.
+    Lines that are not in its checkpoint, given by number and id, all get `result`; None means
+    cancelled. Raises ObjectMissing.
     """
     remaining = deque(unfinished)
     block = bytearray()

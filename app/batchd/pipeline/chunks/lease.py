@@ -27,7 +27,7 @@ class Interruption(StrEnum):
 
 
 class ChunkLease:
-    """Ends by the worker's own clock too: one that has lost the database must stop by itself."""
+    """Also expires by the worker's clock: a worker that lost the database must stop by itself."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class ChunkLease:
         *,
         claimed_at: float,
     ) -> None:
-        """Take what is to be reported: line counts, and bytes of results.
+        """`progress` returns what heartbeats report: line counts, and bytes of results.
 
-        `claimed_at` is the monotonic time before the claim was sent: the lease is no younger.
+        `claimed_at` is the monotonic time before the claim was sent: the lease began no earlier.
         """
         self._context = context
         self._batch = batch
@@ -62,7 +62,7 @@ class ChunkLease:
         return self._renewed_at + lease_s - self._context.clock.monotonic()
 
     def interrupt(self, interruption: Interruption) -> None:
-        """Let no further line be started."""
+        """Prevent further lines from being started."""
         if self.interruption is None:
             self.interruption = interruption
             self.interrupted.set()
@@ -71,7 +71,7 @@ class ChunkLease:
 
     @asynccontextmanager
     async def maintained(self) -> AsyncIterator[None]:
-        """Send heartbeats while the block runs, and watch over the end of the lease."""
+        """Send heartbeats while the block runs, and detect the expiry of the lease."""
         tasks = [
             asyncio.create_task(self._send_heartbeats()),
             asyncio.create_task(self._watch_expiry()),
@@ -86,7 +86,7 @@ class ChunkLease:
                     await task
 
     async def _watch_expiry(self) -> None:
-        """Interrupt the lease at its end, also while a heartbeat waits for the database."""
+        """Interrupt the lease when it expires, even while a heartbeat waits for the database."""
         while not self.expired:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._remaining_s, _HEARTBEAT_INTERVAL_S)):

@@ -72,7 +72,7 @@ class LineRunner:
     def opened(self) -> Iterator[None]:
         """Count the lines and the results towards the worker's and the batch's limits."""
         memory, quota = self._context.memory, self._context.results_quota
-        # In any case: the number of chunks and their size are limited on their own.
+        # Unconditionally: the number and the size of chunks have limits of their own.
         memory.reserve(self._chunk.size)
         try:
             with (
@@ -100,7 +100,7 @@ class LineRunner:
         return ((i, line) for i, line in enumerate(self._lines) if i not in self.results)
 
     def cancel_unfinished(self) -> None:
-        """Write the lines that have no result as cancelled."""
+        """Record the lines that have no result as cancelled."""
         for line_index, line in self._unfinished():
             self._record(line_index, parse_valid(line), result_lines.CANCELLED)
 
@@ -130,7 +130,7 @@ class LineRunner:
                 await runners
 
     def _grace_s(self, lease: ChunkLease) -> float:
-        """Return the time that lines which have started have to finish."""
+        """Return how long the lines that have started may take to finish."""
         if lease.interruption is Interruption.STOPPING:
             return self._context.settings.worker_grace_s
         return _GRACE_PERIOD_S
@@ -180,7 +180,7 @@ class LineRunner:
         )
 
     async def _pause(self, delay_s: float) -> None:
-        """Wait before a line is run again. Raises CancelledError if it will not be."""
+        """Wait before a retry. Raises CancelledError if the runner is being stopped."""
         with suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._stopping.wait()
@@ -199,7 +199,7 @@ class LineRunner:
         if is_exhausted:
             raise QuotaViolation(
                 f"The line was not run: the results of the batch have reached {quota.limit} bytes. "
-                "Run the lines that are left in another batch."
+                "Run the remaining lines in another batch."
             )
         call = OperationCall(
             caller=caller,

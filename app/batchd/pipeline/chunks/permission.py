@@ -1,4 +1,4 @@
-"""The permission of a batch's creator to run its lines, asked for anew while they run."""
+"""The permission of a batch's creator to run its lines, refreshed while they run."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 _REFRESH_INTERVAL_S = 0.5
 _MAX_AGE_S = 2.0
-"""No call is started on an older answer of the database."""
+"""Maximum age of what the database returned when a call is started."""
 
 
 class CreatorPermission:
@@ -23,17 +23,17 @@ class CreatorPermission:
         self._context = context
         self._batch = batch
         self._lease = lease
-        self._creator: Caller | Unauthorized = Unauthorized("The batch's creator is not known.")
-        self._asked_at = -math.inf
-        """When the database was asked, on the monotonic clock."""
+        self._creator: Caller | Unauthorized = Unauthorized("The batch's creator is not known yet.")
+        self._queried_at = -math.inf
+        """When the database was queried, on the monotonic clock."""
         self._refreshed = asyncio.Event()
         """Set and replaced by each refresh."""
 
     async def require(self) -> Caller:
-        """Return the creator, who may run the operation now, to start one call.
+        """Return the creator, after checking that it may run the operation now.
 
-        While the database can't be asked, wait. Raises what the line fails with, and CancelledError
-        if no call may be started any more.
+        Wait while the database is unavailable. Raises the error that the line fails with, and
+        CancelledError if no call may be started any more.
         """
         creator = await self._current_creator()
         await self._context.permissions.authorize(creator, self._batch.operation, self._batch)
@@ -46,7 +46,7 @@ class CreatorPermission:
                 self._lease.interrupt(Interruption.EXPIRED)
             if self._lease.interruption is not None:
                 raise asyncio.CancelledError(self._lease.interruption)
-            if self._context.clock.monotonic() - self._asked_at <= _MAX_AGE_S:
+            if self._context.clock.monotonic() - self._queried_at <= _MAX_AGE_S:
                 break
             await self._refreshed.wait()
         if isinstance(self._creator, Unauthorized):
@@ -54,13 +54,13 @@ class CreatorPermission:
         return self._creator
 
     async def refresh(self) -> None:
-        """Ask the database who the creator is by now. Raises ProcessingTimeout."""
-        asked_at = self._context.clock.monotonic()
+        """Load the current account and role of the creator. Raises ProcessingTimeout."""
+        queried_at = self._context.clock.monotonic()
         try:
             self._creator = await self._context.users.current(self._batch.user)
         except Unauthorized as error:
             self._creator = error
-        self._asked_at = asked_at
+        self._queried_at = queried_at
         self._wake()
 
     async def keep_fresh(self) -> None:

@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 async def fail_chunk(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
     """Complete a claimed chunk in its row alone; return False if the claim is lost.
 
-    Nothing is read: what its workers failed of, or died of, may be what they read. The results
-    stage writes the lines; those of a checkpoint keep their results.
+    Nothing is read: reading may be what made its workers fail or die. The results stage writes
+    the lines; those of a checkpoint keep their results.
     """
     logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
     samples = range(chunk.first_line, chunk.first_line + min(chunk.lines, MAX_SAMPLE_LINES))

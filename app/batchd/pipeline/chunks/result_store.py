@@ -16,17 +16,17 @@ _BLOCK_BYTES = 256 * 1024
 
 
 class _Spilled(NamedTuple):
-    """Where a result line is in the temporary file."""
+    """The position of a result line in the temporary file."""
 
     offset: int
     size: int
 
 
 class ResultStore:
-    """Keeps result lines by the line's index in the chunk.
+    """Stores result lines by the line's index in the chunk.
 
-    They are in memory while the budget lasts, and then in a temporary file. A context manager: at
-    the end of the block they are gone.
+    In memory while the budget lasts, then in a temporary file. A context manager, which discards
+    them on exit.
     """
 
     def __init__(self, memory: ProcessMemoryBudget) -> None:
@@ -39,7 +39,7 @@ class ResultStore:
         self.size = 0
         """Bytes."""
         self.overflowing = False
-        """Whether results are in memory for which there is no budget: the disk is full."""
+        """Whether results in memory exceed the budget because the disk is full."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,11 +62,11 @@ class ResultStore:
         return line_index in self._results
 
     def add(self, line_index: int, result_line: bytes) -> None:
-        """Keep the result of a line that has none yet. It is kept whatever happens."""
-        self._results[line_index] = self._keep(result_line)
+        """Store the result of a line that has none yet, in memory if there is no other way."""
+        self._results[line_index] = self._store(result_line)
         self.size += len(result_line)
 
-    def _keep(self, result_line: bytes) -> bytes | _Spilled:
+    def _store(self, result_line: bytes) -> bytes | _Spilled:
         if self._memory.try_reserve(len(result_line)):
             self._reserved += len(result_line)
             return result_line
@@ -74,7 +74,7 @@ class ResultStore:
             return self._spill(result_line)
         except OSError as error:
             if not self.overflowing:
-                logger.error("results can't be kept on disk: %s", error)  # noqa: TRY400
+                logger.error("results can't be stored on disk: %s", error)  # noqa: TRY400
             self.overflowing = True
             self._memory.reserve(len(result_line))
             self._reserved += len(result_line)
@@ -87,7 +87,7 @@ class ResultStore:
             self._file = file.fileno()
         spilled = _Spilled(self._file_size, len(result_line))
         written = 0
-        # Each line at once: of a buffer that can't be written in the end, all lines would be lost.
+        # Line by line: if a buffer could not be written, all of its lines would be lost.
         while written < len(result_line):
             rest = memoryview(result_line)[written:]
             written += os.pwrite(self._file, rest, spilled.offset + written)
@@ -98,7 +98,7 @@ class ResultStore:
         if isinstance(result, bytes):
             return result
         if self._file is None:
-            raise ValueError("a result line is in a file that is not there")
+            raise ValueError("a result line is in a file that does not exist")
         return os.pread(self._file, result.size, result.offset)
 
     def blocks(self) -> Iterator[bytes]:

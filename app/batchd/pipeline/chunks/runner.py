@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_CLAIMS = 16
-"""Claims not released, after which a chunk is poisoned: it probably kills its workers."""
+"""Claims without a release after which a chunk is poisoned: it probably kills its workers."""
 
 _RETRY_DELAY_S = 1.0
 _STORE_TIMEOUT_S = 10.0
-"""How long a worker that stops may take to store what is finished."""
+"""How long a stopping worker may take to store finished results."""
 _MAX_STORE_ATTEMPTS = 60
-"""Attempts to store results, those during an outage that the worker's probe meets excluded."""
+"""Attempts to store results, except during outages that the worker's probe detects as well."""
 
 
 class ResultsNotStored(Exception):
@@ -89,7 +89,7 @@ class _ChunkRun:
             context, batch, chunk, self._runner.progress, claimed_at=claimed_at
         )
         self._uncertain = False
-        """Whether an attempt to store the results may have succeeded without our knowing."""
+        """Whether results may have been stored although the response was lost."""
 
     async def run(self) -> bool:
         """Return whether the chunk was completed.
@@ -124,9 +124,9 @@ class _ChunkRun:
                 defect = await self._run_lines()
                 key = self._output_key()
                 if key is not None:
-                    await self._until_possible(lambda: self._upload(key))
+                    await self._retry_outages(lambda: self._upload(key))
             # Without heartbeats, which would renew the lease that a checkpoint ends.
-            if key is not None and not await self._until_possible(lambda: self._record(key)):
+            if key is not None and not await self._retry_outages(lambda: self._record(key)):
                 return False
             if defect is not None:
                 raise defect
@@ -139,7 +139,7 @@ class _ChunkRun:
             raise
 
     async def _run_lines(self) -> Exception | None:
-        """Return the defect that kept lines from being run, if one did."""
+        """Return the defect that kept lines from being run, if there was one."""
         try:
             await self._runner.run(self._lease)
         except ProcessingTimeout:
@@ -155,7 +155,7 @@ class _ChunkRun:
         return None
 
     def _output_key(self) -> str | None:
-        """Return where the results go: a part if all lines have one, otherwise a checkpoint."""
+        """Return the key of the results: a part if all lines have one, otherwise a checkpoint."""
         batch, chunk = self._batch, self._chunk
         if self._runner.done:
             return part_key(batch, chunk)
@@ -169,7 +169,7 @@ class _ChunkRun:
                 await writer.write(block)
 
     async def _record(self, key: str) -> bool:
-        """Return whether the results were accepted; if they surely were not, delete them again."""
+        """Return whether the results were accepted; delete those that certainly were not."""
         counts = self._runner.counter.counts()
         record = chunks.complete if self._runner.done else chunks.save_checkpoint
         async with self._context.database.transaction() as connection:
@@ -191,8 +191,8 @@ class _ChunkRun:
             metrics.LINES.labels(outcome).inc(number)
         return True
 
-    async def _until_possible(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Store finished lines through an outage, until nobody can want them any more."""
+    async def _retry_outages(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Retry storing finished lines during an outage, for as long as they can be of use."""
         attempts = 0
         while True:
             try:

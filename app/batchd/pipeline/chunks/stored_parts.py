@@ -1,7 +1,7 @@
 """Stored parts: results of a chunk that are in the storage, although its row does not name them.
 
-A failover or a restored backup can lose the completion of a chunk, and a worker can be refused that
-has run all lines. The part is there: it is adopted, and its lines need not be run again.
+A failover or a restored backup can lose the completion of a chunk, and the results of a worker that
+has run all lines can be rejected. The part still exists: it is adopted, and no line is run again.
 """
 
 import logging
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 class _ResultLine(msgspec.Struct):
     line: int
     outcome: Literal["succeeded", "failed"]
-    """A part with cancelled lines does not pass: its worker has stopped early."""
+    """A part with cancelled lines is not accepted: its worker stopped early."""
     status: int
 
 
@@ -43,13 +43,13 @@ class _StoredPart:
 
 
 async def adopt_part(context: PipelineContext, batch: Batch, chunk: Chunk) -> bool:
-    """Complete the claimed chunk with results that an earlier claim stored; False without any.
+    """Complete the claimed chunk with results that an earlier claim stored, if there are any.
 
-    They are copied to a key of this claim: the other one's worker may be alive, and remove its own.
-    Raises ClaimLost.
+    They are copied to a key of this claim: the earlier one's worker may be alive and delete its
+    own. Raises ClaimLost.
     """
     keys = await _find_keys(context, batch, [chunk])
-    part = await _first_whole(context, chunk, keys.get(chunk.number, ()))
+    part = await _first_complete(context, chunk, keys.get(chunk.number, ()))
     key = part_key(batch, chunk)
     if part is None or not await _copy(context, part, key):
         return False
@@ -68,7 +68,7 @@ async def adopt_part(context: PipelineContext, batch: Batch, chunk: Chunk) -> bo
 async def with_stored_parts(
     context: PipelineContext, batch: Batch, chunks: Sequence[Chunk]
 ) -> list[Chunk]:
-    """Return the chunks, those that are not completed with a stored part where there is one."""
+    """Return the chunks; give those that are not completed their stored part, if there is one."""
     pending = [chunk for chunk in chunks if chunk.part_key is None]
     if not pending:
         return list(chunks)
@@ -77,7 +77,7 @@ async def with_stored_parts(
 
 
 async def _with_part(context: PipelineContext, chunk: Chunk, keys: Sequence[str]) -> Chunk:
-    part = await _first_whole(context, chunk, keys)
+    part = await _first_complete(context, chunk, keys)
     if part is None:
         return chunk
     return replace(chunk, part_key=part.key, part_size=part.size, counts=part.counts)
@@ -86,7 +86,7 @@ async def _with_part(context: PipelineContext, chunk: Chunk, keys: Sequence[str]
 async def _find_keys(
     context: PipelineContext, batch: Batch, chunks: Sequence[Chunk]
 ) -> Mapping[int, list[str]]:
-    """Return by chunk number what earlier claims stored for exactly these lines of this input."""
+    """Return the keys of stored parts of exactly these lines of this input, by chunk number."""
     by_number = {chunk.number: chunk for chunk in chunks}
     keys: dict[int, list[str]] = defaultdict(list)
     prefix = part_prefix(batch, chunks[0] if len(chunks) == 1 else None)
@@ -97,12 +97,12 @@ async def _find_keys(
             if chunk is not None and is_part_of(key, batch, chunk):
                 keys[chunk.number].append(key)
     except BatchdError as error:
-        # Nothing depends on it: the lines can be run.
+        # Not fatal: the lines can be run again.
         logger.warning("stored results of batch %s can't be listed: %s", batch.batch, error)
     return keys
 
 
-async def _first_whole(
+async def _first_complete(
     context: PipelineContext, chunk: Chunk, keys: Sequence[str]
 ) -> _StoredPart | None:
     for key in keys:
@@ -119,7 +119,7 @@ async def _read(context: PipelineContext, chunk: Chunk, key: str) -> _StoredPart
     previous = chunk.first_line - 1
     try:
         async with context.storage.read(key) as pieces:
-            async for data in _whole_lines(pieces):
+            async for data in _complete_lines(pieces):
                 size += len(data)
                 for result in map(_decoder.decode, data.splitlines()):
                     if result.line <= previous:
@@ -134,8 +134,8 @@ async def _read(context: PipelineContext, chunk: Chunk, key: str) -> _StoredPart
     return _StoredPart(key=key, size=size, counts=counter.counts())
 
 
-async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the same data in pieces that end with a line."""
+async def _complete_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the same data in pieces that end at a line break."""
     rest = b""
     async for piece in pieces:
         head, line_break, tail = piece.rpartition(b"\n")
@@ -153,7 +153,7 @@ def _outcome(result: _ResultLine) -> OperationResult:
 
 
 async def _copy(context: PipelineContext, part: _StoredPart, key: str) -> bool:
-    """Return whether the part was still there."""
+    """Return whether the part still existed."""
     try:
         async with context.storage.write(key) as writer:
             if not await writer.append(part.key, part.size):

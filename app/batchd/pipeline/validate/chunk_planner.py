@@ -59,21 +59,21 @@ class ChunkPlanner:
             self._enlarge_chunks()
 
     def _enlarge_chunks(self) -> None:
-        """Raise the limits, and merge the chunks so far, until there is room for others."""
-        enough = max(1, self._max_chunks * 3 // 4)
-        while len(self._chunks) > enough:
+        """Raise the limits, and merge the chunks so far, until there is room for more."""
+        target_count = max(1, self._max_chunks * 3 // 4)
+        while len(self._chunks) > target_count:
             # Lines first: workers hold the bytes of the chunks they run in memory.
             self._max_lines *= 2
             self._chunks = list(self._merged())
-            if len(self._chunks) > enough:
+            if len(self._chunks) > target_count:
                 self._max_bytes *= 2
                 self._chunks = list(self._merged())
 
     def _merged(self) -> Iterator[Chunk]:
         """Yield the chunks, each merged with as many following ones as the limits allow."""
         number = 0
-        merged, *others = self._chunks
-        for chunk in others:
+        merged, *remaining = self._chunks
+        for chunk in remaining:
             size = chunk.start + chunk.size - merged.start
             if merged.lines + chunk.lines <= self._max_lines and size <= self._max_bytes:
                 merged = replace(merged, size=size, lines=merged.lines + chunk.lines)

@@ -18,15 +18,15 @@ _RECORDS_PER_STEP = 1_000
 _MAX_SEARCH_BYTES = 24 * 1024**2
 """Memory for the different ids of a bucket."""
 _SET_ENTRY_BYTES = 100
-"""What an id in a set takes besides its text."""
+"""Memory of an id in a set besides its text."""
 
 
 class DuplicateIdFinder(TemporaryFiles):
     """Partitions ids by hash into temporary files, so that equal ids are in the same file.
 
     Only one of the files is searched at a time, and one with too many different ids is partitioned
-    again, so memory is bounded: about 30 MB. Whoever writes the batch file can't choose the bucket
-    of an id, because the hash has a random key.
+    again, so memory is bounded: about 30 MB. The author of a batch file can't choose the bucket of
+    an id, because the hash has a random key.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class DuplicateIdFinder(TemporaryFiles):
         self._partition = self._new_partition(level=0)
         self._duplicates = self._new_file(memory=_MEMORY_PER_BUCKET)
         self.count = 0
-        """Lines whose id an earlier line has, known after the search."""
+        """Lines whose id is used by an earlier line; known after the search."""
 
     def add(self, line: int, line_id: str) -> None:
         """Add the id of a line; lines come in file order."""
@@ -60,7 +60,7 @@ class DuplicateIdFinder(TemporaryFiles):
         return _Partition(files, key=self._key, level=level)
 
     def _search_partition(self, partition: "_Partition") -> Generator[None, None, IO[bytes]]:
-        """Return a file with the records whose id an earlier record has, in file order."""
+        """Return a file with the records whose id is in an earlier record, in file order."""
         by_bucket = []
         for bucket in partition.finish():
             by_bucket.append((yield from self._search_bucket(bucket, level=partition.level)))
@@ -92,12 +92,12 @@ class DuplicateIdFinder(TemporaryFiles):
             return duplicates
         duplicates.close()
         distinct_ids.clear()
-        finer = self._new_partition(level=level + 1)
+        subpartition = self._new_partition(level=level + 1)
         for count, (line, data) in enumerate(_read(bucket)):
             if count % _RECORDS_PER_STEP == 0:
                 yield
-            finer.add(line, data)
-        return (yield from self._search_partition(finer))
+            subpartition.add(line, data)
+        return (yield from self._search_partition(subpartition))
 
 
 class _Partition:

@@ -1,4 +1,4 @@
-"""The formats, other than that of a batch file, by whose first bytes a file is recognized."""
+"""Recognizes files of other formats than that of a batch file by their first bytes."""
 
 import re
 from collections.abc import AsyncIterator
@@ -67,9 +67,9 @@ def is_gzip(head: bytes) -> bool:
 
 
 def foreign_format(head: bytes) -> ValidationIssue | None:
-    """Return the issue of a file, decompressed if it was gzip, that is recognized as another one.
+    """Return the issue of a file, decompressed if it was gzip, that has another format.
 
-    No line of such a file needs to be looked at: the first could not be valid.
+    No line of such a file needs to be checked: the first could not be valid.
     """
     if encoding := _encoding(head):
         return _issue(InvalidCharacters.name, encoding)

@@ -1,4 +1,4 @@
-"""The issues of a batch file that its lines' operation does not know about."""
+"""The issues of a batch file that do not depend on its operation."""
 
 from batchd.domain.errors import General
 from batchd.domain.operations import ValidationIssue

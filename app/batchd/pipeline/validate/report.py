@@ -23,7 +23,7 @@ _MAX_MESSAGE_LENGTH = 500
 
 
 class ReportedIssue(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An issue in the words of the report, of limited length."""
+    """An issue as the report presents it, of limited length."""
 
     code: str
     pointer: str
@@ -39,7 +39,7 @@ class ReportEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str | None = None
     errors: tuple[ReportedIssue, ...] = ()
     codes: tuple[str, ...] = ()
-    """Those of the issues, where they are not kept; in the temporary file only."""
+    """The codes of issues that are not stored themselves; in the temporary file only."""
 
 
 class _Truncation(msgspec.Struct, frozen=True):
@@ -52,12 +52,12 @@ class _Truncation(msgspec.Struct, frozen=True):
 class ValidationReport(TemporaryFiles):
     """Collects the entries in a temporary file; the report is bounded, whatever the file is like.
 
-    At most MAX_ISSUES issues a line, MAX_ENTRIES lines and MAX_BYTES. A longer one ends with
+    At most MAX_ISSUES issues per line, MAX_ENTRIES lines and MAX_BYTES. A longer one ends with
     `{"truncated": true, "invalid_lines": N}`.
     """
 
     def __init__(self, *, help_base: str | None = None) -> None:
-        """Take the base of the URLs that issues carry as `help`; without one they carry none."""
+        """`help_base` is the base of the URLs in the issues' `help`; without it they have none."""
         super().__init__()
         self._help_base = help_base
         self._file = self._new_file(memory=_MAX_MEMORY)
@@ -68,9 +68,9 @@ class ValidationReport(TemporaryFiles):
 
     @property
     def counts(self) -> Mapping[str, ErrorCount]:
-        """The invalid lines by issue code, those that are not in the report included.
+        """The invalid lines by issue code, including those that are not in the report.
 
-        A line counts once for each of its codes. Known when the report has been encoded.
+        A line counts once for each of its codes. Complete once the report has been encoded.
         """
         return self._counts
 
@@ -89,7 +89,7 @@ class ValidationReport(TemporaryFiles):
     def encode(self, duplicate_ids: Iterable[tuple[int, str]]) -> Iterator[bytes]:
         """Yield the lines of the report, including the lines with duplicate ids.
 
-        An empty one stands for a step that took time and has no line to show.
+        An empty one marks a step that took time but produced no line.
         """
         self._file.seek(0)
         entries = (msgspec.json.decode(record, type=ReportEntry) for record in self._file)

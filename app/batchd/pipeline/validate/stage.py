@@ -41,7 +41,7 @@ async def validate(context: PipelineContext, batch_id: BatchId) -> None:
 
 
 async def _change_lane(context: PipelineContext, batch: Batch, *, size: int) -> None:
-    """Move the job, and what follows, to the lane of a batch of this size. Raises ClaimLost."""
+    """Move the job and its successors to the lane of a batch of this size. Raises ClaimLost."""
     async with context.database.transaction() as connection:
         resized = await batches.set_input_size(connection, batch, size=size)
         if resized is None:
@@ -101,7 +101,7 @@ async def _start_processing(
             costs=[chunk.lines for chunk in planned_chunks],
         )
         if not planned_chunks:
-            # No chunk will be completed that could change the status.
+            # There is no chunk whose completion could change the status.
             await batches.transition(
                 connection, batch.batch, Status.PROCESSED, now=context.clock.now()
             )
