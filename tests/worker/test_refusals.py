@@ -11,7 +11,7 @@ from batchd.domain.errors import StorageRefused
 from batchd.domain.jobs import Stage
 from batchd.pipeline.chunks import runner
 from batchd.pipeline.chunks.runner import ResultsNotStored
-from batchd.pipeline.dispatcher import MAX_DEFECTS, MAX_DEAD_LETTER_ATTEMPTS
+from batchd.pipeline.dispatcher import MAX_DEAD_LETTER_ATTEMPTS, MAX_DEFECTS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated_operation import GatedOperation, numbered_lines

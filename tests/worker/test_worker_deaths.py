@@ -11,7 +11,7 @@ from batchd.bootstrap import Components
 from batchd.db import job_failures
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
-from batchd.pipeline.dispatcher import MAX_DEATHS, MAX_DEAD_LETTER_ATTEMPTS
+from batchd.pipeline.dispatcher import MAX_DEAD_LETTER_ATTEMPTS, MAX_DEATHS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.queue.engine import RetryLater
 from batchd.settings import Settings

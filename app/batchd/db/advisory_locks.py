@@ -1,4 +1,4 @@
-"""Advisory locks: for what one process, or one transaction of an account, does at a time."""
+"""Advisory locks: for work that one process, or one transaction of an account, does at a time."""
 
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ _NAMESPACE = 0x62617463  # "batc": avoids collisions with other applications in 
 
 
 class AccountLock(StrEnum):
-    """What an account does one at a time: to add to what it has a limited number of."""
+    """What an account may only create one at a time, because the number is limited."""
 
     BATCHES = "batches"
     UPLOADS = "uploads"

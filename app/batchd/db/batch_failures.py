@@ -1,4 +1,4 @@
-"""Why a batch ended before its lines ran: another hash than the one given, or invalid lines."""
+"""Why a batch ended before its lines ran: a mismatch of hashes, or invalid lines."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from batchd.domain.ids import BatchId
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, ErrorCount])
 
-_SET_FOUND_HASH = "UPDATE batches SET found_hash = $2 WHERE batch = $1"
+_SET_UPLOAD_HASH = "UPDATE batches SET found_hash = $2 WHERE batch = $1"
 
 
-async def set_found_hash(connection: Connection, batch: BatchId, sha256: str) -> None:
-    await connection.execute(_SET_FOUND_HASH, batch, sha256)
+async def set_upload_hash(connection: Connection, batch: BatchId, sha256: str) -> None:
+    await connection.execute(_SET_UPLOAD_HASH, batch, sha256)
 
 
 _SET_REPORT_COUNTS = "UPDATE batches SET report_counts = $2 WHERE batch = $1"
@@ -37,5 +37,5 @@ async def find(connection: Connection, batch: BatchId) -> BatchFailure:
     if row is None:
         return BatchFailure()
     return BatchFailure(
-        found_hash=row["found_hash"], report_counts=_decoder.decode(row["report_counts"])
+        upload_hash=row["found_hash"], report_counts=_decoder.decode(row["report_counts"])
     )

@@ -21,7 +21,7 @@ from batchd.domain.permission import OwnerFilter
 logger = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 2
-"""One collects while the other is answered; more would only make them smaller."""
+"""One query collects reads while the other runs; more would only make them smaller."""
 MAX_BATCHES_PER_QUERY = 500
 
 # A join, not `batch = ANY($1)`: a row leaves the database only for a reader that may see it.
@@ -36,7 +36,7 @@ JOIN batches b ON b.batch = r.batch AND b.account = r.account
 
 
 class _Read(NamedTuple):
-    """What one reader asks for; readers that ask for the same share the answer."""
+    """What one reader requests; readers that request the same share the result."""
 
     batch: BatchId
     account: AccountId
@@ -75,14 +75,14 @@ class BatchLoader:
             self._start_query()
 
     async def _query(self) -> None:
-        # The task begins when all readers of this turn of the event loop have arrived.
+        # The task begins when all readers of this iteration of the event loop have arrived.
         reads = self._take_waiting()
         if not reads:  # another query took them, or all readers have left
             return
         try:
             async with self._database.connection() as connection:
                 rows = await connection.fetch(_FIND, *map(list, zip(*reads, strict=True)))
-        except BaseException as error:  # whatever it is, no reader is left waiting
+        except BaseException as error:  # whatever it is, no reader must wait for ever
             for futures in reads.values():
                 _fail(futures, error)
             if not isinstance(error, Exception):
@@ -108,7 +108,7 @@ class BatchLoader:
 
 
 def _resolve(futures: _Futures, row: asyncpg.Record) -> None:
-    """Hand a row to its readers. One that cannot be decoded is the failure of these alone."""
+    """Pass a row to its readers. If it cannot be decoded, only they fail."""
     try:
         batch = decode(row)
     except Exception as error:
@@ -121,7 +121,7 @@ def _resolve(futures: _Futures, row: asyncpg.Record) -> None:
 
 
 def _fail(futures: _Futures, error: BaseException) -> None:
-    """Give each reader an error of its own: a shared one grows with each place that raises it."""
+    """Give each reader an error of its own: the traceback of a shared one grows with each raise."""
     for future in futures:
         if not future.done():
             future.set_exception(_copy(error))

@@ -137,7 +137,7 @@ SELECT count(*) FROM (
 
 
 async def count_open(connection: Connection, account: AccountId, *, limit: int) -> int:
-    """Return the number of batches that are not at an end, or `limit` if there are more."""
+    """Return the number of open batches, or `limit` if there are more."""
     count: int = await connection.fetchval(_COUNT_OPEN, account, limit)
     return count
 
@@ -214,7 +214,7 @@ RETURNING {COLUMNS}
 
 
 async def set_input_size(connection: Connection, batch: Batch, *, size: int) -> Batch | None:
-    """Record a size of the input that was found larger; None if the claim is lost."""
+    """Record the size of an input that proved to be larger; None if the claim is lost."""
     row = await connection.fetchrow(
         _SET_INPUT_SIZE, batch.batch, batch.status, batch.fencing_token, size
     )
@@ -293,6 +293,6 @@ _DELETE = f"DELETE FROM batches WHERE batch = $1 AND status = 'deleting' RETURNI
 
 
 async def delete(connection: Connection, batch: BatchId) -> Batch | None:
-    """Delete the row of a batch in status deleting, and its chunks; return what it was."""
+    """Delete the row of a batch in status deleting, and its chunks; return the batch."""
     row = await connection.fetchrow(_DELETE, batch)
     return None if row is None else decode(row)

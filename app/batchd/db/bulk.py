@@ -7,7 +7,7 @@ from batchd.db.connection import Connection
 from batchd.db.server import limit_in_transaction
 
 SLICE_ROWS = 5_000
-"""Some hundred milliseconds on a server that is not busy."""
+"""A few hundred milliseconds on a server that is not busy."""
 TIMEOUT_S = 30.0
 """Time limit of one slice."""
 

@@ -75,8 +75,8 @@ async def claim(
 ) -> tuple[Chunk, float | None] | None:
     """Claim the chunk; None if it is completed or its batch is not being processed (any more).
 
-    Return with it the seconds since the last heartbeat of the worker that held it; None if no
-    worker did.
+    Also return the seconds since the last heartbeat of the worker that had claimed it; None if
+    there was none.
     """
     row = await connection.fetchrow(_CLAIM, batch, number, lease_s)
     return None if row is None else (_decode(row), row["silent_s"])

@@ -46,7 +46,7 @@ def _translate_outages() -> Iterator[None]:
 
 @contextmanager
 def _translate_refusals() -> Iterator[None]:
-    """Raise ProcessingTimeout if the server lets nobody in any more, as after a new password."""
+    """Raise ProcessingTimeout if the server refuses the credentials, as after a new password."""
     try:
         yield
     except REFUSED as error:
@@ -70,7 +70,7 @@ class Database:
             try:
                 yield connection
             except asyncpg.InterfaceError as error:
-                # Also raised for misuse of the driver, which is a defect and no outage.
+                # Also raised for misuse of the driver, which is a defect, not an outage.
                 if connection.is_closed():
                     raise ConnectionResetError(str(error)) from error
                 raise
@@ -82,7 +82,7 @@ class Database:
                     ) from error
                 raise
             except asyncpg.ReadOnlySQLTransactionError:
-                # The server is a standby by now. The next connections look for the primary.
+                # The server has become a standby. The next connections look for the primary.
                 await self.pool.expire_connections()
                 raise
             finally:
@@ -92,7 +92,7 @@ class Database:
                     await self.pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
     async def _responds(self, connection: Connection) -> bool:
-        """Return whether the server is there: then it was our limit that ended the statement."""
+        """Return whether the server responds: then batchd's own limit ended the statement."""
         try:
             await connection.execute("SELECT 1", timeout=_RELEASE_TIMEOUT_S)
         except (*_UNAVAILABLE, asyncpg.InterfaceError):
@@ -102,7 +102,7 @@ class Database:
         return True
 
     async def check(self) -> None:
-        """Raise ProcessingTimeout unless the server answers and takes writes."""
+        """Raise ProcessingTimeout unless the server responds and accepts writes."""
         async with self.connection() as connection:
             if await connection.fetchval(_IS_READ_ONLY):
                 await self.pool.expire_connections()

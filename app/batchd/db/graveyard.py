@@ -11,7 +11,7 @@ from batchd.domain.ids import AccountId, BatchId, Handler
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grave:
-    """What is needed to find a batch's files, also after the batch has been deleted."""
+    """What is needed to find a batch's files, even after the batch has been deleted."""
 
     batch: BatchId
     account: AccountId
@@ -66,5 +66,5 @@ ORDER BY due LIMIT $1
 
 
 async def find_due(connection: Connection, *, limit: int) -> Sequence[BatchId]:
-    """Return batches whose files have to be deleted, but have no job for it; the oldest first."""
+    """Return batches whose files are due to be deleted but have no job for it, oldest first."""
     return [row["batch"] for row in await connection.fetch(_FIND_DUE, limit)]

@@ -10,7 +10,7 @@ from batchd.domain.jobs import Job, JobFailure
 _MAX_REASON_LENGTH = 500
 _WORKER_DIED = "the worker died"
 
-# An attempt whose predecessor has not ended finds out that the predecessor's worker has died.
+# If the attempt before has not ended, its worker has died.
 _RECORD_START = """
 INSERT INTO troubles AS t (job, batch, tries, defects, reason, running)
 VALUES ($1, $2, 0, 0, '', true)
@@ -39,7 +39,7 @@ async def record_end(connection: Connection, job: Job) -> None:
 
 
 FailureCounter: TypeAlias = Literal["defects", "time_limits", "lone_outages"]
-"""The counts of failures that are bounded; there is no such count of other failures."""
+"""The failures that are counted because their number is bounded; others are not."""
 
 _RECORD_FAILURE = """
 INSERT INTO troubles AS t (job, batch, tries, defects, time_limits, lone_outages, reason)
@@ -70,7 +70,7 @@ UPDATE troubles SET running = false, dead_lettered_ts = now(), reason = $2 WHERE
 
 
 async def record_dead_letter(connection: Connection, job: Job, *, reason: str) -> None:
-    """Record that the job was given up, and why."""
+    """Record that the job was dead-lettered, and why."""
     await connection.execute(_RECORD_DEAD_LETTER, job.key, reason[:_MAX_REASON_LENGTH])
 
 

@@ -36,7 +36,7 @@ _DRIVER_VARIABLES = (
     *("HOME", "PGUSER", "PGPASSWORD", "PGPASSFILE", "PGDATABASE"),
     *("PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"),
 )
-"""Those that both drivers know, for what the URL leaves out."""
+"""Variables that both drivers read for what the URL omits."""
 
 
 class MigrationFailed(Exception):
@@ -55,7 +55,7 @@ def required_versions() -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """Where dbmate, which knows one server and fewer modes of TLS, is sent to."""
+    """The server that dbmate connects to: it supports only one, and fewer modes of TLS."""
 
     url: str
     sslmode: str
@@ -71,7 +71,7 @@ async def _probe(url: str, setting: str, timeout_s: float) -> None:
 
 
 async def _find_target(url: str, setting: str) -> _Target:
-    """Return the first server that takes connections, and whether it takes them by TLS."""
+    """Return the first server that accepts connections, and whether it accepts TLS."""
     servers = each_server(url)
     for server_url in servers[:-1]:
         try:
@@ -95,7 +95,7 @@ async def _find_target(url: str, setting: str) -> _Target:
 
 
 async def _wait_for_target(url: str, setting: str) -> _Target:
-    """Wait for a database that is being started, but not for long."""
+    """Wait a short time for a database that is being started."""
     deadline = time.monotonic() + _WAIT_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Notifications between processes by LISTEN and NOTIFY: hints, which an outage may lose."""
+"""Notifications between processes by LISTEN and NOTIFY: hints that an outage may lose."""
 
 import asyncio
 import logging
@@ -33,15 +33,15 @@ async def notify(connection: Connection, channel: Channel, payload: str) -> None
     await connection.execute(_NOTIFY, channel.value, payload)
 
 
-class NotHeard(Exception):
+class NotReceiving(Exception):
     """The connection is open, but does not receive what is sent."""
 
 
 class Notifications:
     """A listening connection, reopened whenever it breaks.
 
-    An open connection proves nothing: behind a pooler, or after a failover, it may hear nobody. So
-    again and again a notification is sent through the pool, as those of the other processes are.
+    An open connection proves nothing: behind a pooler, or after a failover, it may receive nothing.
+    So an echo is sent through the pool every two seconds, like the notifications of processes.
     """
 
     def __init__(self, database: Database, dsn: str, *, timeout_s: float) -> None:
@@ -50,8 +50,8 @@ class Notifications:
         self._timeout_s = timeout_s
         self._callbacks: dict[Channel, Callable[[str], None]] = {}
         self._echo_channel = f"batchd_echo_{uuid4().hex}"
-        self._sent = ""
-        self._heard = asyncio.Event()
+        self._echo_payload = ""
+        self._echo_received = asyncio.Event()
         self.connected = False
         """While this is False, notifications may not be received."""
 
@@ -96,20 +96,20 @@ class Notifications:
             connection.terminate()
 
     async def _confirm(self) -> None:
-        """Send a notification, and find out whether it is received. Raises NotHeard."""
-        self._heard.clear()
-        self._sent = uuid4().hex
+        """Send an echo, and check that it is received. Raises NotReceiving."""
+        self._echo_received.clear()
+        self._echo_payload = uuid4().hex
         try:
             async with self._database.connection() as sender:
-                await sender.execute(_NOTIFY, self._echo_channel, self._sent)
+                await sender.execute(_NOTIFY, self._echo_channel, self._echo_payload)
         except ProcessingTimeout:
             self.connected = False
             return
         try:
             async with asyncio.timeout(_PING_INTERVAL_S):
-                await self._heard.wait()
+                await self._echo_received.wait()
         except TimeoutError:
-            raise NotHeard(
+            raise NotReceiving(
                 "it does not receive its own notification: if BATCHD_DATABASE_URL is a pooler's, "
                 "BATCHD_DATABASE_DIRECT_URL must be the server's own"
             ) from None
@@ -119,8 +119,8 @@ class Notifications:
                 callback("")
 
     def _on_echo(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        if payload == self._sent:
-            self._heard.set()
+        if payload == self._echo_payload:
+            self._echo_received.set()
 
     def _on_notification(
         self, _connection: object, _pid: int, channel: str, payload: object

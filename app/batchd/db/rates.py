@@ -19,7 +19,7 @@ RETURNING extract(epoch FROM used_until - $3::interval - clock_timestamp())::flo
 async def reserve(
     connection: Connection, name: str, *, per_s: float, calls: int, grace_s: float
 ) -> float:
-    """Reserve a slice for so many calls; return the seconds until it starts.
+    """Reserve a slice for this many calls; return the seconds until it starts.
 
     Negative if it has started already, at most `grace_s` ago, by the database's clock.
     """

@@ -1,4 +1,4 @@
-"""One connection to a server of a database URL, and why there is none."""
+"""Connects to a server of a database URL, and explains why it can't."""
 
 import logging
 from typing import Any
@@ -11,7 +11,7 @@ from batchd.database_url import address_of, each_server
 logger = logging.getLogger(__name__)
 
 _STATEMENT_GRACE_S = 1.0
-"""The server ends a statement that much later than this process gives it up."""
+"""How much later than this process the server gives up on a statement."""
 
 NOT_RESPONDING = (
     OSError,
@@ -40,13 +40,14 @@ _INVALID = (
 
 
 class DatabaseUnavailable(Exception):
-    """No server of the URL takes connections; the message names the setting and the reason."""
+    """No server of the URL accepts connections; the message names the setting and the reason."""
 
 
 async def connect(url: str, *, timeout_s: float, **options: Any) -> Any:
-    """Connect to the first server of the URL that is as wanted.
+    """Connect to the first suitable server of the URL.
 
-    A server that does not answer costs its share of the time, so that the next one has its own.
+    Each server has an equal share of the time, so that one that does not respond leaves the next
+    one its own.
     """
     urls = each_server(url)
     for server_url in urls[:-1]:
@@ -58,7 +59,7 @@ async def connect(url: str, *, timeout_s: float, **options: Any) -> Any:
 
 
 async def limit_statements(connection: Any, timeout_s: float) -> None:
-    """Have the server end what a process leaves behind that froze or lost its connection.
+    """Have the server end the statements of a process that froze or lost its connection.
 
     By SET, not by startup parameters, which PgBouncer refuses. In its transaction mode the limits
     stay with the server's connection; all processes of batchd set the same ones.
@@ -82,12 +83,12 @@ def _statement_ms(timeout_s: float) -> int:
 def reason_of(error: BaseException) -> str:
     """Return the error in one line."""
     if isinstance(error, TimeoutError) and not str(error):
-        return "no answer in time"
+        return "no response in time"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def startup_error(error: Exception, *, setting: str, url: str) -> Exception | None:
-    """Return what to tell an operator of an error of `connect`; None if it is a defect."""
+    """Return the error to report to an operator for one of `connect`; None if it is a defect."""
     if isinstance(error, _INVALID):
         return InvalidSettings(f"{setting}: {address_of(url)}: {reason_of(error)}")
     if isinstance(error, NOT_RESPONDING):

@@ -42,7 +42,7 @@ async def insert(connection: Connection, upload: Upload) -> None:
     )
 
 
-# An invalidated upload counts: the storage takes files by its URL until that expires. The count
+# An invalidated upload counts: the storage accepts files at its URL until that expires. The count
 # stops at the limit, so that it reads no more index entries than that.
 _COUNT_OPEN = """
 SELECT count(*) FROM (
@@ -121,9 +121,9 @@ _FIND_EXPIRED = f"""
 async def find_expired(
     connection: Connection, *, tolerance: timedelta, graveyard: timedelta, limit: int
 ) -> Sequence[Upload]:
-    """Return uploads that expired so long ago: those without a batch, and those of an old batch.
+    """Return unused uploads and those of old batches that expired longer ago than `tolerance`.
 
-    An old batch is one that ended longer ago than `graveyard`, or is gone.
+    An old batch ended longer ago than `graveyard`, or has been deleted.
     """
     ends = [status.value for status in END_STATUSES]
     rows = await connection.fetch(_FIND_EXPIRED, tolerance, graveyard, ends, limit)

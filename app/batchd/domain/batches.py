@@ -108,7 +108,7 @@ class LineCounts:
 class BatchFailure:
     """Why a batch ended before its lines ran."""
 
-    found_hash: str | None = None
+    upload_hash: str | None = None
     """SHA-256 of the upload after a hash_mismatch."""
     report_counts: Mapping[str, ErrorCount] = field(default_factory=dict)
     """After validation_failed: the invalid lines by code of the validation report."""

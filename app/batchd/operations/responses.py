@@ -255,7 +255,7 @@ def _hash(view: BatchView) -> str | HashResponse | UnsetType:
     given = view.batch.hash
     if given is None:
         return UNSET
-    upload_hash = None if view.failure is None else view.failure.found_hash
+    upload_hash = None if view.failure is None else view.failure.upload_hash
     if upload_hash is None or "hash" not in view.expand:
         return given
     return HashResponse(given=given, found=upload_hash)

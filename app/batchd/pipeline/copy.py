@@ -83,7 +83,7 @@ async def _end_mismatched(context: PipelineContext, batch: Batch, sha256: str) -
     await context.storage.delete([key])
     status = Status.HASH_MISMATCH
     async with advance(context, batch, status, output_key=key) as (connection, ended):
-        await batch_failures.set_found_hash(connection, batch.batch, sha256)
+        await batch_failures.set_upload_hash(connection, batch.batch, sha256)
         await bury_files(context, connection, ended)
     logger.info(
         "batch %s ended as hash_mismatch: its upload has the SHA-256 %s, and %s was given",

@@ -93,7 +93,7 @@ async def _unused(_: models.Job) -> None:
 
 
 class _PausableQueueManager(QueueManager):
-    """PgQueuer's manager, which fetches no jobs while it is paused; the running ones go on."""
+    """PgQueuer's manager, which fetches no jobs while it is paused; running ones continue."""
 
     resumed: asyncio.Event
 
@@ -104,7 +104,7 @@ class _PausableQueueManager(QueueManager):
         heartbeat_timeout: timedelta,
     ) -> AsyncGenerator[models.Job, None]:
         if not self.resumed.is_set():
-            # Not longer: after this the manager notices that it is being shut down.
+            # No longer than this: only then does the manager check whether it is being shut down.
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE_CHECK_INTERVAL_S):
                     await self.resumed.wait()
@@ -146,7 +146,7 @@ class JobConsumer:
         self.release()
 
     def pause(self) -> None:
-        """Claim no more jobs; the running ones go on."""
+        """Claim no more jobs; running ones continue."""
         self._resumed.clear()
 
     def resume(self) -> None:

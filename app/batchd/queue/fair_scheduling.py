@@ -63,9 +63,9 @@ async def reserve_tags(
 _MIN_WINDOW = 16
 """Turns reassigned of each batch at least: short batches keep the order of their chunks."""
 _MAX_DISPLACED = 400
-"""Some 50 µs each. Beyond, adjacent batches are displaced as if they were one."""
+"""About 50 µs each. Beyond it, adjacent batches are displaced as if they were one."""
 _MAX_JOBS_PER_UPDATE = 250
-"""So few that PostgreSQL looks up each of them, rather than reading the whole table."""
+"""Few enough for PostgreSQL to look up each of them instead of scanning the table."""
 
 _HAS_PRECEDENCE = """
 SELECT EXISTS (
@@ -75,7 +75,7 @@ SELECT EXISTS (
 """
 
 # Bounds in place of `=`, so that only the index pgqueuer_batch_turn offers this order: otherwise
-# PostgreSQL may walk through the whole lane, in the belief that the batch is spread over it.
+# PostgreSQL may walk through the whole lane, assuming that the batch is spread over it.
 _FIND_TURNS = """
 SELECT id, priority FROM pgqueuer j
 WHERE batch >= $1 AND batch <= $1 AND chunk IS NOT NULL AND status = 'queued' AND entrypoint = $2
@@ -102,11 +102,11 @@ WHERE j.id = moved.id AND j.status = 'queued'
 async def reorder(connection: Connection, lane: str, batch: BatchId) -> None:
     """Move the batch's chunks ahead of those of the account's batches with a lower priority.
 
-    No other account notices, because the account's turns (its chunks' priorities) stay the same.
+    Other accounts are not affected: the account's turns (its chunks' priorities) stay the same.
     The batch, of K chunks, takes the earliest turns, and what it displaces takes the next ones, up
     to those that were reserved for the batch. Of each other batch only the first K turns change
-    hands, so the cost does not grow with the number of its chunks. The batches keep their order,
-    chunks of one long batch need not.
+    hands, so the cost does not grow with the number of its chunks. The batches keep their order;
+    the chunks of one long batch may not.
 
     Call it after `reserve_tags` in the same transaction, which keeps other transactions from
     reserving tags for the account.

@@ -1,4 +1,4 @@
-"""The queue of jobs: what is queued, in what order, and what is taken out again.
+"""The queue of jobs: what is queued, in which order, and what is removed from it.
 
 A job only wakes up a worker. The batches and chunks tables say what is to be done and who may do
 it, so jobs are idempotent: one that runs twice changes nothing.
@@ -42,7 +42,7 @@ async def enqueue(
 
 
 async def enqueue_orphaned(connection: Connection, jobs: Sequence[Job]) -> None:
-    """Queue jobs that were lost, ahead of all others: they have had their turn."""
+    """Queue orphaned jobs ahead of all others: they have had their turn."""
     if jobs:
         tag = await fair_scheduling.virtual_time(connection, Lane.EXPRESS)
         await _insert(connection, Lane.EXPRESS, jobs, [tag] * len(jobs))
@@ -105,7 +105,7 @@ RETURNING dedupe_key
 
 
 async def requeue_stale(connection: Connection, *, stale_after_s: float) -> list[str]:
-    """Requeue the chunk jobs whose worker has sent no heartbeat for so long; return their keys."""
+    """Requeue the chunk jobs whose worker has sent no heartbeat in that time; return their keys."""
     tag = await fair_scheduling.virtual_time(connection, Lane.EXPRESS)
     rows = await connection.fetch(_REQUEUE_STALE, Lane.CHUNKS, Lane.EXPRESS, stale_after_s, tag)
     return [row["dedupe_key"] for row in rows]

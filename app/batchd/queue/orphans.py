@@ -1,4 +1,4 @@
-"""Orphaned work: batches and chunks that have to advance, but have no queued or running job."""
+"""Orphaned jobs: those of batches and chunks that should advance, but are not in the queue."""
 
 from uuid import UUID
 
@@ -30,7 +30,7 @@ SELECT batch, no FROM chunks WHERE part_key IS NULL AND (batch, no) > ($1, $2)
 ORDER BY batch, no LIMIT 1 OFFSET $3
 """
 # EXCEPT, not an anti-join: both sides are read from their indexes within the bounds of the slice,
-# whatever the planner believes about the size of the other one.
+# whatever size the planner estimates for the other one.
 _ORPHANED_CHUNKS = """
 SELECT pending.batch, pending.no AS number FROM (
     SELECT batch, no FROM chunks
@@ -54,8 +54,8 @@ _RESTART_SWEEP = "DELETE FROM chunk_sweep RETURNING 1"
 async def find_orphaned_jobs(connection: Connection) -> list[Job]:
     """Return jobs that should be queued or running, but are not.
 
-    Of the chunks, each call looks at the next 25,000 that are to be run, round and round: call it
-    in a transaction, as the only supervisor.
+    Each call checks the next 25,000 pending chunks, and starts over after the last: call it in a
+    transaction, as the only supervisor.
     """
     stages = await connection.fetch(
         _ORPHANED_STAGES,
