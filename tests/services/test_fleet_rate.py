@@ -111,7 +111,7 @@ async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[D
 async def calls_left(process: FleetRateLimiter) -> int:
     """Return how many calls of the slice that was taken have not been made."""
     (lane,) = process._slices.values()
-    return lane.left
+    return lane.remaining
 
 
 async def test_who_gives_up_leaves_the_call_to_the_next(

@@ -1,4 +1,4 @@
-"""Accounts and their parts of the fleet."""
+"""Accounts and their weights in fair scheduling."""
 
 from collections.abc import Iterable
 
@@ -8,17 +8,17 @@ from batchd.domain.ids import AccountId
 
 
 class Accounts:
-    """For the command line, like `Users`: no permission is asked here."""
+    """For the command line, like `Users`: no permission is checked here."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def weights(self) -> Iterable[tuple[AccountId, float]]:
-        """Return the accounts, and how many times the usual part of the fleet each may have."""
+        """Return the accounts and their weights."""
         async with self._database.connection() as connection:
             return await accounts.find_weights(connection)
 
     async def set_weight(self, account: AccountId, weight: float) -> None:
-        """Give an account another part; what it has queued already keeps its place."""
+        """Change the weight of an account; jobs that are already queued keep their order."""
         async with self._database.connection() as connection:
             await accounts.set_weight(connection, account, weight)

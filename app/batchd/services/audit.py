@@ -20,7 +20,7 @@ def record(
 ) -> None:
     """Write one record; `decision` is None where the authorizer gave none, which denies.
 
-    `batch` or `handler` is what it was about, if that is known.
+    `batch` or `handler` identifies the object, if it is known.
     """
     verdict = "allow" if decision is not None and decision.allowed else "deny"
     logger.info(

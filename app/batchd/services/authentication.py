@@ -1,4 +1,4 @@
-"""Recognizes callers by their secret; who holds it is cached, and invalidated on every change."""
+"""Authenticates callers by their secret; results are cached, and invalidated on every change."""
 
 import time
 from collections import OrderedDict
@@ -17,9 +17,9 @@ from batchd.services.users import SECRET_LENGTH, Users, hash_secret
 
 MAX_CACHED = 20_000
 TTL_S = 60.0
-"""Should a notification ever be lost, a change takes effect after this at the latest."""
+"""If a notification is lost, a change takes effect after this time at the latest."""
 DISCONNECTED_TTL_S = 2.0
-"""While no notification can be received."""
+"""The same while no notification can be received."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class _CacheEntry:
 
 
 class Authenticator:
-    """Asks the database once for a secret that is used again and again.
+    """Looks up a secret in the database once while it is used repeatedly.
 
-    A trigger notifies every process of each change of a user or a secret (see migrations/), so a
-    secret that was ended, a role that was changed and a user that was disabled take effect at once.
+    A trigger notifies every process of each change of a user or a secret (see migrations/), so an
+    expired secret, a changed role and a disabled user take effect at once.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Authenticator:
         notifications.subscribe(Channel.CALLERS, self._invalidate)
 
     async def authenticate(self, secret: str | None) -> Caller:
-        """Return who holds the secret. Raises Unauthorized, the same for every reason."""
+        """Return the holder of the secret. Raises Unauthorized, the same for every reason."""
         if secret is None or len(secret) != SECRET_LENGTH:
             raise _unauthorized()
         secret_hash = hash_secret(secret)
@@ -76,7 +76,7 @@ class Authenticator:
             self._cache.pop(secret_hash, None)
             raise _unauthorized()
         caller, validity_ts = holder
-        # An invalidation that arrived meanwhile may be newer than this row: look it up again then.
+        # An invalidation that arrived meanwhile may be newer than this row: it is not cached then.
         if invalidations == self._invalidations:
             self._cache[secret_hash] = _CacheEntry(caller, validity_ts, now)
             self._cache.move_to_end(secret_hash)
@@ -85,7 +85,7 @@ class Authenticator:
         return caller
 
     def _invalidate(self, user: str) -> None:
-        """Forget a user or, without a name, everybody: notifications may have been missed."""
+        """Remove a user from the cache; all if it is empty: notifications may have been missed."""
         self._invalidations += 1
         if not user:
             self._cache.clear()
@@ -102,7 +102,7 @@ async def who_am_i(caller: Caller, parsed: Parsed[NoParameters]) -> Caller:
 
 
 def _unauthorized() -> Unauthorized:
-    """Return the one answer to no secret, an unknown one and an expired one."""
+    """Return the same error for a missing, an unknown and an expired secret."""
     return Unauthorized(
         "No valid user secret. Send it as 'Authorization: <secret>'; "
         "if it has expired, ask for a new one."

@@ -45,9 +45,9 @@ class Grant:
 
     permission: Permission
     own: Decision
-    """On what belongs to the caller, and where nothing exists yet that belongs to anybody."""
+    """For the caller's own objects, and for operations without an existing object."""
     others: Decision
-    """On what belongs to other users of the account."""
+    """For objects of other users of the account."""
     scope: OwnershipScope
 
     @property
@@ -57,12 +57,12 @@ class Grant:
 
     @property
     def decision(self) -> Decision:
-        """The decision that let it through or, where nothing is allowed, that denied it."""
+        """The decision that allowed the operation or, if nothing is allowed, that denied it."""
         return self.others if self.scope is OwnershipScope.OTHERS else self.own
 
     @property
     def denial(self) -> Decision:
-        """The decision about what lies outside the scope."""
+        """The decision about objects outside the scope."""
         return self.own if self.scope is OwnershipScope.OTHERS else self.others
 
     def owner_filter(self, caller: Caller) -> OwnerFilter:
@@ -83,10 +83,10 @@ class Grant:
         batch: UUID | None = None,
         handler: UUID | None = None,
     ) -> None:
-        """Write the audit record of the outcome, if it wants one.
+        """Write the audit record of the outcome, if it requires one.
 
-        A change that is permitted does. So does a row that does not exist for a caller with a
-        limited scope: rows outside the scope are never fetched, so it may be somebody else's.
+        A permitted change does. So does a row that does not exist for a caller with a limited
+        scope: rows outside the scope are never fetched, so it may be another user's.
         """
         if not exists:
             if self.scope is OwnershipScope.ALL:
@@ -100,12 +100,12 @@ class Grant:
 
 
 class PermissionChecker:
-    """Asks the authorizer. Whatever it does not clearly allow is denied.
+    """Queries the authorizer. Whatever it does not clearly allow is denied.
 
     Decisions are cached by (revision, role, account, operation), for one revision at a time. They
-    are looked up without an await, so that a known permission costs neither a timer nor a task
+    are looked up without an await, so that a cached decision costs neither a timer nor a task
     switch. The cache is here and not in a plugin because it is the same for every authorizer that
-    names its revision; one that does not is asked every time.
+    names its revision; one that does not is queried every time.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class PermissionChecker:
         *,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        """Take the permissions of the API's operations; others are of operations in batches."""
+        """`permissions` are those of the API's operations; others are of operations in batches."""
         self._authorizer = authorizer
         self._permissions = permissions
         self._timeout_s = timeout_s
@@ -127,7 +127,7 @@ class PermissionChecker:
     ) -> Grant:
         """Return the grant, or record the denial of `command` and raise AccessForbidden.
 
-        A role that may act on something passes: which rows that is, the grant's filter says.
+        A role that may act on any rows passes; the grant's filter selects them.
         Raises ProcessingTimeout if the authorizer fails or does not answer in time.
         """
         grant = self.cached(caller, operation)
@@ -142,9 +142,9 @@ class PermissionChecker:
         return grant
 
     async def is_allowed(self, caller: Caller, operation: str) -> bool:
-        """Return whether `authorize` would return, without a record: nothing is being done.
+        """Return whether `authorize` would succeed, without an audit record: nothing is done.
 
-        Raises ProcessingTimeout like it.
+        Raises ProcessingTimeout as well.
         """
         grant = self.cached(caller, operation) or await self._request_decision(
             caller, operation, None
@@ -152,7 +152,7 @@ class PermissionChecker:
         return grant.allowed
 
     def cached(self, caller: Caller, operation: str) -> Grant | None:
-        """Return what the policy that is in effect now decided before."""
+        """Return the cached grant of the active policy, if there is one."""
         if self._authorizer.revision != self._revision:
             return None
         return self._grants.get((caller.role, caller.account, operation))
@@ -189,12 +189,12 @@ class PermissionChecker:
             )
             if own.revision == others.revision:
                 return _grant(permission, own, others)
-        # Half by one policy and half by another is no decision.
-        raise RuntimeError(f"the policy changed {_ATTEMPTS} times while it was asked")
+        # A decision must not be made half by one policy and half by another.
+        raise RuntimeError(f"the policy changed {_ATTEMPTS} times during one decision")
 
     async def _decide_access(self, access: Access) -> Decision:
         decision = await self._authorizer.decide(access)
-        # A plugin may be anybody's: what is not exactly True is no permission.
+        # A plugin may return any object: only True itself is a permission.
         return replace(decision, allowed=decision.allowed is True)
 
     def _cache(self, caller: Caller, grant: Grant) -> None:
@@ -217,5 +217,5 @@ def _grant(permission: Permission, own: Decision, others: Decision) -> Grant:
 
 
 def _subject(command: Parsed[object]) -> Mapping[str, UUID | None]:
-    """Return what a command is about, for its audit record; one that is malformed does not say."""
+    """Return the object of a command for its audit record; a malformed one names none."""
     return {name: getattr(command, name, None) for name in ("batch", "handler")}

@@ -1,4 +1,4 @@
-"""Creates batches: one for each upload, however often it is asked for."""
+"""Creates batches: one per upload, however often the request is repeated."""
 
 import hashlib
 from decimal import Decimal, InvalidOperation
@@ -32,7 +32,7 @@ from batchd.services.uploads import not_found as upload_not_found
 
 
 def _number(text: str) -> float | msgspec.Raw:
-    """Return a float if it is this very number; otherwise the number as it was written."""
+    """Return a float if it is exactly this number; otherwise the number as it was written."""
     number = float(text)
     try:
         is_exact = Decimal(repr(number)) == Decimal(text)
@@ -45,7 +45,7 @@ _batch_dicts = msgspec.json.Decoder(float_hook=_number)
 
 
 def _hash_of(command: CreateBatch) -> bytes:
-    """Return a hash that is equal for commands that mean the same, and for no others."""
+    """Return a hash that is equal for equivalent commands only."""
     batch_dict = None if command.batch_dict is None else _batch_dicts.decode(command.batch_dict)
     body = [str(command.handler), command.operation, command.hash, batch_dict, command.priority]
     return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).digest()
@@ -86,7 +86,7 @@ class BatchCreation:
             batch = await self._find_created(connection, caller, owner, command, request_hash)
         if batch is not None:
             return BatchView(batch=batch)
-        # Between two transactions: nothing is locked while the storage is asked.
+        # Between two transactions: nothing is locked while the storage is queried.
         file = await self._storage.stat(upload_key(caller.account, command.handler))
         async with self._database.transaction() as connection:
             batch = await self._create(
@@ -100,12 +100,12 @@ class BatchCreation:
         if batch is None:
             grant.record(caller, exists=False, handler=command.handler)
             raise upload_not_found(command.handler)
-        for each in (grant, operation_grant):
-            each.record(caller, batch=batch.batch, handler=command.handler)
+        for used_grant in (grant, operation_grant):
+            used_grant.record(caller, batch=batch.batch, handler=command.handler)
         return BatchView(batch=batch)
 
     async def _not_in_batches(self, caller: Caller, operation: str) -> OperationNotAllowed:
-        """Return the error; it names what the caller may run, and nothing else that exists."""
+        """Return the error, which names only operations that the caller may run."""
         names = [
             name for name in self._operations if await self._permissions.is_allowed(caller, name)
         ]
@@ -141,9 +141,9 @@ class BatchCreation:
         request_hash: bytes,
         batch: BatchId,
     ) -> None:
-        """Keep the key, if there is one, for this request. Raises IdempotencyViolation.
+        """Claim the idempotency key, if given, for this request. Raises IdempotencyViolation.
 
-        Also where the batch exists already: a key under which a request was answered is used.
+        Even if the batch exists already: a key is used once a request with it has succeeded.
         """
         key = command.idempotency_key
         if key is None or await idempotency_keys.claim(

@@ -40,14 +40,14 @@ from batchd.services.authorization import Grant, PermissionChecker
 
 
 class BatchView(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch with what was asked for along with it."""
+    """A batch with the additions that the caller requested."""
 
     batch: Batch
     download: SignedUrl | None = None
     counts: LineCounts | None = None
-    """Given if `progress` or `errors` was asked for."""
+    """Given if `progress` or `errors` was requested."""
     failure: BatchFailure | None = None
-    """Given if `errors` or `hash` was asked for, and the batch is at its end."""
+    """Given if `errors` or `hash` was requested, and the batch has ended."""
     expand: frozenset[str] = frozenset()
 
 
@@ -113,8 +113,8 @@ class Batches:
         self, account: AccountId, command: GetBatch, owner: OwnerFilter
     ) -> tuple[Batch | None, LineCounts | None, BatchFailure | None]:
         batch_id = command.batch
-        # At the end the counts move from the chunks to the batch: reading the one before and the
-        # other after that would find them nowhere.
+        # At the end the counts move from the chunks to the batch: reading the batch before that and
+        # the chunks after it would miss them.
         async with self._database.snapshot() as connection:
             batch = await table.find(connection, account, batch_id, owner)
             if batch is None:
@@ -157,7 +157,7 @@ class Batches:
                     f"The batch is '{batch.status}': there is nothing left to cancel."
                 )
             await notify(connection, Channel.CANCELLED, str(batch_id))
-            return await self._move(connection, batch, Status.CANCEL, Stage.CANCEL)
+            return await self._advance(connection, batch, Status.CANCEL, Stage.CANCEL)
 
     async def delete(self, caller: Caller, parsed: Parsed[DeleteBatch]) -> BatchView:
         """Request the deletion of a batch: its files go first, then its row."""
@@ -174,7 +174,7 @@ class Batches:
                         else "Cancel it first, or wait for its end."
                     )
                 )
-            return await self._move(connection, batch, Status.DELETING, Stage.DELETE)
+            return await self._advance(connection, batch, Status.DELETING, Stage.DELETE)
 
     async def _lock(
         self, connection: Connection, caller: Caller, grant: Grant, batch_id: BatchId
@@ -187,11 +187,11 @@ class Batches:
             raise not_found(batch_id)
         return batch
 
-    async def _move(
+    async def _advance(
         self, connection: Connection, batch: Batch, status: Status, stage: Stage
     ) -> BatchView:
-        """Move a locked batch to a status, and have a worker go on from there."""
-        moved = await table.transition(connection, batch.batch, status, now=self._clock.now())
-        assert moved is not None, "the row is locked and the change was checked"  # noqa: S101
-        await jobs.enqueue(connection, moved, [Job(stage, batch.batch)])
-        return BatchView(batch=moved)
+        """Change the status of a locked batch, and queue the stage that continues from it."""
+        advanced = await table.transition(connection, batch.batch, status, now=self._clock.now())
+        assert advanced is not None, "the row is locked and the change was checked"  # noqa: S101
+        await jobs.enqueue(connection, advanced, [Job(stage, batch.batch)])
+        return BatchView(batch=advanced)

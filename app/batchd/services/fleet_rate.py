@@ -24,10 +24,10 @@ class _Slice:
     waiting: int = 0
     next_at: float = -math.inf
     """When the next call may be made; after the last one, the end of the slice."""
-    left: int = 0
-    """Calls left in it."""
+    remaining: int = 0
+    """Calls that remain of the slice."""
     size: int = 1
-    """Calls that it began with."""
+    """Calls that the slice began with."""
 
 
 class FleetRateLimiter:
@@ -43,23 +43,23 @@ class FleetRateLimiter:
         current.waiting += 1
         try:
             async with current.lock:
-                if not current.left or current.next_at < time.monotonic() - _GRACE_S:
+                if not current.remaining or current.next_at < time.monotonic() - _GRACE_S:
                     await self._reserve(current, name, per_s)
                 await asyncio.sleep(current.next_at - time.monotonic())
                 # Only now: a waiter that is cancelled leaves its call to the next one.
                 current.next_at += 1 / per_s
-                current.left -= 1
+                current.remaining -= 1
         finally:
             current.waiting -= 1
 
     async def _reserve(self, current: _Slice, name: str, per_s: float) -> None:
         """Reserve a slice for all waiters, twice the last one if that was used up early."""
         limit = max(1, int(per_s * _SLICE_S))
-        busy = not current.left and current.next_at > time.monotonic() - _SLICE_S
+        busy = not current.remaining and current.next_at > time.monotonic() - _SLICE_S
         calls = min(limit, max(current.waiting, current.size * 2 if busy else 1))
         starts_in_s = await self._reserve_time(name, per_s, calls)
         current.next_at = time.monotonic() + starts_in_s
-        current.left = current.size = calls
+        current.remaining = current.size = calls
 
     async def _reserve_time(self, name: str, per_s: float, calls: int) -> float:
         while True:

@@ -1,4 +1,4 @@
-"""Health checks: whether everything that a request may need answers."""
+"""Health checks: whether everything that a request may need responds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,8 +35,8 @@ class Health:
     def policy(self) -> Mapping[str, object]:
         """Return the active policy's revision, and whether it is current.
 
-        It is not while the policy on disk is invalid. The last valid one stays active, so the
-        process is ready all the same.
+        It is not current while the policy on disk is invalid. The last valid one stays active, so
+        the process is ready nevertheless.
         """
         return {"revision": self._authorizer.revision, "current": self._authorizer.current}
 

@@ -5,7 +5,7 @@ from collections import deque
 
 
 class ProcessMemoryBudget:
-    """Implements `domain.operations.MemoryBudget`: who waits is served in order."""
+    """Implements `domain.operations.MemoryBudget`: waiters are served in order."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -13,20 +13,20 @@ class ProcessMemoryBudget:
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def reserve(self, size: int) -> None:
-        """Count bytes that are held in any case."""
+        """Count bytes that are used regardless of the limit."""
         self._used += size
 
     def try_reserve(self, size: int) -> bool:
-        """Reserve so many bytes if they are free and nobody waits for them."""
+        """Reserve bytes if they are free and nobody is waiting for them."""
         if self._waiters or self._used + size > self._limit:
             return False
         self._used += size
         return True
 
     async def acquire(self, size: int) -> None:
-        """Wait for so many bytes, which the caller must release.
+        """Wait for bytes, which the caller must release.
 
-        More than the budget is granted, too, while nothing else is reserved.
+        More than the budget is granted while nothing else is reserved.
         """
         if not self._waiters and self._fits(size):
             self._used += size

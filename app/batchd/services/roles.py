@@ -16,7 +16,7 @@ _TIMEOUT_S = 10.0
 
 
 class Roles:
-    """What applies only in other accounts than the caller's is never returned."""
+    """Rules that apply only in other accounts than the caller's are never returned."""
 
     def __init__(self, permissions: PermissionChecker, authorizer: Authorizer) -> None:
         self._permissions = permissions

@@ -1,4 +1,4 @@
-"""Uploads: temporary URLs that take a batch file."""
+"""Uploads: temporary URLs that accept a batch file."""
 
 import logging
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Uploads:
         self._max_open_uploads = max_open_uploads
 
     async def create(self, caller: Caller, parsed: Parsed[NoParameters]) -> NewUpload:
-        """Issue a URL that takes one file by HTTP PUT.
+        """Issue a URL that accepts one file by HTTP PUT.
 
         Raises QuotaViolation if too many are valid and unused.
         """
@@ -99,9 +99,9 @@ class Uploads:
         return NewUpload(handler=handler, url=signed.url, validity_ts=signed.validity_ts)
 
     async def invalidate(self, caller: Caller, parsed: Parsed[InvalidateUpload]) -> Handler:
-        """Refuse the handler for new batches from now on, and delete a file that no batch took.
+        """Refuse the handler for new batches from now on, and delete the file if it is unused.
 
-        A file that a batch took stays as long as that batch needs it.
+        The file of a batch stays for as long as that batch needs it.
         """
         grant = await self._permissions.authorize(caller, "invalidate_upload_url", parsed)
         handler = valid(parsed).handler

@@ -110,7 +110,7 @@ class Users:
         return changed
 
     async def find_by_secret(self, secret_hash: bytes) -> tuple[Caller, datetime | None] | None:
-        """Return who holds the secret, and when it stops working; None if it does not work."""
+        """Return the holder of the secret and when it expires; None if it is not valid."""
         async with self._database.connection() as connection:
             return await table.find_by_secret(connection, secret_hash, now=self._clock.now())
 
