@@ -109,7 +109,7 @@ async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[D
 
 
 async def calls_left(process: FleetRateLimiter) -> int:
-    """Return how many calls of the slice that was taken have not been made."""
+    """Return how many calls of the reserved slice have not been made."""
     (lane,) = process._slices.values()
     return lane.remaining
 

@@ -1,4 +1,4 @@
-"""How many requests one API process serves at once: more are refused at once, not queued."""
+"""Limits the requests that one API process serves at a time: more are refused, not queued."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from batchd.observability import metrics
 
 
 class ConcurrencyLimit:
-    """Entered for each request: a queue that only grows helps nobody."""
+    """Entered for each request. There is no queue: in an overload it would only grow."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -26,15 +26,15 @@ class ConcurrencyLimit:
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
-        """Free the slot of a request that waits for its client, so that others are served.
+        """Release the slot of a request that waits for its client, so that others are served.
 
-        Raises ProcessingTimeout if the slot cannot be had again afterwards.
+        Raises ProcessingTimeout if no slot is free afterwards.
         """
         self._active -= 1
         try:
             yield
         finally:
-            # Left by the request itself in `__exit__`, also when it fails here.
+            # Released in `__exit__`, even if the request fails here.
             self._active += 1
         if self._active > self._limit:
             metrics.SHED.inc()

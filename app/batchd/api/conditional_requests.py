@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): entity tags, and 304 for an answer that is known."""
+"""Conditional requests (RFC 9110, section 13): entity tags, and 304 for an unchanged response."""
 
 from hashlib import blake2b
 
@@ -8,7 +8,7 @@ from batchd.api.responses import json_response, response
 
 
 def revalidated(request: web.Request, body: bytes) -> web.Response:
-    """Return the body with its entity tag, or 304 if the caller has this very body already."""
+    """Return the body with its entity tag, or 304 if the caller already has the same body."""
     etag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if "If-None-Match" in request.headers and _matches(

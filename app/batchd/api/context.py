@@ -26,4 +26,4 @@ class AppContext:
 
 
 CONTEXT = web.AppKey("context", AppContext)
-"""Where the application keeps it while it runs."""
+"""The key of the application's AppContext while it runs."""

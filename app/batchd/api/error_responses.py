@@ -1,4 +1,4 @@
-"""How failures are presented: whatever went wrong becomes an error of the contract."""
+"""Presents failures: every exception becomes an error of the contract."""
 
 import logging
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from batchd.operations.responses import REQUEST_ID_HEADER
 logger = logging.getLogger(__name__)
 
 CALLER = web.RequestKey("caller", Caller)
-"""Where a request keeps who sent it, once that is known."""
+"""The key of a request's caller, once it is authenticated."""
 
 _DEFECT = (
     "The request could not be answered because of a defect of the service. "
@@ -38,12 +38,12 @@ class ErrorResponses:
     """Logs failures and presents them."""
 
     def __init__(self, *, log_limit: LogLimit, help_base: str | None = None) -> None:
-        """Take the base of the URLs that errors carry as `help`; without one they carry none."""
+        """`help_base` is the base of the URLs in the errors' `help`; without it they have none."""
         self._log_limit = log_limit
         self._help_base = help_base
 
     def respond(self, error: Exception, request: web.BaseRequest) -> web.Response:
-        """Log the failure under the trace of the request, and present it."""
+        """Log the failure with the trace of the request, and present it."""
         failure = _from_http(error) if isinstance(error, web.HTTPException) else error
         presented = failure if isinstance(failure, BatchdError) else General(_DEFECT)
         self._log(
@@ -89,7 +89,7 @@ class ErrorResponses:
         }
         if not authenticated:
             metrics.UNAUTHENTICATED_FAILURES.labels(error.name).inc()
-            # A defect is logged whoever met it.
+            # A defect is always logged.
             if defect is None:
                 if not self._log_limit.allows():
                     return
@@ -110,7 +110,7 @@ class ErrorResponses:
 
 
 def _from_http(error: web.HTTPException) -> BatchdError:
-    """Translate what aiohttp itself refuses."""
+    """Translate an error that aiohttp itself raises."""
     match error:
         case web.HTTPMethodNotAllowed():
             return method_not_allowed(error.method, frozenset(error.allowed_methods))

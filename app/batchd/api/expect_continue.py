@@ -9,7 +9,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from batchd.domain.errors import RequestFormat
 
 EXPECTATION = web.RequestKey("expectation", str)
-"""Where a request keeps its Expect header: aiohttp itself answers the one of an unknown path."""
+"""The key of a request's Expect header: aiohttp itself would handle that of an unknown path."""
 
 
 def take(message: RawRequestMessage) -> tuple[RawRequestMessage, str | None]:
@@ -25,12 +25,12 @@ def take(message: RawRequestMessage) -> tuple[RawRequestMessage, str | None]:
 def _expectation(request: web.Request) -> str | None:
     if request.version < HttpVersion11:
         return None
-    # Under gunicorn's worker it is still among the headers.
+    # Under gunicorn's worker it is still one of the headers.
     return request.get(EXPECTATION) or request.headers.get(hdrs.EXPECT)
 
 
 async def defer(_: web.Request) -> None:
-    """Stand in for aiohttp's own handler, which requests the body before anybody is recognized."""
+    """Replace aiohttp's own handler, which requests the body before the caller is authenticated."""
 
 
 def check(request: web.Request) -> None:
@@ -41,7 +41,7 @@ def check(request: web.Request) -> None:
 
 
 async def request_body(request: web.Request) -> None:
-    """Answer 100 Continue to a client that waits for it."""
+    """Send 100 Continue to a client that waits for it."""
     if _expectation(request) is None:
         return
     # A client that has left will not send the body either; that is handled when it is read.

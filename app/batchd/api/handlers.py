@@ -55,7 +55,7 @@ def _secret(request: web.Request) -> str | None:
 async def _operation_request(
     context: AppContext, request: web.Request, operation: AnyOperation
 ) -> OperationRequest:
-    """Take the request apart, unparsed: the service checks the permission first."""
+    """Collect the parts of the request, unparsed: the service checks the permission first."""
     key = request.headers.get("Idempotency-Key") if operation.takes_idempotency_key else None
     return OperationRequest(
         path=request.match_info,
@@ -84,7 +84,7 @@ async def _body(context: AppContext, request: web.Request) -> bytes | BatchdErro
         return too_large
     await expect_continue.request_body(request)
     try:
-        # Nobody else is to be refused because a body takes its time.
+        # A body that arrives slowly must not cause the refusal of other requests.
         with context.concurrency.suspended():
             async with asyncio.timeout(context.body_timeout_s):
                 return await request.read()

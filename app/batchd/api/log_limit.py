@@ -1,4 +1,4 @@
-"""How many records a second the log gets of failures that anybody can cause."""
+"""Limits the log records per second of failures that anyone can cause."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _BURST = 20.0
 
 
 class LogLimit:
-    """A token bucket: who has no secret can neither fill the disk nor hide in the log."""
+    """A token bucket: a client without a secret can neither fill the disk nor flood the log."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic

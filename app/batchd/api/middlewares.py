@@ -16,12 +16,12 @@ from batchd.observability import logs
 from batchd.operations.responses import REQUEST_ID_HEADER
 
 UNLIMITED = frozenset({"healthz"})
-"""Routes that are served however busy the process is."""
+"""Routes that are served even at the concurrency limit."""
 
 
 @web.middleware
 async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give every request an id, which its answer and its log records carry, and count it."""
+    """Give every request an id, which its response and its log records carry, and count it."""
     trace = logs.new_trace()
     started = time.perf_counter()
     try:
@@ -38,7 +38,7 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every failure, the router's included, in the contract's form."""
+    """Present every failure, including those of the router, in the contract's form."""
     try:
         if request.version > HttpVersion11:
             raise RequestFormat("Only HTTP/1.0 and HTTP/1.1 are supported.")
@@ -52,7 +52,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.status < HTTPStatus.BAD_REQUEST:  # a redirect of some other middleware
             raise
         return request.app[CONTEXT].errors.respond(error, request)
-    except Exception as error:  # noqa: BLE001  # the last resort: nothing leaves in another form
+    except Exception as error:  # noqa: BLE001  # the last resort: no failure has another form
         return request.app[CONTEXT].errors.respond(error, request)
 
 

@@ -1,4 +1,4 @@
-"""The connections: their deadlines and their number, and the answer to what is not HTTP."""
+"""The connections: their deadlines and their number, and the response to malformed HTTP."""
 
 import asyncio
 import re
@@ -19,10 +19,10 @@ from batchd.observability import logs, metrics
 from batchd.operations.responses import REQUEST_ID_HEADER
 
 HALF_CLOSED_S = 1.5
-"""So long a client that has closed its side may wait for its answer. One that is gone looks the
-same, and its request is cancelled after that."""
+"""How long a client that has closed its side may wait for its response. One that has left looks the
+same, so its request is cancelled after that."""
 _PIPELINED_S = 0.1
-"""Requests that came together follow each other at once."""
+"""Pipelined requests follow each other within this time."""
 _MAX_FIRST_LINE = 8192
 _REQUEST_LINE = re.compile(
     rb"(?P<method>[!#$%&'*+.^_`|~0-9A-Za-z-]+) (?P<path>/[^ ?#]*)[^ ]* HTTP/1\.[01]\r?\n"
@@ -39,9 +39,9 @@ class ConnectionLimits:
 class Protocol(web.RequestHandler):
     """One connection.
 
-    Of aiohttp's protocol it adds the deadlines: for the head of a request, for a client to read
-    its response, and for one that has closed its side. The one for an idle connection is aiohttp's.
-    At any time at most one of them is pending.
+    Adds deadlines to aiohttp's protocol: for the head of a request, for a client to read its
+    response, and for one that has closed its side. The one for an idle connection is aiohttp's. At
+    most one of them is pending at any time.
     """
 
     def __init__(self, server: "Server", *, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,11 +55,11 @@ class Protocol(web.RequestHandler):
         self._server = server
         self._deadline: asyncio.TimerHandle | None = None
         self._request: web.BaseRequest | None = None
-        """The one that is being answered."""
+        """The request that is being handled."""
         self._head = b""
-        """The beginning of the head that is arriving."""
+        """The beginning of the head that is being received."""
         self._body: StreamReader | None = None
-        """That of the latest request; after the answer to it, it may still be arriving."""
+        """The body of the latest request; it may still be arriving after the response."""
         self._half_closed = False
         self._is_sending = False
 
@@ -85,12 +85,12 @@ class Protocol(web.RequestHandler):
         super().data_received(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # what asyncio declares
-        """Keep the connection open for an answer that a client may still wait for."""
+        """Keep the connection open for a response that the client may still wait for."""
         self._half_closed = True
         if self._request is None:
             if not self._head:
                 return False
-            # It is whole, and about to be handled, or nobody will complete it.
+            # It is complete and about to be handled, or it will never be completed.
             self._set_deadline(_PIPELINED_S, self.force_close)
             return True
         if not self._request.content.is_eof():
@@ -100,7 +100,7 @@ class Protocol(web.RequestHandler):
         return True
 
     def begin(self, request: web.BaseRequest) -> None:
-        """Take note that the head is complete, and the request is being answered."""
+        """Record that the head is complete, and the request is being handled."""
         self._request, self._body = request, request.content
         if self._half_closed:
             self._set_deadline(HALF_CLOSED_S, self._abort)
@@ -110,7 +110,7 @@ class Protocol(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the response: a client that does not read it is not waited for without end."""
+        """Send the response, and drop a client that does not read it in time."""
         self._is_sending = True
         self._set_deadline(self._server.limits.keepalive_timeout_s, self._abort)
         try:
@@ -135,31 +135,31 @@ class Protocol(web.RequestHandler):
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             error = self._explain(error)
         if request.writer.output_size > 0:
-            raise ConnectionError("the response has begun: it can only be broken off") from exc
+            raise ConnectionError("the response has begun: the connection must be closed") from exc
         response = self._server.errors.respond(error, request)
         response.headers[REQUEST_ID_HEADER] = trace
         response.force_close()
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what broke the connection, unless it was a malformed body: that was answered."""
+        """Log what broke the connection, unless it was a malformed body: that got a response."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
     def _explain(self, error: Exception) -> BatchdError:
-        """Return what the client is told of a head that the parser does not accept."""
+        """Return the error for a head that the parser does not accept."""
         match error:
             case http_exceptions.LineTooLong():
                 return HeadTooLarge("The request line or a header is too long: 8 kB are accepted.")
             case http_exceptions.BadHttpMessage() if "Too many headers" in error.message:
                 return HeadTooLarge(f"There are more than {self.max_headers} headers.")
             case http_exceptions.BadHttpMethod() if line := _REQUEST_LINE.match(self._head):
-                # The parser knows the methods of a list only, and stops at any other.
+                # The parser accepts a fixed list of methods, and stops at any other.
                 allowed = self._server.allowed_methods(line["path"].decode("latin-1"))
                 if not allowed:
                     return no_such_path()
                 method = line["method"].decode("ascii")
-                # Otherwise it is what follows the request that is no method.
+                # Otherwise the bytes after the request do not begin with a method.
                 if method not in allowed:
                     return method_not_allowed(method, allowed)
         return RequestFormat("This is not a well-formed HTTP request.")
@@ -173,7 +173,7 @@ class Protocol(web.RequestHandler):
         self._end("head_timeout", "incomplete head", error)
 
     def _end(self, reason: str, what: str = "", error: BatchdError | None = None) -> None:
-        """Close a connection on which no request is being answered."""
+        """Close a connection on which no request is being handled."""
         metrics.CONNECTIONS_CLOSED.labels(reason).inc()
         if error is not None and self.transport is not None:
             transport = cast(asyncio.WriteTransport, self.transport)
@@ -181,7 +181,7 @@ class Protocol(web.RequestHandler):
         self.force_close()
 
     def _abort(self) -> None:
-        """Drop the connection with what the client has not read; the request is cancelled."""
+        """Drop the connection and all unsent data; the request is cancelled."""
         metrics.CONNECTIONS_CLOSED.labels("not_read" if self._is_sending else "gone").inc()
         if self.transport is not None:
             cast(asyncio.WriteTransport, self.transport).abort()
@@ -197,7 +197,7 @@ class Protocol(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a `Protocol` for each connection, and counts them."""
+    """Creates a `Protocol` for each connection, and counts them."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class Server(web.Server):
 
     @property
     def is_full(self) -> bool:
-        """Whether there are more connections than there may be."""
+        """Whether there are more connections than the limit."""
         return self._open > self.limits.max_connections
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:

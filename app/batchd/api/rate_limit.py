@@ -1,4 +1,4 @@
-"""How fast one user may call one API process."""
+"""Limits the request rate of each user in one API process."""
 
 import math
 import time
@@ -12,7 +12,7 @@ _MAX_USERS = 100_000
 
 
 class RateLimit:
-    """A token bucket a user: a second's worth may come at once. 0 a second: no limit."""
+    """One token bucket per user, of one second's requests. A rate of 0 means unlimited."""
 
     def __init__(self, per_s: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_s = per_s

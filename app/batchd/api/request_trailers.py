@@ -8,10 +8,10 @@ def end_connection_after_trailer(request: web.BaseRequest, response: web.StreamR
 
     aiohttp's C parser keeps the name and value of the last trailer field (RFC 9112, section 7.1.2)
     and makes them the first header of the next request. Where a proxy shares its connections among
-    clients, that request is somebody else's: `Authorization` in a trailer would decide whose right
-    it has. Requests that came behind a chunked one are parsed, but never handled.
+    clients, that request is another client's: `Authorization` in a trailer would decide whose
+    permissions it has. Requests pipelined after a chunked one are parsed, but never handled.
 
-    tests/api/test_request_trailers.py fails as soon as the parser no longer does so.
+    tests/api/test_request_trailers.py fails as soon as the parser is fixed.
     """
     if "Transfer-Encoding" in request.headers:
         response.force_close()

@@ -1,4 +1,4 @@
-"""Responses of the API: JSON, with the headers that all of them carry."""
+"""Responses of the API: JSON, with the headers that all of them have."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from multidict import CIMultiDict
 
 JSON = "application/json; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store"}
-"""Of what is true only now, or only for its caller."""
+"""For responses that are valid only now, or only for their caller."""
 
 
 def json_response(
@@ -24,7 +24,7 @@ def response(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """Return a response; without a content type it has no body, as a 304."""
+    """Return a response; without a content type it has no body, like a 304."""
     # "Server" would name the versions of Python and aiohttp.
     fields = CIMultiDict({"Server": "batchd", "X-Content-Type-Options": "nosniff"})
     if content_type is not None:

@@ -16,12 +16,12 @@ from batchd.operations.table import AnyOperation
 
 
 async def _healthz(_: web.Request) -> web.StreamResponse:
-    """Answer that the process is alive; nothing else is checked."""
+    """Respond that the process is alive; nothing else is checked."""
     return json_response(encode({"status": "alive"}))
 
 
 async def _readyz(request: web.Request) -> web.StreamResponse:
-    """Answer whether requests can be served: 503, naming what does not answer, if not."""
+    """Respond whether requests can be served; if not, with 503 and what does not respond."""
     context = request.app[CONTEXT]
     checks = await context.health.get()
     failed = [name for name, succeeded in checks.items() if not succeeded]
@@ -42,7 +42,7 @@ async def _openapi(request: web.Request) -> web.StreamResponse:
 
 
 _SLASH = ".slash"
-"""Ends the names of routes with a trailing slash: aiohttp wants a name for one path only."""
+"""Suffix of the names of routes with a trailing slash: aiohttp requires unique names."""
 
 _PROCESS_ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("healthz", "/healthz", _healthz),
@@ -69,10 +69,10 @@ def route_name(request: web.Request) -> str:
 
 
 def with_trailing_slash(routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
-    """Return the same routes for their paths with a slash at the end.
+    """Return the same routes for their paths with a trailing slash.
 
-    They are served as they are: a client that follows no redirects, or repeats a POST as a GET
-    when it does, gets its answer, too.
+    They do not redirect: a client that follows no redirects, or repeats a POST as a GET when it
+    does, is served, too.
     """
     return [
         web.route(

@@ -1,4 +1,4 @@
-"""One API process: listens, serves, and ends in order."""
+"""One API process: listens, serves, and shuts down gracefully."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ class Runner(web.AppRunner):
         self._limits = limits
 
     async def _make_server(self) -> web.Server:
-        # The method that `web.BaseRunner` has its subclasses implement.
+        # The method that subclasses of `web.BaseRunner` implement.
         server = await super()._make_server()
         return Server(
             server,
@@ -65,10 +65,10 @@ async def serve(settings: Settings, open_services: OpenServices, stop: asyncio.E
     runner = runner_of(settings, create_app(settings, open_services))
     try:
         await runner.setup()
-        # What exists by now stays. Going through it again would stop all requests for some 20 ms.
+        # Objects that exist by now stay. Scanning them would stop all requests for some 20 ms.
         gc.collect()
         gc.freeze()
-        # Requests leave no garbage for the collector, but by the hundred they are enough objects
+        # Requests leave no garbage for the collector, but hundreds of them create enough objects
         # for it to run all the time.
         gc.set_threshold(_GC_THRESHOLD)
         allow_open_files(settings.max_connections + _OTHER_FILES)

@@ -11,9 +11,9 @@ TTL_S = 1.0
 
 
 class SharedResult(Generic[T]):
-    """What `compute` returned within the last second.
+    """The result of `compute`, at most one second old.
 
-    However many requests ask, and whoever they are, it is computed once a second at most.
+    It is computed at most once a second, however many requests there are.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class SharedResult(Generic[T]):
         task = self._task
         if task is None or (task.done() and self._monotonic() - self._computed_at >= self._ttl_s):
             task = self._task = asyncio.create_task(self._run())
-        # A client that leaves ends its own wait, not that of the others.
+        # A client that disconnects ends its own wait, not that of the others.
         return await asyncio.shield(task)
 
     async def _run(self) -> T:

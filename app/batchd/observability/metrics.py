@@ -31,7 +31,7 @@ REQUEST_SECONDS = Histogram(
 SHED = Counter("batchd_requests_shed", "Requests refused because of overload")
 UNAUTHENTICATED_FAILURES = Counter(
     "batchd_unauthenticated_failures",
-    "Failures of requests whose caller was not known; only some of them are logged",
+    "Failures of unauthenticated requests; the rate at which they are logged is limited",
     ["error"],
 )
 CONNECTIONS_CLOSED = Counter(
