@@ -1,4 +1,4 @@
-"""A batch, its fourteen statuses and the changes between them that are legal."""
+"""A batch, its fourteen statuses, and the legal transitions between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CANCELLED: frozenset({Status.DELETING}),
     Status.DELETING: frozenset(),
 }
-"""From a status to those it may change to. The one place that says so."""
+"""The statuses that each status may change to: the only definition."""
 
 END_STATUSES = frozenset(
     {Status.HASH_MISMATCH, Status.VALIDATION_FAILED, Status.COMPLETED, Status.CANCELLED}
@@ -68,7 +68,7 @@ class ErrorCount:
 
     count: int
     lines: tuple[int, ...]
-    """The line numbers of the first MAX_SAMPLE_LINES of them."""
+    """The first line numbers, at most MAX_SAMPLE_LINES."""
 
     def plus(self, later: "ErrorCount") -> "ErrorCount":
         """Add those of lines further on in the file."""
@@ -125,35 +125,35 @@ DOWNLOAD_STATUSES = frozenset({Status.COMPLETED, Status.CANCELLED, Status.VALIDA
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """A struct, not a dataclass: each read makes one, and a struct of so many is made faster."""
+    """A struct, not a dataclass: every read creates one, and a large struct is created faster."""
 
     batch: BatchId
     account: AccountId
     user: UserId
-    """Who made it: its lines run with the role this user has when they run."""
+    """The creator: lines run with the role that this user has at that time."""
     handler: Handler
     operation: str
     status: Status
     created_ts: datetime
     updated_ts: datetime
     hash: str | None
-    """SHA-256 the creator expects of the uploaded file, 64 lower-case hexadecimal digits."""
+    """The SHA-256 given to create_batch, 64 lower-case hexadecimal digits."""
     batch_dict: bytes | None
     """The creator's own attributes as JSON text."""
     priority: int
     """Among the batches of its account, higher ones run first."""
     attempt: int
-    """How often a worker has started a stage of the batch; it fences nothing."""
+    """How often a stage of the batch was claimed; not used for fencing."""
     fencing_token: UUID | None = None
-    """Random value of the latest claim of a stage; writes with another one are refused."""
+    """Random value of the latest claim of a stage; writes with another one are rejected."""
     input_key: str | None
-    """The copy that is checked and run; None before it is made and when it is no longer needed."""
+    """The copy that is validated and run; None before it exists and when it is no longer needed."""
     input_problem: str | None
-    """Why the copy can't be run as a whole: a code of the validation report."""
+    """Why the copy can't be run as a whole: an issue code of the validation report."""
     input_size: int
-    """Bytes of the upload; once they are validated, of the lines as they will be run."""
+    """Bytes of the upload; after validation, of the decompressed lines."""
     lines: int | None
-    """How many lines will run; None until they are validated."""
+    """Number of lines that will run; None until they are validated."""
     download_key: str | None
-    """The results, or the validation report."""
+    """The key of the results or of the validation report."""
     results: ResultsFile | None

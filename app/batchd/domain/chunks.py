@@ -23,16 +23,16 @@ class Chunk:
     lines: int
     """Number of lines, blank ones excluded."""
     fencing_token: UUID | None = None
-    """Random value of the latest claim; writes with another one are refused."""
+    """Random value of the latest claim; writes with another one are rejected."""
     claims: int = 0
-    """How often a worker has claimed it; it fences nothing."""
+    """How often a worker has claimed it; not used for fencing."""
     releases: int = 0
-    """Claims that the worker released; after the other ones the worker died."""
+    """Claims that were released; the others, except the current one, ended with a death."""
     checkpoint_key: str | None = None
-    """Storage key of the results of lines that are finished while the chunk is not; None: none."""
+    """Storage key of the results of the lines that earlier claims finished; None without any."""
     part_key: str | None = None
     """Storage key of the chunk's results, or NO_PART; None until it is completed."""
     part_size: int = 0
-    """Bytes of the results, or of those so far."""
+    """Bytes of the results so far."""
     counts: LineCounts = field(default_factory=LineCounts)
     """Outcomes of its lines so far."""

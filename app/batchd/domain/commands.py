@@ -1,4 +1,4 @@
-"""The commands: what a caller asks for, as a request that was parsed."""
+"""The commands: what a caller requests, parsed and valid in form."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,14 +20,14 @@ permission (403) before the form of a request (400): services authorize first an
 
 
 def valid(command: Parsed[T]) -> T:
-    """Return the command. Raises the error that stands in its place."""
+    """Return the command. Raises the error that takes its place."""
     if isinstance(command, BatchdError):
         raise command
     return command
 
 
 class GetBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A struct, like everything that every status read creates: ten times faster to create."""
+    """A struct, like everything that each status read creates: ten times faster to create."""
 
     batch: BatchId
     download: bool

@@ -1,10 +1,10 @@
-"""Every way a call can fail, as the contract lists them: HTTP status, subcode and name."""
+"""The errors of the contract: HTTP status, subcode and name of each."""
 
 from typing import ClassVar
 
 
 class BatchdError(Exception):
-    """A failure that the caller is told about. `description` says what is wrong and what to do."""
+    """A failure that is reported to the caller. `description` says what is wrong and what to do."""
 
     status: ClassVar[int]
     subcode: ClassVar[int]
@@ -16,7 +16,7 @@ class BatchdError(Exception):
 
 
 class Unauthorized(BatchdError):
-    """No secret, an unknown one or an expired one: one answer, so that none can be told apart."""
+    """A missing, an unknown or an expired secret: the same error, so that they look the same."""
 
     status, subcode, name = 401, 401000, "unauthorized"
 
@@ -28,7 +28,7 @@ class AccessForbidden(BatchdError):
 
 
 class NotFound(BatchdError):
-    """No such thing in this account, or no such path."""
+    """No such object in this account, or no such path."""
 
     status, subcode, name = 404, 404653, "not_found"
 
@@ -64,7 +64,7 @@ class QuotaViolation(BatchdError):
 
 
 class TooFast(QuotaViolation):
-    """Too many requests in too short a time; Retry-After says when to come again."""
+    """Too many requests in too short a time; Retry-After says when to retry."""
 
     status: ClassVar[int] = 429
 
@@ -74,25 +74,25 @@ class TooFast(QuotaViolation):
 
 
 class IdempotencyViolation(BatchdError):
-    """It has been done already."""
+    """The request has been carried out already."""
 
     status, subcode, name = 400, 400358, "idempotency_violation"
 
 
 class OperationOrderViolation(BatchdError):
-    """It can't be done in this state."""
+    """The operation is not possible in this state."""
 
     status, subcode, name = 400, 400592, "operation_order_violation"
 
 
 class OperationNotAllowed(BatchdError):
-    """Not an operation for batches."""
+    """The operation can't be run in batches."""
 
     status, subcode, name = 400, 400897, "operation_not_allowed"
 
 
 class MethodNotAllowed(OperationNotAllowed):
-    """The path exists, but not for this method; Allow names those it has."""
+    """The path does not support this method; Allow lists those that it supports."""
 
     status: ClassVar[int] = 405
 
@@ -102,10 +102,10 @@ class MethodNotAllowed(OperationNotAllowed):
 
 
 class ProcessingTimeout(BatchdError):
-    """The database, the storage or the authorizer does not answer.
+    """The database, the storage or the authorizer does not respond.
 
-    `is_outage` is False if the work ran into a time limit of ours while the server was responding:
-    trying it again without a bound does not help.
+    `is_outage` is False if the work exceeded a time limit of batchd although the server responds:
+    unlimited retries do not help.
     """
 
     status, subcode, name = 503, 503159, "processing_timeout"
@@ -117,10 +117,10 @@ class ProcessingTimeout(BatchdError):
 
 
 class StorageRefused(BatchdError):
-    """The storage refuses a call, and will refuse it again until somebody changes something.
+    """The storage refuses a call, and will refuse it again until its configuration changes.
 
     `code` is the storage's own error code. Only the log and the record of the job's failures have
-    it; callers are told what they are told during an outage.
+    it; callers get the same error as during an outage.
     """
 
     status, subcode, name = 503, 503159, "processing_timeout"
@@ -136,7 +136,7 @@ class StorageRefused(BatchdError):
 
 
 class General(BatchdError):
-    """A defect of ours. Its description never tells more than that."""
+    """A defect of batchd. Its description never reveals more than that."""
 
     status, subcode, name = 500, 500000, "general"
 

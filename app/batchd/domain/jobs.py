@@ -33,7 +33,7 @@ class Stage(StrEnum):
     CANCEL = "cancel"
     DELETE = "delete"
     CLEANUP = "tidy"
-    """Deletes unneeded files again after the end: the worker may have died before it did.
+    """Deletes the files of an ended or deleted batch when they are due.
 
     The value stays as it is because queued jobs contain it.
     """

@@ -1,4 +1,4 @@
-"""JSON text as callers write it: what is wrong with it, and names that an object has twice."""
+"""JSON text from callers: what is wrong with it, and duplicate names in objects."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 MAX_QUOTED = 64
-"""Characters that a message repeats of what a caller wrote."""
+"""Maximum number of characters that a message quotes from a caller's text."""
 MAX_NESTING = 200
-"""Levels of objects and lists in a line: what parses it later may not take as many as we do."""
+"""Maximum depth of objects and lists in a line: later parsers may accept less than batchd."""
 
 _BYTE = re.compile(r" ?\(byte (\d+)\)")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -23,7 +23,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class JsonObject(list[tuple[str, object]]):
-    """The members of an object, those that have the same name included."""
+    """The members of an object, including those with the same name."""
 
 
 class JsonNumber(str):
@@ -66,7 +66,7 @@ def _half_surrogate_pair(text: bytes) -> re.Match[bytes] | None:
 
 
 def repeated_name(text: bytes) -> str | None:
-    """Return a name that an object in valid JSON has twice, at any depth."""
+    """Return a name that occurs twice in one object of valid JSON, at any depth."""
     try:
         _unique.decode(text.decode())
     except _RepeatedName as error:
@@ -81,7 +81,7 @@ class _RepeatedName(Exception):
 
 
 def _check_names(pairs: list[tuple[str, object]]) -> None:
-    """Raise _RepeatedName: parsers keep the last of the values, and do not say so."""
+    """Raise _RepeatedName for a duplicate: parsers silently keep the last value."""
     names = set()
     for name, _ in pairs:
         if name in names:
@@ -90,7 +90,7 @@ def _check_names(pairs: list[tuple[str, object]]) -> None:
 
 
 def repeated_names(value: object, pointer: str = "") -> Iterator[tuple[str, str]]:
-    """Yield pointer and name of each member whose object has its name twice, at any depth."""
+    """Yield pointer and name of each member that repeats a name of its object, at any depth."""
     if isinstance(value, JsonObject):
         names = set()
         for name, member in value:
@@ -106,12 +106,12 @@ def repeated_names(value: object, pointer: str = "") -> Iterator[tuple[str, str]
 
 
 def has_unique_names(text: bytes) -> bool:
-    """Return whether no object in valid JSON has a name twice; usually without asking `json`."""
+    """Return whether no object in valid JSON has a name twice; usually without using `json`."""
     try:
         encoded = _encoder.encode(_decoder.decode(text))
     except msgspec.MsgspecError:  # a number is too large
         return repeated_name(text) is None
-    # The decoder drops members whose name comes again: equal texts have equally many.
+    # The decoder drops repeated members, so equal texts have none.
     if encoded == text or encoded == msgspec.json.format(text, indent=-1):  # lazy
         return True
     return repeated_name(text) is None
@@ -129,12 +129,12 @@ def is_nested_too_deeply(text: bytes) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return the text, cut if it is long: a message is no echo."""
+    """Return the text, truncated if it is long."""
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
 
 
 def pointer_token(name: str) -> str:
-    """Return a name as a part of a JSON Pointer (RFC 6901), cut if it is long."""
+    """Return a name as a part of a JSON Pointer (RFC 6901), truncated if it is long."""
     return quoted(name).replace("~", "~0").replace("/", "~1")
 
 

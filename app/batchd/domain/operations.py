@@ -27,7 +27,7 @@ class WrittenFloat(float):
 
 
 class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of one call: strings as HTTP brings them, or JSON values as a batch line does.
+    """The parts of one call: strings from HTTP, or JSON values from a batch line.
 
     A struct, like OperationCall: every line creates both, and a struct is created faster.
     """
@@ -36,7 +36,7 @@ class OperationRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: Mapping[str, object] = {}
     """Numbers of a batch line that are not integers are of type `WrittenFloat`."""
     body: bytes | BatchdError | None = None
-    """JSON text, kept as written. From HTTP: not looked at yet, or the error in its place.
+    """JSON text, kept as written. From HTTP: not checked yet, or the error in its place.
 
     From a batch line: an object in valid JSON and UTF-8.
     """
@@ -59,14 +59,14 @@ HTTP_STATUSES = range(100, 600)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
-    """What a direct call would have answered."""
+    """The response that a direct call would have got."""
 
     status: int
     body: bytes
     """JSON text in UTF-8, without line breaks."""
 
     success: bool | None = None
-    """Whether it is one, where the operation has a rule of its own; None: the status tells."""
+    """Whether the call succeeded, by the operation's own rule; None: decided by the status."""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a status that the API's clients would refuse in line counts."""
@@ -82,15 +82,16 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
     """One line, ready to run."""
 
     caller: Caller
-    """The batch's creator, in the role that it has now."""
+    """The batch's creator, with its current role."""
     request: OperationRequest
     key: str
-    """The same on every attempt at this line, and of no other line: an idempotency key."""
+    """The idempotency key: the same on every attempt at this line, and unique to it."""
     authorize: Callable[[], Awaitable[object]]
-    """Await it right before each call to somewhere else, above all before one that repeats another:
-    the creator may have lost the permission, or the worker its claim, since the line was started.
+    """Await it right before each external call, above all before a retry: the creator may have lost
+    the permission, or the worker its claim, since the line was started.
 
-    Raises what the line fails with, and CancelledError if the line must end without a result."""
+    Raises the error that the line fails with, and CancelledError if the line must end without a
+    result."""
 
 
 class Operation(Protocol):
@@ -100,29 +101,29 @@ class Operation(Protocol):
     def name(self) -> str: ...
 
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
-        """Return what a direct call with these parts would be refused for; no side effects."""
+        """Return the issues for which a direct call would be refused; no side effects."""
         ...
 
     async def run(self, call: OperationCall) -> OperationResult:
         """Make the call. An exception becomes a failed line with status 500.
 
-        After ProcessingTimeout the call is made again: raise it only if nothing was done.
+        After ProcessingTimeout the call is made again: raise it only if it had no effect.
         """
         ...
 
 
 @runtime_checkable
 class HasChunkSize(Operation, Protocol):
-    """An operation that knows how many of its lines are a good piece of work; few are if slow."""
+    """An operation that determines the size of its chunks: a slow one should have small chunks."""
 
     @property
     def chunk_lines(self) -> int | None:
-        """Lines that a worker takes at a time, at most; None: as many as of any operation."""
+        """Maximum number of lines in a chunk; None means the value of the setting."""
         ...
 
 
 class OperationSource(Protocol):
-    """Operations that may change while the process runs, also while lines of theirs do."""
+    """Operations that may change while the process runs, even while their lines run."""
 
     def find(self, name: str) -> Operation | None: ...
 
@@ -130,7 +131,7 @@ class OperationSource(Protocol):
 
 
 def error_result(error: BatchdError, trace: str, *, help_url: str | None = None) -> OperationResult:
-    """Return how the contract presents a failure."""
+    """Return the failure in the form of the contract."""
     # A header that is not UTF-8, which a description may quote, has half surrogate pairs.
     description = error.description.encode(errors="backslashreplace").decode()
     body = {"subcode": error.subcode, "trace": trace, "description": description}
@@ -140,21 +141,21 @@ def error_result(error: BatchdError, trace: str, *, help_url: str | None = None)
 
 
 class RateLimiter(Protocol):
-    """Bounds calls to somewhere else, those of all workers together."""
+    """Bounds the rate of external calls of all workers together."""
 
     async def acquire(self, name: str, per_s: float) -> None:
         """Wait until one more call may be made, of `per_s` a second that have this name.
 
-        While the database is away it waits on: nothing bounds the others meanwhile.
+        It keeps waiting during an outage of the database, without which there is no common bound.
         """
         ...
 
 
 class MemoryBudget(Protocol):
-    """Bounds the memory for what calls bring back, those of one process together."""
+    """Bounds the memory for the responses of all calls of one process."""
 
     async def acquire(self, size: int) -> None:
-        """Wait until so many bytes are free, before the call is made; then `release` them."""
+        """Wait until this many bytes are free; `release` them after the call."""
         ...
 
     def release(self, size: int) -> None: ...
@@ -162,16 +163,16 @@ class MemoryBudget(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationContext:
-    """What the factory of an operation, or of a source of operations, gets."""
+    """What the factory of an operation or of an operation source gets."""
 
     environment: Mapping[str, str]
     """The process's variables without the core's own: a plugin reads its settings from it."""
     rate: RateLimiter
     memory: MemoryBudget
     is_reserved: Callable[[str], bool]
-    """Whether a source must not use a name: another operation or permission has it."""
+    """Whether a source must not use a name because another operation or permission has it."""
     help_base: str | None = None
-    """Of the URLs that errors carry as `help`: an error's name is appended."""
+    """Base of the URLs in the errors' `help`: an error's name is appended."""
 
 
 OperationFactory: TypeAlias = Callable[[OperationContext], AbstractAsyncContextManager[Operation]]

@@ -1,4 +1,4 @@
-"""Who may do what: the port that an authorizer implements, and the question it answers."""
+"""Permissions: the port that an authorizer implements, and the question that it answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,13 +12,13 @@ from batchd.domain.users import Caller
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """What the check of a permission has to know of the operation of that name."""
+    """What the permission check needs to know about the operation of the same name."""
 
     name: str
     owned: bool
     """Whether it acts on batches or uploads, which belong to the user that created them."""
     read_only: bool
-    """Whether it changes nothing: then only denials are recorded."""
+    """Whether it changes nothing, so that only denials are recorded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +28,15 @@ class Access:
     caller: Caller
     operation: str
     owner: UserId | None = None
-    """Who made the batch (or the upload) that it is about; None: it is about none that is there.
+    """The owner of the batch or upload in question; None if there is no existing one.
 
-    The caller, or OTHER_USER for whoever else it may be: the answer counts for all of the account's
-    that are not the caller's, a list of them included.
+    The caller, or OTHER_USER for anyone else: the decision applies to all batches and uploads of
+    the account that are not the caller's, and to lists of them.
     """
 
     @property
     def own(self) -> bool:
-        """Whether it is about nothing that belongs to somebody else."""
+        """Whether nothing that belongs to another user is concerned."""
         return self.owner is None or self.owner == self.caller.user
 
 
@@ -48,14 +48,14 @@ OTHER_USER = UserId(UUID(int=0))
 class Decision:
     allowed: bool
     revision: str
-    """Names the state of the policy that made the decision: a hash of its content."""
+    """The policy revision of the decision: a hash of the policy's content."""
     rule: str | None
-    """The rule that decided, for people; None where no rule matched."""
+    """The rule that decided, for people; None if no rule matched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnerFilter:
-    """Which rows a query may return, by the user that owns them. Without a user: all of them."""
+    """Which rows a query may return, by their owner. Without a user: all of them."""
 
     only: UserId | None = None
     exclude: UserId | None = None
@@ -63,22 +63,22 @@ class OwnerFilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a role is allowed, or denied, in one breath."""
+    """Rules of one role with the same effect, account and scope."""
 
     effect: Literal["allow", "deny"]
     actions: tuple[str, ...]
-    """Names of operations; * is all of them."""
+    """Names of operations; * means all of them."""
     account: str
-    """Where it holds; * is every account."""
+    """The account in which it applies; * means every account."""
     scope: Literal["any", "own"]
-    """On whose batches: those of the whole account, or those that the caller made."""
+    """Which batches it applies to: all of the account, or those that the caller created."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
     role: str
     inherits: tuple[str, ...]
-    """OwnershipScope statements it has as well, near ones first; they are among `statements`."""
+    """The roles it inherits from, nearest first; their statements are among `statements`."""
     statements: tuple[Statement, ...]
 
 
@@ -87,27 +87,26 @@ class Authorizer(Protocol):
 
     @property
     def revision(self) -> str | None:
-        """Name the policy in force, as its decisions do.
+        """Return the revision of the active policy, which its decisions carry.
 
-        By that it promises: as long as this stays the same, a decision depends on nothing else but
-        the role, the account, the operation and `Access.own`, and may be remembered. None: ask
-        every time.
+        As long as this stays the same, a decision must depend on nothing but the role, the account,
+        the operation and `Access.own`: it may be cached. None means that decisions are not cached.
         """
         ...
 
     @property
     def current(self) -> bool:
-        """Whether the policy in force is the one that is kept where policies are kept."""
+        """Whether the active policy is the one that is stored, on disk for example."""
         ...
 
     async def decide(self, access: Access) -> Decision:
-        """Answer within two seconds. An exception, or no answer, denies."""
+        """Decide within two seconds. An exception or a timeout denies."""
         ...
 
     async def find_roles(self, account: AccountId, role: str | None = None) -> Sequence[Role]:
-        """Return the roles that mean something in this account, or the one of this name.
+        """Return the roles with rules for this account, or the one of this name.
 
-        What holds in other accounts only is left out.
+        Rules that apply only in other accounts are omitted.
         """
         ...
 
@@ -119,13 +118,13 @@ class AuthorizerContext:
     environment: Mapping[str, str]
     """The process's variables without the core's own: an authorizer reads its settings from it."""
     operations: frozenset[str]
-    """The operations that are there as long as the process runs: its API's and its plugins'."""
+    """The operations that exist as long as the process runs: its API's and its plugins'."""
     owned_operations: frozenset[str]
     """Those of them that act on batches or uploads, which belong to a user."""
     declared_operations: frozenset[str]
-    """Those that sources declare right now, such as a file of HTTP operations; they may change."""
+    """Those that sources declare at present, such as a file of HTTP operations; they may change."""
     more_operations: bool
-    """Whether others come and go: a name that is not among these may be one of theirs."""
+    """Whether sources may declare further operations later: an unknown name may be valid."""
 
 
 AuthorizerFactory: TypeAlias = Callable[

@@ -1,4 +1,4 @@
-"""What batchd needs from outside, as Protocols: time, ids and storage."""
+"""The ports of what batchd needs from outside: time, ids and storage."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class StartupError(Exception):
-    """Raised by a plugin's factory that can't do its work: nothing starts, and this is why."""
+    """Raised by a plugin's factory to prevent the process from starting; the message says why."""
 
 
 class Clock(Protocol):
@@ -18,13 +18,13 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that pass whatever happens to the time of day: for durations only."""
+        """Return seconds that no change of the time of day affects: for durations only."""
         ...
 
 
 class Ids(Protocol):
     def new(self) -> UUID:
-        """Return an id never given before; later ones sort after earlier ones (UUIDv7)."""
+        """Return a unique id; later ones sort after earlier ones (UUIDv7)."""
         ...
 
 
@@ -50,7 +50,7 @@ class ObjectInfo:
     size: int
     """Bytes."""
     etag: str | None
-    """Changes with the object's content; None if the storage has no such thing."""
+    """Entity tag, which changes with the object's content; None if the storage has none."""
 
 
 class ObjectWriter(Protocol):
@@ -59,9 +59,9 @@ class ObjectWriter(Protocol):
         ...
 
     async def append(self, key: str, size: int) -> bool:
-        """Append another object of so many bytes, if it can be copied inside the storage.
+        """Append another object of this size, if it can be copied inside the storage.
 
-        False: nothing was done, it is too small for that; `write` it.
+        Return False if nothing was done because it is too small: `write` it instead.
         """
         ...
 
@@ -69,20 +69,20 @@ class ObjectWriter(Protocol):
 class Storage(Protocol):
     """Objects under keys.
 
-    Every call raises ProcessingTimeout when the storage does not answer, and StorageRefused when
-    it does, but will not do it however often it is asked.
+    Every call raises ProcessingTimeout if the storage does not respond, and StorageRefused if it
+    refuses the call and would refuse it again.
     """
 
     async def presign_upload(self, key: str, *, validity_s: int) -> SignedUrl:
-        """Return a URL that takes one object by HTTP PUT."""
+        """Return a URL that accepts one object by HTTP PUT."""
         ...
 
     async def presign_download(self, key: str, *, validity_s: int, filename: str) -> SignedUrl:
-        """Return a URL that gives the object by HTTP GET, to be saved as `filename`."""
+        """Return a URL that returns the object by HTTP GET, to be saved as `filename`."""
         ...
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        """Return the object's facts; None if there is none."""
+        """Return the object's size and entity tag; None if it does not exist."""
         ...
 
     def read(
@@ -97,23 +97,23 @@ class Storage(Protocol):
     def write(
         self, key: str, *, expected_bytes: int = 0
     ) -> AbstractAsyncContextManager[ObjectWriter]:
-        """Write an object piece by piece: it appears whole on leaving, not at all on an error.
+        """Write an object piece by piece: it appears as a whole on exit, or not at all on an error.
 
-        `expected_bytes` is about how large it will be, if that is known: a storage may divide it
+        `expected_bytes` is the approximate size, if it is known: a storage may divide it
         into parts accordingly.
         """
         ...
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects; those that do not exist are no error."""
+        """Delete the objects; it is not an error if some do not exist."""
         ...
 
     def list_keys(self, prefix: str) -> AsyncIterator[str]:
-        """Walk the keys that begin with `prefix`."""
+        """Yield the keys that begin with `prefix`."""
         ...
 
     async def check(self) -> None:
-        """Raise unless the storage answers and the bucket is there."""
+        """Raise unless the storage responds and the bucket exists."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The layout of the object storage: clients can write below `uploads/` only, by a signed URL."""
+"""The layout of the object storage: clients can write below `uploads/` only, by a presigned URL."""
 
 import hashlib
 from uuid import UUID
@@ -13,7 +13,7 @@ def upload_key(account: AccountId, handler: Handler) -> str:
 
 
 def probe_key(worker: UUID) -> str:
-    """Return the key that a worker writes to find out whether it can."""
+    """Return the key that a worker writes to check its access to the storage."""
     return f"batches/probe.{worker}"
 
 
@@ -41,7 +41,7 @@ def decompressed_key(batch: Batch) -> str:
 def part_key(batch: Batch, chunk: Chunk) -> str:
     """Return the key of one chunk's results.
 
-    It says what they are the results of, so that they can be trusted without the chunk's row.
+    It identifies the input of the results, so that they can be trusted without the chunk's row.
     """
     return f"{part_prefix(batch, chunk)}{chunk.fencing_token}.{_fingerprint(batch, chunk)}"
 
