@@ -52,7 +52,8 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 def errors_in(response: dict[str, Any]) -> set[int]:
     schema = response["content"]["application/json"]["schema"]
     subcodes = schema["allOf"][1]["properties"]["subcode"]["enum"]
-    assert all(str(subcode) in response["description"] for subcode in subcodes)
+    lines = response["description"].splitlines()
+    assert all(str(subcode) in line for subcode, line in zip(subcodes, lines, strict=True))
     return set(subcodes)
 
 

@@ -111,7 +111,8 @@ def _error_response(errors: Sequence[ErrorType]) -> Json:
 
 
 def _when(error: ErrorType) -> str:
-    return cleandoc(error.__doc__) if error.__doc__ else ""
+    """Return the first paragraph of the docstring: the others are for developers."""
+    return cleandoc(error.__doc__ or "").partition("\n\n")[0]
 
 
 def _name(status: int) -> str:
