@@ -82,7 +82,7 @@ def create(text: str) -> bytes:
         ),
         (
             {"cursor": "null"},
-            "query.cursor: It is no cursor: take it from the previous page, or leave it out.",
+            "query.cursor: It is not a cursor: take it from the previous page, or leave it out.",
         ),
     ],
 )

@@ -16,7 +16,7 @@ class BatchdError(Exception):
 
 
 class Unauthorized(BatchdError):
-    """A missing, an unknown or an expired secret: the same error, so that they look the same."""
+    """The secret is missing, unknown or expired; the error does not reveal which."""
 
     status, subcode, name = 401, 401000, "unauthorized"
 

@@ -28,14 +28,14 @@ class ApiBatchOperation:
     operation: AnyOperation
     services: Services
     help_base: str | None = None
-    """Of the URLs that errors carry as `help`, as over HTTP."""
+    """Base of the URLs in the errors' `help`, as over HTTP."""
 
     @property
     def name(self) -> str:
         return self.operation.name
 
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
-        """Return what a direct call with this request would be refused for."""
+        """Return the issues for which a direct call would be refused."""
         issues = []
         if self.operation.body_schema is None and request.body is not None:
             issues.append(
@@ -51,7 +51,7 @@ class ApiBatchOperation:
         return issues
 
     async def run(self, call: OperationCall) -> OperationResult:
-        """Return what a direct call would have answered; only ProcessingTimeout is raised."""
+        """Return the result of a direct call. Raises only ProcessingTimeout."""
         try:
             response = await self.operation.call(self.services, call.caller, call.request)
         except ProcessingTimeout:
@@ -64,7 +64,7 @@ class ApiBatchOperation:
 
 
 def _on_one_line(text: bytes) -> bytes:
-    """Return JSON without line breaks: they are in what a caller wrote, but never in a string."""
+    """Return JSON without line breaks, which occur in callers' own JSON but never in a string."""
     return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
 

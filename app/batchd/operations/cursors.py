@@ -1,4 +1,4 @@
-"""The cursor of get_batches: opaque to callers, the last batch of a page to us."""
+"""The cursor of get_batches: the last batch of a page, encoded and opaque to callers."""
 
 import base64
 from uuid import UUID
@@ -34,7 +34,7 @@ def decode_cursor(text: str, *, oldest_first: bool) -> commands.Cursor:
     except (ValueError, OverflowError, OSError):
         raise InvalidRequest(
             "/query/cursor",
-            "It is no cursor: take it from the previous page, or leave it out.",
+            "It is not a cursor: take it from the previous page, or leave it out.",
         ) from None
     if record.oldest_first != oldest_first:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""What an error's answer carries besides its body: one table for HTTP and for OpenAPI."""
+"""The headers of error responses: one table for HTTP and for OpenAPI."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class ErrorHeader:
     description: str
     schema: Mapping[str, Any]
     value: Callable[[Any], str]
-    """Makes the header's value from the error."""
+    """Computes the header's value from the error."""
 
 
 RETRY_AFTER = ErrorHeader(
@@ -49,10 +49,10 @@ ERROR_HEADERS: Mapping[type[BatchdError], ErrorHeader] = {
     TooFast: RETRY_AFTER,
     Unauthorized: WWW_AUTHENTICATE,
 }
-"""The errors that have a header of their own. Status and subcode stand in `domain.errors`."""
+"""The errors that have a header of their own. Status and subcode are in `domain.errors`."""
 
 
 def headers_of(error: BatchdError) -> Mapping[str, str]:
-    """Return the headers that an answer to this error carries."""
+    """Return the headers of the response to this error."""
     header = ERROR_HEADERS.get(type(error))
     return {} if header is None else {header.name: header.value(error)}

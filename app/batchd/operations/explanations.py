@@ -1,4 +1,4 @@
-"""What is wrong with a part of a request, in the words of the caller."""
+"""Explains what is wrong with a part of a request, in terms that callers know."""
 
 import difflib
 import re
@@ -78,7 +78,7 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
 
 
 def one_of(value: str, allowed: tuple[str, ...]) -> str:
-    """Say that a value is none of the allowed ones, and which one may be meant."""
+    """Explain that a value is not an allowed one, and suggest the nearest."""
     if not value:
         return f"A value is empty: leave it out, or give one of {', '.join(allowed)}."
     if value.strip() in allowed:
@@ -91,7 +91,7 @@ def one_of(value: str, allowed: tuple[str, ...]) -> str:
 
 
 def null(schema: type[Any], name: str) -> str:
-    """Say that a value is null, and what to do instead."""
+    """Explain that a value must not be null, and what to do instead."""
     attribute = _attributes(schema).get(name)
     if attribute is None or not attribute.required:
         return "It must not be null: leave it out."
@@ -116,7 +116,7 @@ def is_list(schema: type[Any], name: str) -> bool:
 
 
 def _must_be(message: str, schema: type[Any] | None, name: str, *, typed: bool) -> str:
-    """Return what a value must be; with `typed` also what it is, as in a URL all is text."""
+    """Return what a value must be; with `typed`, also its type: in a URL, everything is text."""
     expected = None if schema is None else expectation(schema, name)
     if wrong_type := _WRONG_TYPE.fullmatch(message):
         needed, given = wrong_type.groups()
@@ -129,7 +129,7 @@ def _must_be(message: str, schema: type[Any] | None, name: str, *, typed: bool) 
 
 
 def _within(message: str) -> str:
-    """Say what the bounds of a value are that nothing else is said of."""
+    """Describe the bounds of a value whose schema does not describe it."""
     if bound := _BOUND.fullmatch(message):
         return f"{_LIMITS[bound[1]]} {bound[2].removesuffix('.0')}"
     if length := _LENGTH.fullmatch(message):
@@ -138,12 +138,12 @@ def _within(message: str) -> str:
 
 
 def _is_kind(given: str, needed: str) -> bool:
-    """Return whether a number was given for a number: the kind is right, and only the value not."""
+    """Return whether the value is a number as required: its type is right, but not its value."""
     return given == "int" and "float" in needed.split(" | ")
 
 
 def _unknown(name: str, schema: type[Any] | None, what: str) -> str:
-    """Say that a name is not one of the schema's, and which one may be meant or which there are."""
+    """Explain that a name is unknown, and suggest the nearest or list those that exist."""
     text = f"There is no such {what}."
     if schema is None:
         return text
@@ -187,7 +187,7 @@ _schemas: dict[object, Mapping[str, _Attribute]] = {}
 
 
 def _attributes(schema: type[Any]) -> Mapping[str, _Attribute]:
-    """Return what is declared of a struct's attributes, by name; it is read only once."""
+    """Return the declarations of a struct's attributes, by name; they are read only once."""
     attributes = _schemas.get(schema)
     if attributes is None:
         fields = msgspec.structs.fields(schema) if issubclass(schema, msgspec.Struct) else ()
@@ -211,7 +211,7 @@ def _attribute(field: msgspec.structs.FieldInfo) -> _Attribute:
 
 
 def _metas(kind: object) -> Iterator[msgspec.Meta]:
-    """Walk what is declared of a type, the outermost first."""
+    """Yield the metadata of a type, the outermost first."""
     if get_origin(kind) is Annotated:
         inner, *metas = get_args(kind)
         yield from reversed([meta for meta in metas if isinstance(meta, msgspec.Meta)])

@@ -1,4 +1,4 @@
-"""What one operation of the API is: its place in HTTP, how it is parsed, served and presented."""
+"""An operation of the API: its route, and how requests are parsed, served and presented."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOperation(Generic[C, R]):
-    """A row of the table: HTTP routes, batch lines, permissions and OpenAPI are made from it.
+    """A row of the table, from which routes, batch lines, permissions and OpenAPI are generated.
 
     `C` is the command that a request is parsed to, `R` what the service returns.
     """
@@ -35,7 +35,7 @@ class ApiOperation(Generic[C, R]):
     read_only: bool
     """Whether it changes nothing."""
     runs_in_batches: bool
-    """Whether the lines of a batch may be calls of it."""
+    """Whether the lines of a batch may call it."""
     path_schema: type[msgspec.Struct] | None = None
     query_schema: type[msgspec.Struct] = NoQuery
     body_schema: type[msgspec.Struct] | None = None
@@ -44,11 +44,11 @@ class ApiOperation(Generic[C, R]):
     """The HTTP status of a success."""
     response: type[msgspec.Struct]
     errors: tuple[type[BatchdError], ...]
-    """Those of its own, besides what any call may fail with (401, 429, 500, 503)."""
+    """Its own errors, besides those of every call (401, 429, 500, 503)."""
     parser: Callable[[OperationRequest], C]
     """Raises RequestFormat, NotAValidJson, InvalidCharacters or QuotaViolation."""
     service: Callable[[Services], Callable[[Caller, Parsed[C]], Awaitable[R]]]
-    """Picks the method that serves it: it authorizes first, then raises what parsing raised."""
+    """Returns the method that serves it, which authorizes first, then raises the parser's error."""
     presenter: Callable[[R], msgspec.Struct]
 
     @property

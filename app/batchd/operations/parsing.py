@@ -1,4 +1,4 @@
-"""Converts the parts of a request to checked values: the same for HTTP and for batch lines."""
+"""Converts the parts of a request to valid values: the same for HTTP and for batch lines."""
 
 import math
 import re

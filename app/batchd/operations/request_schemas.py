@@ -31,8 +31,8 @@ _UP_TO_64_CHARACTERS = "text of 1 to 64 characters"
 
 def _list_of(names: Iterable[str]) -> str:
     """Return the pattern of a comma-separated list, for OpenAPI only: it is parsed by hand."""
-    one = "|".join(names)
-    return f"^({one})(,({one}))*$"
+    choices = "|".join(names)
+    return f"^({choices})(,({choices}))*$"
 
 
 _Uuid = Annotated[

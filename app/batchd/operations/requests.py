@@ -1,4 +1,4 @@
-"""Requests: the parser of each operation, which makes a command from the parts of a request."""
+"""The parser of each operation, which creates a command from the parts of a request."""
 
 import dataclasses
 import re
@@ -119,7 +119,7 @@ def _batch(request: OperationRequest) -> BatchId:
 
 
 def _batch_dict(text: msgspec.Raw) -> bytes:
-    """Return it as it was written: decimals and white space are the caller's."""
+    """Return the text as it was written, with the caller's decimals and white space."""
     read_object(bytes(text), BatchDict, "/body/batch_dict")
     return bytes(text)
 

@@ -19,7 +19,7 @@ from batchd.services.batches import BatchPage, BatchView
 from batchd.services.uploads import NewUpload
 
 REQUEST_ID_HEADER = "X-Request-Id"
-"""On every response: the id of its request, under which failures are logged."""
+"""On every response: the id of its request, with which failures are logged."""
 
 _Timestamp = Annotated[float, Meta(description="Seconds since the Unix epoch, to the millisecond.")]
 _Count = Annotated[int, Meta(ge=0)]
@@ -54,7 +54,7 @@ class ErrorCountResponse(msgspec.Struct, frozen=True):
 
 
 class HashResponse(msgspec.Struct, frozen=True):
-    """The hash given to create_batch, and that of the upload, which differs."""
+    """The hash given to create_batch, and that of the uploaded file, which differs."""
 
     given: _Sha256
     found: _Sha256
@@ -131,9 +131,9 @@ class StatementResponse(msgspec.Struct, frozen=True):
 
     effect: Literal["allow", "deny"]
     actions: Annotated[
-        tuple[str, ...], Meta(min_length=1, description="Names of operations; * is all of them.")
+        tuple[str, ...], Meta(min_length=1, description="Names of operations; * means all of them.")
     ]
-    account: Annotated[str, Meta(description="The account it applies to; * is every account.")]
+    account: Annotated[str, Meta(description="The account it applies to; * means every account.")]
     scope: Annotated[
         Literal["any", "own"],
         Meta(description="All batches of the account, or those that the caller created."),

@@ -195,5 +195,5 @@ OPERATIONS: tuple[AnyOperation, ...] = (
 
 
 def permissions_of(operations: Iterable[AnyOperation]) -> Mapping[str, Permission]:
-    """Return what the permission checker has to know, by name."""
+    """Return the permissions of the operations by name, for the permission checker."""
     return {operation.name: operation.permission for operation in operations}

@@ -99,7 +99,7 @@ def _parameters(operation: AnyOperation) -> list[Json]:
             _header("Idempotency-Key", key, "Repeats return the batch that the first call created.")
         )
     if operation.method == "GET":
-        parameters.append(_header("If-None-Match", _TEXT, "The ETag of an earlier answer."))
+        parameters.append(_header("If-None-Match", _TEXT, "The ETag of an earlier response."))
     return parameters
 
 
@@ -131,7 +131,7 @@ def _process_paths() -> Json:
     return {
         "/healthz": _process_path(
             "healthz",
-            "Check that the process answers",
+            "Check that the process responds",
             json_body(_object(status={"const": "alive"})),
         ),
         "/readyz": _process_path(

@@ -45,12 +45,12 @@ def _nullable(schema: Json) -> Json:
 
 
 def reference(kind: StructType) -> Json:
-    """Return what stands for the schema of a type."""
+    """Return a reference to the schema of a type."""
     return {"$ref": f"#/components/schemas/{kind.__name__}"}
 
 
 def json_body(schema: Json) -> Json:
-    """Return the `content` of a request or an answer."""
+    """Return the `content` of a request or a response."""
     return {"application/json": {"schema": schema}}
 
 
