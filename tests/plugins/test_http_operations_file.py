@@ -46,7 +46,7 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD + "concurrency = true", "operations.op.concurrency", "valid integer"),
         (GOOD + "query = [1]", "operations.op.query.0", "valid string"),
         (GOOD + "types = { x = 'text' }", "operations.op.types.x", "'identifier', 'integer'"),
-        (GOOD + "types = { y = 'integer' }", "operations.op", "'y' in `types` is no parameter"),
+        (GOOD + "types = { y = 'integer' }", "operations.op", "'y' in `types` is not a parameter"),
         (GOOD.replace("POST", "post"), "operations.op.method", "'GET', 'HEAD', 'POST'"),
         # Statuses
         (GOOD + "success = 200", "operations.op.success", "must be a list of statuses"),

@@ -17,7 +17,7 @@ MAX_ISSUES = 20
 _MAX_MESSAGE_LENGTH = 300
 _MAX_TOKEN_LENGTH = 100
 _MAX_FLOAT_LENGTH = 15
-"""Characters of a number that a float holds exactly enough to be written the same again."""
+"""Maximum length of a number that a float represents without loss."""
 _MAX_EXPONENT = 1000
 """Work with the exact value of a number grows with its exponent, which takes few characters."""
 
@@ -110,5 +110,5 @@ def _pointer(path: Sequence[str | int]) -> str:
 
 
 _RECURSION_LIMIT_REACHED = "Recursion limit reached"
-"""What the schema library says of a value that is nested too deeply."""
+"""The message of the schema library for a value that is nested too deeply."""
 _NESTED_TOO_DEEPLY = new_issue("It is nested too deeply.", "body")

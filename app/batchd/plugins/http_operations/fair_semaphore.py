@@ -1,4 +1,4 @@
-"""The limit on concurrent calls, shared so that no account waits behind all calls of another."""
+"""The limit on concurrent calls, shared fairly among accounts."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -12,7 +12,7 @@ class FairSemaphore:
     def __init__(self, limit: int) -> None:
         self._available = limit
         self._queues: OrderedDict[AccountId, deque[asyncio.Future[None]]] = OrderedDict()
-        """The waiting calls; the account that is served next comes first."""
+        """The waiting calls; the account to be served next comes first."""
 
     async def acquire(self, account: AccountId) -> None:
         """Wait for a permit, which the caller must release in any case.

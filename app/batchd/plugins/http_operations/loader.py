@@ -35,7 +35,7 @@ def load_file(
 
     def read(relative_path: str) -> bytes:
         path = file.parent / relative_path
-        # A ValueError leaves the path out: no file can have it, so there is none to watch.
+        # After a ValueError the path is omitted: no file can have it, so there is none to watch.
         contents[path] = content = (
             known_contents[path] if path in known_contents else read_file(path)
         )

@@ -17,7 +17,7 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryTiming:
-    """The clock and the random numbers, which a test replaces."""
+    """The clock and the random numbers, replaceable in tests."""
 
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     jitter: Callable[[], float] = random.random

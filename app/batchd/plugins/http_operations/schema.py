@@ -42,7 +42,7 @@ class OperationSchema(_Table):
     query: Query = []
     """Names of the query parameters that a line may contain."""
     types: dict[str, ParameterType] = {}
-    """Types of path and query parameters; the default is identifier in the path, and none else."""
+    """Types of path and query parameters; identifier is the default in the path."""
     body: Body | None = None
     headers: Headers = Field({}, repr=False)
     timeout_s: Seconds = 30.0
@@ -64,7 +64,7 @@ class OperationSchema(_Table):
         if fixed := self.url.query_names & set(self.query):
             raise ValueError(f"'{min(fixed)}' is fixed in the URL and also listed in `query`")
         if unknown := self.types.keys() - self.url.names - set(self.query):
-            raise ValueError(f"'{min(unknown)}' in `types` is no parameter")
+            raise ValueError(f"'{min(unknown)}' in `types` is not a parameter")
         if both := self.success & self.retry.statuses:
             raise ValueError(f"{min(both)} can't be both a success and retried")
         return self

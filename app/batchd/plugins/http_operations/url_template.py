@@ -60,17 +60,17 @@ def encode(text: str) -> str:
 
 
 def find_hazard(path: str) -> str | None:
-    """Return what a path, or a value for one, must not contain but does; None if there is nothing.
+    """Return what a path, or a value in it, contains but must not; None if there is nothing.
 
-    Servers differ in how often they decode a path before they resolve it, and in what they then
-    take for a dot, a separator or an end: whatever any of them could resolve is a hazard.
+    Servers differ in how often they decode a path before they resolve it, and in what they treat
+    as a dot, a separator or an end: whatever any of them could resolve is a hazard.
     """
     for _ in range(_MAX_DECODINGS):
         decoded = _decode(path)
         if decoded == path:
             break
         path = decoded
-    else:  # each decoding takes linear time, and a line could ask for very many
+    else:  # each decoding takes linear time, and a line could require very many
         return f"text that is percent-encoded more than {_MAX_DECODINGS - 1} times"
     if _CONTROL.search(path):
         return "a control character"
