@@ -43,7 +43,7 @@ async def test_dead_storage_is_told_quickly_and_nothing_else_is(
         )
         assert time.monotonic() - started < READ_TIMEOUT_S
     for failure in failures:
-        assert failure.description == "The storage does not answer. Try again in a few seconds."
+        assert failure.description == "The storage is not responding. Try again in a few seconds."
 
 
 async def failure_of(call: Awaitable[object]) -> ProcessingTimeout:

@@ -1,4 +1,4 @@
-"""Tells a missing object from a forbidden one: without s3:ListBucket, S3 answers 403 to both."""
+"""Distinguishes missing from forbidden objects: without s3:ListBucket, both get a 403."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_KEY = "batchd-access-probe"
-"""An empty object that is there to be read."""
+"""Key of an empty object that exists only to be read."""
 _FORBIDDEN = {"AccessDenied", "Forbidden", "403"}
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
 class AccessProbe:
-    """Finds out, at each refusal, whether objects may be read though the bucket may not be listed.
+    """Checks, at each refusal, whether objects may be read although the bucket may not be listed.
 
-    Nothing is cached: permissions may be taken away at any time, and an object that only can't be
-    read must never count as missing.
+    Nothing is cached: permissions may be revoked at any time, and an object that exists but can't
+    be read must never count as missing.
     """
 
     def __init__(self, client: "S3Client", *, bucket: str) -> None:
@@ -41,8 +41,8 @@ class AccessProbe:
         if may_read and not self._reported:
             self._reported = True
             logger.info(
-                "storage: the credentials may not list the whole bucket; object %s tells missing "
-                "objects from forbidden ones",
+                "storage: the credentials may not list the whole bucket; object %s distinguishes "
+                "missing objects from forbidden ones",
                 PROBE_KEY,
             )
         return may_read

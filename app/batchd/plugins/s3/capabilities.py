@@ -1,4 +1,4 @@
-"""What an S3 service turns out not to have: found out once for each process."""
+"""What an S3 service does not support: detected once per process."""
 
 import logging
 from dataclasses import dataclass

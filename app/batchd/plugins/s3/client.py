@@ -1,4 +1,4 @@
-"""The clients of aiobotocore: one for the storage, one for the URLs that callers get."""
+"""The clients of aiobotocore: one for the storage, one for presigned URLs."""
 
 import base64
 import hashlib
@@ -33,7 +33,7 @@ class Clients(NamedTuple):
 async def open_clients(
     session: AioSession, settings: S3Settings, *, region: str
 ) -> AsyncIterator[Clients]:
-    """Open them. Raises InvalidSettings where there is no such endpoint."""
+    """Open the clients. Raises InvalidSettings for an invalid endpoint."""
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(
             _client(session, settings, region, name="endpoint", endpoint=settings.endpoint)
@@ -93,7 +93,7 @@ def _config(settings: S3Settings) -> AioConfig:
 
 
 def _add_content_md5(request: AWSRequest, **_: object) -> None:
-    """Add what S3 demanded of DeleteObjects before it knew other checksums; many services do."""
+    """Add the checksum that S3 used to require for DeleteObjects, and many services still do."""
     # bytes for this operation, whatever the stubs say.
     body: Any = request.body
     digest = hashlib.md5(body, usedforsecurity=False).digest()

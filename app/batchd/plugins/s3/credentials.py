@@ -1,4 +1,4 @@
-"""The credentials that requests are signed with; temporary ones are fetched again in time."""
+"""The credentials that sign requests; temporary ones are refreshed in time."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 REFRESH_AHEAD_S = 870.0
 """botocore itself caches the credentials of a role up to 900 s before they expire."""
 WAIT_AHEAD_S = 60.0
-"""Calls wait for new credentials only if the ones at hand expire that soon."""
+"""Calls wait for new credentials only if the current ones expire within this time."""
 RETRY_DELAY_S = 10.0
 FAILURE_CACHED_S = 1.0
 
@@ -36,7 +36,7 @@ class Session(NamedTuple):
 async def open_session(settings: S3Settings) -> AsyncIterator[Session]:
     """Fetch the credentials, and refresh temporary ones while the block runs.
 
-    Raises InvalidSettings where there are none.
+    Raises InvalidSettings if there are none.
     """
     session = AioSession()
     if settings.access_key is not None and settings.secret_key is not None:
@@ -71,8 +71,8 @@ class _CredentialRefresher:
     """Fetches new credentials ahead of expiry, so that no call waits for a slow endpoint.
 
     Left to itself aiobotocore has some call wait for each refresh. It refreshes 15 minutes ahead:
-    credentials that are valid for no longer would be fetched for every call. Where the endpoint
-    fails, each waiting call would ask it again. There are no public names for any of this.
+    credentials that are valid for no longer would be fetched for every call. If the endpoint
+    fails, each waiting call would try again. There are no public names for any of this.
     """
 
     def __init__(self, credentials: Any) -> None:
@@ -85,7 +85,7 @@ class _CredentialRefresher:
         self._set_wait_ahead(0.0)
 
     async def start(self) -> None:
-        """Fetch the credentials of a role, which are not there yet."""
+        """Fetch the first credentials of a role."""
         await self._credentials.get_frozen_credentials()
         self._note_lifetime()
 
@@ -109,7 +109,7 @@ class _CredentialRefresher:
             logger.warning("storage: the credentials can't be refreshed: %s", error)
 
     async def _fetch_or_fail(self, *, is_mandatory: bool) -> None:
-        """Fetch; after a failure, fail the calls that have been waiting for it as well."""
+        """Fetch; a failure also fails the calls that have been waiting for it."""
         if self._failure is not None and time.monotonic() - self._failed_at < FAILURE_CACHED_S:
             raise self._failure
         try:

@@ -1,4 +1,4 @@
-"""Where the vendors' exceptions stop: what they mean for whoever called the storage."""
+"""Translates the vendor's exceptions to those of the storage port."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from batchd.domain.ports import ObjectChanged, ObjectMissing
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = "The storage does not answer. Try again in a few seconds."
+DESCRIPTION = "The storage is not responding. Try again in a few seconds."
 
 MISSING_CODES = frozenset({"NoSuchKey", "404", "NotFound"})
 OUTAGE_CODES = frozenset(
@@ -23,7 +23,7 @@ OUTAGE_CODES = frozenset(
         "BandwidthLimitExceeded",
         "ExpiredToken",  # temporary credentials are renewed
         "InternalError",
-        "OperationAborted",  # another change of the same bucket is under way
+        "OperationAborted",  # another change of the same bucket is in progress
         "RequestTimeout",
         "ServerBusy",
         "ServiceUnavailable",
@@ -34,7 +34,7 @@ OUTAGE_CODES = frozenset(
         "TooManyRequestsException",
     }
 )
-"""What passes by itself, and is waited out."""
+"""Outages, which end without intervention and are waited out."""
 REFUSED_CODES = frozenset(
     {
         "AccessDenied",
@@ -76,7 +76,7 @@ REFUSED_CODES = frozenset(
         "XAmzContentSHA256Mismatch",
     }
 )
-"""What the same call will be told again, until somebody changes something."""
+"""Refusals, which the same call will get again until the configuration changes."""
 _OUTAGE_STATUSES = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 _REFUSED_ERRORS = (
@@ -88,7 +88,7 @@ _REFUSED_ERRORS = (
 )
 _OUTAGE_ERRORS = (
     botocore.BotoCoreError,
-    ResponseParserError,  # a proxy answered, not the storage
+    ResponseParserError,  # the response of a proxy, not of the storage
     aiohttp.ClientError,
     OSError,
     TimeoutError,
@@ -101,11 +101,11 @@ class RangeEmpty(Exception):
 
 @contextmanager
 def storage_call(action: str, key: str = "") -> Iterator[None]:
-    """Turn a failed call into an exception of the port.
+    """Translate the failure of a call to an exception of the port.
 
     Raises ObjectMissing, ObjectChanged, RangeEmpty, StorageRefused or, for an outage,
     ProcessingTimeout.
-    Wrap the call alone: what the caller does with the answer fails in its own way.
+    Wrap the call alone: the processing of its response fails in other ways.
     """
     try:
         yield
@@ -122,22 +122,22 @@ def storage_call(action: str, key: str = "") -> Iterator[None]:
     except _REFUSED_ERRORS as error:
         raise refused(action, key, code=type(error).__name__, cause=error) from error
     except _OUTAGE_ERRORS as error:
-        raise unanswered(action, key, error) from error
+        raise not_responding(action, key, error) from error
 
 
 def failed(
     action: str, key: str, *, code: str, status: int, cause: object
 ) -> ProcessingTimeout | StorageRefused:
-    """Return what the error code of the storage means; by the HTTP status if it is not listed."""
+    """Return the meaning of a storage error code; that of the HTTP status if it is not listed."""
     if code in REFUSED_CODES or not (code in OUTAGE_CODES or _is_outage_status(status)):
         return refused(action, key, code=code, cause=cause)
-    return unanswered(action, key, cause)
+    return not_responding(action, key, cause)
 
 
 def failed_keys(
     action: str, errors: Sequence[Mapping[str, Any]]
 ) -> ProcessingTimeout | StorageRefused:
-    """Return what the errors of single keys mean that one call reported: a refusal outweighs."""
+    """Return the meaning of the errors of single keys in one call: a refusal takes precedence."""
     first = min(errors, key=lambda error: error.get("Code") not in REFUSED_CODES)
     # Without a status: a code that is not listed is an outage here.
     return failed(
@@ -150,17 +150,17 @@ def failed_keys(
 
 
 def refused(action: str, key: str, *, code: str, cause: object) -> StorageRefused:
-    """Log the cause, which is ours to know; return what the caller is told."""
+    """Log the cause, which callers must not see; return the error."""
     logger.error("storage: refused to %s %s: %s: %s", action, key, code, cause)
     return StorageRefused(DESCRIPTION, code=code, action=f"{action} {key}")
 
 
-def unanswered(action: str, key: str, cause: object) -> ProcessingTimeout:
-    """Log the cause, which is ours to know; return what the caller is told."""
+def not_responding(action: str, key: str, cause: object) -> ProcessingTimeout:
+    """Log the cause, which callers must not see; return the error."""
     logger.warning("storage: cannot %s %s: %s", action, key, cause)
     return ProcessingTimeout(DESCRIPTION)
 
 
 def _is_outage_status(status: int) -> bool:
-    # HEAD is answered without a code: botocore takes the status for it.
+    # The response to HEAD has no code: botocore uses the status as the code.
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _OUTAGE_STATUSES

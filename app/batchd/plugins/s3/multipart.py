@@ -22,7 +22,7 @@ MIB = 1024**2
 PART_BYTES = 5 * MIB
 """S3 refuses smaller parts, but for the last one."""
 EQUAL_PARTS = 5_000
-"""Of the 10,000 that S3 takes. Some services, such as Cloudflare R2, want parts of one size."""
+"""Of the 10,000 that S3 accepts. Some services, such as Cloudflare R2, require equal parts."""
 PARTS_OF_A_SIZE = 1_000
 PIECE_BYTES = 256 * 1024
 ABORT_TIMEOUT_S = 10.0
@@ -32,7 +32,7 @@ def part_bytes(number: int, *, expected_bytes: int = 0) -> int:
     """Return how large part `number`, counted from 1, is.
 
     All parts of an object that is no larger than expected have one size. After 5,000 parts they
-    grow with each thousand: nobody expected 195 GiB, and yet they fit, with 55 MiB in memory.
+    grow with each thousand, so that even an unexpected 195 GiB fit, with 55 MiB in memory.
     """
     smallest = max(PART_BYTES, -(-expected_bytes // (EQUAL_PARTS * MIB)) * MIB)
     return smallest * (1 + 2 * max(0, -(-(number - EQUAL_PARTS) // PARTS_OF_A_SIZE)))
@@ -47,7 +47,7 @@ async def writing(
     expected_bytes: int,
     capabilities: Capabilities,
 ) -> AsyncIterator["PartsWriter"]:
-    """Make the object appear whole on leaving, or not at all on an error or a cancellation."""
+    """Make the object appear as a whole on exit, or not at all on an error or a cancellation."""
     writer = PartsWriter(
         client, bucket=bucket, key=key, expected_bytes=expected_bytes, capabilities=capabilities
     )
@@ -97,7 +97,7 @@ class PartsWriter:
                 await self._send()
 
     async def append(self, key: str, size: int) -> bool:
-        """Copy what fills whole parts inside the storage; what is before and after is read."""
+        """Copy the ranges that fill parts inside the storage; read those before and after."""
         filled = self._filling.tell()
         head = self._part_bytes - filled if filled else 0
         next_part = part_bytes(self._number + bool(filled), expected_bytes=self._expected_bytes)
@@ -132,7 +132,7 @@ class PartsWriter:
             )
 
     async def discard(self) -> None:
-        """Leave nothing behind, as far as the storage lets us."""
+        """Delete the parts sent so far, if the storage permits."""
         if self._upload_id is None:
             return
         try:
@@ -141,11 +141,11 @@ class PartsWriter:
                     Bucket=self._bucket, Key=self._key, UploadId=self._upload_id
                 )
         except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
-            # The error that brought us here matters more; parts are no object anybody sees.
+            # The error that led here matters more; parts are not visible as an object.
             logger.warning("storage: parts of %s are left behind: %s", self._key, error)
 
     async def _write_range(self, key: str, start: int, end: int) -> None:
-        """Read these bytes of another object, and write them."""
+        """Read a range of another object, and write it."""
         if start == end:
             return
         with storage_call("read", key):
@@ -190,7 +190,7 @@ class PartsWriter:
         return {"ETag": response["ETag"], "PartNumber": number}
 
     async def _copy_part(self, key: str, offset: int, size: int) -> bool:
-        """Copy these bytes of another object as the next part; False if the service can't."""
+        """Copy a range of another object as the next part; False if the service can't."""
         upload_id = await self._start_upload()
         with storage_call("copy", key):
             try:
@@ -206,8 +206,8 @@ class PartsWriter:
                 if is_not_implemented(error):
                     return False
                 raise
-        # A service that does not know the header for the source has stored an empty part, and says
-        # nothing of a copy. The next part replaces it: it has the same number.
+        # A service that does not know the header for the source has stored an empty part, and
+        # reports no copy. The next part replaces it: it has the same number.
         etag = response.get("CopyPartResult", {}).get("ETag")
         if etag is None:
             return False

@@ -1,4 +1,4 @@
-"""Temporary URLs, signed by aiobotocore; one that was signed a moment ago is used again."""
+"""Presigned URLs, signed by aiobotocore; recently signed ones are reused."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 MAX_CACHED = 20_000
-"""Some 25 MB."""
+"""About 25 MB."""
 MIN_REMAINING_VALIDITY = 0.75
-"""The share of its validity that a URL must have left to be used again."""
+"""The fraction of its validity that must remain for a URL to be reused."""
 MAX_VALIDITY_S = 7 * 24 * 3600
 """S3 refuses URLs with a longer validity."""
 
 
 class Presigner:
-    """Signs URLs for callers, who may reach the storage by another endpoint than we do."""
+    """Signs URLs for callers, who may reach the storage by another endpoint than batchd."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Presigner:
 
 
 class RecentUrls:
-    """A cache of URLs: still good answers while most of their validity is left."""
+    """A cache of presigned URLs, reused while most of their validity remains."""
 
     def __init__(self) -> None:
         self._urls: OrderedDict[tuple[str, str], SignedUrl] = OrderedDict()

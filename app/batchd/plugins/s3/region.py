@@ -1,4 +1,4 @@
-"""The region that the bucket is in, which may be another than the setting says."""
+"""The region of the bucket, which may differ from the setting."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ async def find_region(client: "S3Client", settings: S3Settings) -> str:
         logger.warning(
             "storage: the region of bucket %s is not known yet: %s",
             settings.bucket,
-            str(error) or "no answer in time",
+            str(error) or "no response in time",
         )
         return settings.region
     finally:
@@ -58,7 +58,7 @@ async def find_region(client: "S3Client", settings: S3Settings) -> str:
 
 
 def _region_of_refusal(error: ClientError, settings: S3Settings) -> str:
-    """Return the region that a refusal names. What else it means is found out at the first use."""
+    """Return the region that a refusal names. Its other meanings show at the first use."""
     headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
     region: str | None = headers.get("x-amz-bucket-region")
     if error.response["Error"]["Code"] in _REDIRECTED and region not in {None, settings.region}:

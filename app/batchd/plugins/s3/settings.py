@@ -1,4 +1,4 @@
-"""The settings of the S3 storage, and what it can't work with."""
+"""The settings of the S3 storage, and the validation of their values."""
 
 import re
 from ipaddress import IPv6Address, ip_address
@@ -74,7 +74,7 @@ def _is_endpoint(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
-        known = IPv6Address(host) if ":" in host else _HOST.fullmatch(host)
+        valid_host = IPv6Address(host) if ":" in host else _HOST.fullmatch(host)
     except ValueError:  # of the address or the port
         return False
-    return parts.scheme in {"http", "https"} and known is not None
+    return parts.scheme in {"http", "https"} and valid_host is not None

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.type_defs import GetObjectRequestTypeDef
 
 DELETE_KEYS = 1_000
-"""S3 takes no more in one call."""
+"""S3 accepts no more in one call."""
 CONCURRENT_DELETIONS = 10
 _NO_BULK_DELETION = {"MissingContentMD5", "InvalidRequest", "InvalidArgument", "MalformedXML"}
-"""What services without DeleteObjects answer to it, besides that it is not implemented."""
+"""Error codes of services without DeleteObjects, besides those for not implemented."""
 STAT_TIMEOUT_S = 10.0
 CHECK_TIMEOUT_S = 3.0
-"""Somebody waits for these two: they end before the client's own attempts do."""
+"""Callers wait for these two: they end before the client's own attempts do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class S3Storage:
     async def _body(
         self, key: str, offset: int, length: int | None, etag: str | None
     ) -> "StreamingBody | None":
-        """Begin to get the object; None where the range holds none of its bytes."""
+        """Start to read the object; None if the range contains none of its bytes."""
         if length == 0:
             # A range can't say so.
             info = await self.stat(key)
@@ -110,7 +110,7 @@ class S3Storage:
 
     @asynccontextmanager
     async def _missing_if_unlisted(self, key: str) -> AsyncIterator[None]:
-        """Raise ObjectMissing for a refusal that means it: see AccessProbe."""
+        """Raise ObjectMissing for a refusal that means a missing object: see AccessProbe."""
         try:
             yield
         except ClientError as error:
@@ -152,7 +152,7 @@ class S3Storage:
                     self.capabilities.lose_bulk_deletion()
                     return False
                 raise
-        # One call, yet each key can fail for itself.
+        # One call, but each key can fail on its own.
         failed = [e for e in response.get("Errors", ()) if e.get("Code") != "NoSuchKey"]
         if failed:
             raise failed_keys("delete", failed)
@@ -189,7 +189,7 @@ class S3Storage:
                             raise
         except ObjectMissing as missing:
             raise refused(
-                "find bucket", self.bucket, code="NoSuchBucket", cause="there is none"
+                "find bucket", self.bucket, code="NoSuchBucket", cause="it does not exist"
             ) from missing
 
 
