@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
+import pytest
 from yarl import URL
 
 from batchd.configuration import read_settings
@@ -13,6 +15,7 @@ from batchd.plugins.s3.client import open_clients
 from batchd.plugins.s3.credentials import open_session
 from batchd.plugins.s3.presigning import Presigner
 from batchd.plugins.s3.settings import S3Settings
+from batchd.plugins.s3.storage import S3Storage
 
 LINES = b'{"id": "a"}\n{"id": "b"}\n'
 
@@ -76,3 +79,15 @@ async def keys_of(storage: Storage, prefix: str) -> list[str]:
 def encoded(url: SignedUrl) -> URL:
     """Return the URL as it is: the client must not encode it a second time."""
     return URL(url.url, encoded=True)
+
+
+def fail_to_read(patch: pytest.MonkeyPatch, infix: str, error: Exception) -> None:
+    """Let every read of an object fail that has this in its key, but no other one."""
+    read = S3Storage.read
+
+    def fail(storage: S3Storage, key: str, **options: Any) -> Any:
+        if infix in key:
+            raise error
+        return read(storage, key, **options)
+
+    patch.setattr(S3Storage, "read", fail)

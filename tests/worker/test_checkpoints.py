@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,15 +14,19 @@ from aiohttp import web
 
 from batchd.bootstrap import Components
 from batchd.db import chunks
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ids import BatchId
-from batchd.domain.jobs import Stage
+from batchd.domain.jobs import Job, Stage
 from batchd.domain.operations import OperationResult
+from batchd.pipeline.chunks import runner
 from batchd.pipeline.chunks.runner import MAX_CLAIMS
+from batchd.pipeline.dead_letter import dead_letter
 from batchd.pipeline.result_lines import encode
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.polling import eventually
+from tests.support.s3_storage import fail_to_read, put
 from tests.support.stepping import TO_PROCESSING, step
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.worker_process import worker_process
@@ -142,6 +147,92 @@ async def test_the_lines_of_a_lost_checkpoint_are_run_again(
     gated.release(LINES)
     await step(components, batch, Stage.CHUNK, Stage.RESULTS)
     assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(
+            StorageRefused("no", code="KMS.DisabledException", action="read"), id="refused"
+        ),
+        pytest.param(ProcessingTimeout("The storage is not responding."), id="damaged"),
+        pytest.param(None, id="not JSON"),
+    ],
+)
+async def test_the_lines_of_a_checkpoint_that_cannot_be_read_are_run_again(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    (key,) = await checkpoint_keys(components)
+    await put(components.dispatcher._context.storage, key, b"no JSON\n")
+    if error is not None:
+        fail_to_read(monkeypatch, ".checkpoint", error)
+    gated.release(LINES)
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
+
+
+async def test_a_poisoned_chunk_counts_the_lines_of_its_checkpoint_as_they_ended(
+    caller: ApiCaller, components: Components, gated: GatedOperation
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    await stop_in_the_middle(components, gated, batch)
+    context = components.dispatcher._context
+    await dead_letter(context, Job(Stage.CHUNK, BatchId(UUID(batch)), 0))
+    body = (await caller.get(f"/batches/{batch}?expand=progress,errors")).body
+    counts = body["progress"]
+    assert (counts["succeeded"], counts["failed"]) == (FINISHED, LINES - FINISHED)
+    assert body["errors"] == {"500": {"count": LINES - FINISHED, "lines": []}}
+
+
+async def test_a_claim_that_ends_in_an_outage_of_the_database_is_released_after_it(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await create_processing_batch(caller, components)
+    fail_to_read(monkeypatch, "/copy.", ProcessingTimeout("The storage is not responding."))
+    release = chunks.release
+    attempts = 0
+
+    async def fail_once(*arguments: Any) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise ProcessingTimeout("The database is not responding.")
+        await release(*arguments)
+
+    monkeypatch.setattr(chunks, "release", fail_once)
+    monkeypatch.setattr(runner, "_RETRY_DELAY_S", 0)
+    with pytest.raises(ProcessingTimeout):
+        await step(components, batch, Stage.CHUNK)
+    async with components.database.connection() as connection:
+        (chunk,) = await chunks.find_all(connection, BatchId(UUID(batch)))
+    assert (chunk.claims, chunk.releases) == (1, 1)
+
+
+async def test_no_line_outlives_a_chunk_that_ends_with_a_defect(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another line is running; it does not finish within the grace period."""
+
+    def refuse(*_: object) -> bytes:
+        raise ValueError("a defect")
+
+    batch = await create_processing_batch(caller, components)
+    gated.release(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("batchd.pipeline.result_lines.encode", refuse)
+        with pytest.raises(ValueError, match="a defect"):
+            await step(components, batch, Stage.CHUNK)
+    assert gated.started == [1, 2]
+    assert [task for task in asyncio.all_tasks() if "_run_lines" in repr(task.get_coro())] == []
 
 
 async def test_a_replaced_worker_stores_no_checkpoint(

@@ -10,7 +10,6 @@ from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout, QuotaViolation
 from batchd.domain.operations import OperationCall, OperationResult
-from batchd.domain.ports import ObjectMissing
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.checkpoint import read_checkpoint
@@ -19,6 +18,7 @@ from batchd.pipeline.chunks.permission import CreatorPermission
 from batchd.pipeline.chunks.reader import parse_valid, read_lines
 from batchd.pipeline.chunks.result_store import ResultStore
 from batchd.pipeline.context import PipelineContext
+from batchd.pipeline.failures import FailureKind
 from batchd.pipeline.line_parser import ParsedLine
 from batchd.pipeline.line_reader import RawLine
 
@@ -64,8 +64,14 @@ class LineRunner:
             async for finished in read_checkpoint(self._context, self._chunk):
                 self.results.add(indexes[finished.number], finished.result_line)
                 self.counter.add(finished.number, finished.outcome)
-        except ObjectMissing:
-            logger.warning("%s is gone: its lines are run again", self._chunk.checkpoint_key)
+        except Exception as error:
+            if await self._context.breaker.judge(error) in {FailureKind.OUTAGE, FailureKind.WORKER}:
+                raise
+            logger.warning(
+                "%s can't be read, so its lines are run again: %r",
+                self._chunk.checkpoint_key,
+                error,
+            )
         self.checkpointed = self.counter.counts()
 
     @contextmanager
@@ -110,28 +116,33 @@ class LineRunner:
         await permission.refresh()
         remaining = self._unfinished()
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
-        runners = asyncio.gather(
-            *(self._run_lines(remaining, permission, lease) for _ in range(concurrency))
-        )
+        tasks = [
+            asyncio.create_task(self._run_lines(remaining, permission, lease))
+            for _ in range(concurrency)
+        ]
+        # Ends with the first defect, while the other tasks go on.
+        runners = asyncio.gather(*tasks)
         refresher = asyncio.create_task(permission.keep_fresh())
         interrupted = asyncio.create_task(lease.interrupted.wait())
         try:
             futures: list[asyncio.Future[Any]] = [runners, interrupted]
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-            if not runners.done():
-                self._stopping.set()
-                await asyncio.wait([runners], timeout=self._grace_s(lease))
+            self._stopping.set()
+            await asyncio.wait(tasks, timeout=self._grace_s(lease))
         finally:
             refresher.cancel()
             interrupted.cancel()
-            runners.cancel()
+            for task in tasks:
+                task.cancel()
+            # None may outlive the chunk: it would go on to call, and to keep results.
+            await asyncio.wait(tasks)
             # Raises only defects: the failure of a line is its result.
             with suppress(asyncio.CancelledError):
                 await runners
 
     def _grace_s(self, lease: ChunkLease) -> float:
         """Return how long the lines that have started may take to finish."""
-        if lease.interruption is Interruption.STOPPING:
+        if lease.interruption in {None, Interruption.STOPPING}:
             return self._context.settings.worker_grace_s
         return _GRACE_PERIOD_S
 
