@@ -8,15 +8,17 @@ from uuid import UUID
 import pytest
 
 from batchd.bootstrap import Components
+from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import Storage
+from batchd.pipeline.dead_letter import dead_letter
 from batchd.pipeline.dispatcher import MAX_DEFECTS
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
-from tests.support.s3_storage import get, keys_of, put
+from tests.support.s3_storage import fail_to_read, get, keys_of, put
 from tests.support.stepping import TO_PROCESSED, TO_PROCESSING, step
 
 pytestmark = pytest.mark.slow
@@ -134,6 +136,40 @@ async def test_lines_of_a_truncated_part_are_failed(
         with pytest.raises(ValueError, match="has 10 lines, but 9 results"):
             await step(components, half_run, Stage.RESULTS)
     await step(components, half_run, Stage.RESULTS)
+    assert await outcomes(caller, half_run) == RESULTS + [
+        {"line": n, "id": f"n{n}", "outcome": "failed"} for n in range(LINES + 1, 2 * LINES + 1)
+    ]
+
+
+async def test_cancelled_batch_whose_copy_alone_cannot_be_read_keeps_its_results(
+    caller: ApiCaller, components: Components, half_run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage answers 500 to it, but does what the worker's probe asks for."""
+    fail_to_read(monkeypatch, "/copy.", ProcessingTimeout("The storage is not responding."))
+    await caller.call("PATCH", f"/batches/{half_run}", json={"status": "cancel"})
+    with pytest.raises(ProcessingTimeout):
+        await step(components, half_run, Stage.CANCEL)
+    await dead_letter(components.dispatcher._context, Job(Stage.CANCEL, BatchId(UUID(half_run))))
+    assert await caller.status(half_run) == "cancelled"
+    assert await outcomes(caller, half_run) == RESULTS + [
+        {"line": n, "outcome": "cancelled"} for n in range(LINES + 1, 2 * LINES + 1)
+    ]
+
+
+async def test_lines_of_a_part_that_alone_cannot_be_read_are_failed(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    half_run: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gated.release(LINES)
+    await components.dispatcher.handle(Job(Stage.CHUNK, BatchId(UUID(half_run)), 1))
+    fail_to_read(monkeypatch, "/parts/1.", ProcessingTimeout("The storage is not responding."))
+    with pytest.raises(ProcessingTimeout):
+        await step(components, half_run, Stage.RESULTS)
+    await dead_letter(components.dispatcher._context, Job(Stage.RESULTS, BatchId(UUID(half_run))))
+    assert await caller.status(half_run) == "completed"
     assert await outcomes(caller, half_run) == RESULTS + [
         {"line": n, "id": f"n{n}", "outcome": "failed"} for n in range(LINES + 1, 2 * LINES + 1)
     ]

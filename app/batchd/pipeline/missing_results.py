@@ -12,7 +12,7 @@ from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import require_input_key
 from batchd.pipeline.chunks.reader import parse_valid
 from batchd.pipeline.context import PipelineContext
-from batchd.pipeline.failures import FailureKind, kind_of
+from batchd.pipeline.failures import FailureKind
 from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class LineIdentifier:
             try:
                 return await self._identify_by_copy(chunk)
             except Exception as error:
-                is_outage = kind_of(error) is FailureKind.OUTAGE
+                is_outage = await self._context.breaker.judge(error) is FailureKind.OUTAGE
                 if is_outage or not (self._allow_failures or _is_missing(error)):
                     raise
                 # It would fail for each of the other chunks as well.
@@ -153,7 +153,7 @@ async def is_part_complete(context: PipelineContext, chunk: Chunk) -> bool:
             async for piece in pieces:
                 lines += piece.count(b"\n")
     except Exception as error:
-        if kind_of(error) is FailureKind.OUTAGE:
+        if await context.breaker.judge(error) is FailureKind.OUTAGE:
             raise
         logger.warning("the part %s can't be read: %r", chunk.part_key, error)
         return False

@@ -23,7 +23,7 @@ from batchd.pipeline.chunks.checkpoint import finished_numbers, merge_finished
 from batchd.pipeline.chunks.stored_parts import with_stored_parts
 from batchd.pipeline.context import PipelineContext, StageClaim, advance, claim
 from batchd.pipeline.delete import bury_files
-from batchd.pipeline.failures import FailureKind, kind_of
+from batchd.pipeline.failures import FailureKind
 from batchd.pipeline.missing_results import LineIdentifier, is_part_complete
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,10 @@ class _ResultsWriter:
         try:
             return await finished_numbers(self._context, chunk)
         except Exception as error:
-            if kind_of(error) is FailureKind.OUTAGE or not self._allow_missing_parts:
+            if (
+                not self._allow_missing_parts
+                or await self._context.breaker.judge(error) is FailureKind.OUTAGE
+            ):
                 raise
             logger.warning("%s can't be read: %r", chunk.checkpoint_key, error)
             return frozenset()
