@@ -9,15 +9,17 @@ from batchd.bootstrap import Components
 from batchd.db import batches, chunks
 from batchd.domain.batches import Batch
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.ports import Storage
 from batchd.domain.storage_keys import is_part_of
+from batchd.pipeline.circuit_breaker import CircuitBreaker
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
+from tests.support.s3_storage import fail_to_read
 from tests.support.stepping import TO_PROCESSED, step
 
 pytestmark = pytest.mark.slow
@@ -220,3 +222,61 @@ async def test_results_that_were_refused_after_an_uncertain_commit_are_kept(
     await step(components, batch, Stage.CHUNK)
     assert len(gated.started) == LINES
     assert await caller.status(batch) == "processed"
+
+
+UNREADABLE = [
+    pytest.param(StorageRefused("no", code="KMS.DisabledException", action="read"), id="refused"),
+    pytest.param(ProcessingTimeout("The storage is not responding."), id="damaged"),
+]
+
+
+@pytest.mark.parametrize("error", UNREADABLE)
+async def test_lines_are_run_if_a_stored_part_cannot_be_read(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    batch: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    await forget_completion(components)
+    gated.release(LINES)
+    with monkeypatch.context() as patched:
+        fail_to_read(patched, "/parts/", error)
+        await step(components, batch, Stage.CHUNK)
+    assert len(gated.started) == 2 * LINES
+    assert await caller.status(batch) == "processed"
+
+
+@pytest.mark.parametrize("error", UNREADABLE)
+async def test_a_batch_is_cancelled_although_a_stored_part_cannot_be_read(
+    caller: ApiCaller,
+    components: Components,
+    batch: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    await forget_completion(components)
+    await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    with monkeypatch.context() as patched:
+        fail_to_read(patched, "/parts/", error)
+        await step(components, batch, Stage.CANCEL)
+    assert [line["outcome"] for line in await caller.download(batch)] == ["cancelled"] * LINES
+
+
+async def test_stored_results_are_not_cancelled_because_of_an_outage(
+    caller: ApiCaller, components: Components, batch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ProcessingTimeout("The storage is not responding.")
+
+    await forget_completion(components)
+    await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+    with monkeypatch.context() as patched:
+        patched.setattr(S3Storage, "list_keys", refuse)
+        # What the worker's probe does fails as well, so the job is not at fault.
+        patched.setattr(CircuitBreaker, "_probe_storage", refuse)
+        with pytest.raises(ProcessingTimeout):
+            await step(components, batch, Stage.CANCEL)
+    await step(components, batch, Stage.CANCEL)
+    assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * LINES

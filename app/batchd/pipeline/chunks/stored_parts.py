@@ -20,6 +20,7 @@ from batchd.domain.operations import OperationResult
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import is_part_of, part_key, part_prefix
 from batchd.pipeline.context import ClaimLost, PipelineContext
+from batchd.pipeline.failures import FailureKind
 from batchd.pipeline.result_lines import OutcomeCounter
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ async def _find_keys(
             if chunk is not None and is_part_of(key, batch, chunk):
                 keys[chunk.number].append(key)
     except BatchdError as error:
-        # Not fatal: the lines can be run again.
+        if await context.breaker.judge(error) is FailureKind.OUTAGE:
+            raise
+        # Not fatal: the lines can be run again, or be cancelled.
         logger.warning("stored results of batch %s can't be listed: %s", batch.batch, error)
     return keys
 
@@ -121,13 +124,18 @@ async def _read(context: PipelineContext, chunk: Chunk, key: str) -> _StoredPart
         async with context.storage.read(key) as pieces:
             async for data in _complete_lines(pieces):
                 size += len(data)
-                for result in map(_decoder.decode, data.splitlines()):
+                for result in map(_decoder.decode, data.removesuffix(b"\n").split(b"\n")):
                     if result.line <= previous:
                         return None
                     previous = result.line
                     lines += 1
                     counter.add(result.line, _outcome(result))
     except (ObjectMissing, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    except BatchdError as error:
+        if await context.breaker.judge(error) is FailureKind.OUTAGE:
+            raise
+        logger.warning("stored results can't be read: %s: %s", key, error)
         return None
     if lines != chunk.lines:
         return None
