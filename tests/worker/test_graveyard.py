@@ -6,9 +6,11 @@ from uuid import UUID
 import pytest
 
 from batchd.bootstrap import Components
+from batchd.db import job_failures
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.pipeline.dead_letter import dead_letter
+from batchd.pipeline.dispatcher import MAX_DEATHS
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import numbered_lines
@@ -193,6 +195,37 @@ async def test_cleanup_that_keeps_failing_is_reported_and_postponed(
 ) -> None:
     batch = await ended(components, caller, "completed")
     await let_it_be_due(components)
+    await dead_letter(components.dispatcher._context, Job(Stage.CLEANUP, BatchId(UUID(batch))))
+    due_s = await seconds_until_due(components, batch)
+    assert due_s is not None
+    assert due_s > DAY_S - 3600
+    assert f"they are under batches/{caller.user.user.account}/{batch}/" in caplog.text
+
+
+async def test_cleanup_that_was_given_up_is_tried_again_a_day_later(
+    caller: ApiCaller, components: Components, files: Files
+) -> None:
+    """However often it failed, or its worker died, the day before."""
+    batch = await ended(components, caller, "completed")
+    job = Job(Stage.CLEANUP, BatchId(UUID(batch)))
+    await let_it_be_due(components)
+    async with components.database.connection() as connection:
+        for _ in range(MAX_DEATHS):
+            await job_failures.record_start(connection, job)
+    await components.dispatcher.handle(job)
+    assert await files() == ["copy", "parts", "results", "uploads"]
+    await let_it_be_due(components)
+    await components.dispatcher.handle(job)
+    assert await files() == ["results"]
+
+
+async def test_cleanup_of_the_previous_version_that_keeps_failing_is_tried_again(
+    caller: ApiCaller, components: Components, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has no grave, from which the supervisor could queue it."""
+    batch = await ended(components, caller, "completed")
+    async with components.database.connection() as connection:
+        await connection.execute("DELETE FROM graveyard")
     await dead_letter(components.dispatcher._context, Job(Stage.CLEANUP, BatchId(UUID(batch))))
     due_s = await seconds_until_due(components, batch)
     assert due_s is not None

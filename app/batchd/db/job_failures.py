@@ -74,6 +74,14 @@ async def record_dead_letter(connection: Connection, job: Job, *, reason: str) -
     await connection.execute(_RECORD_DEAD_LETTER, job.key, reason[:_MAX_REASON_LENGTH])
 
 
+_DELETE = "DELETE FROM troubles WHERE job = $1"
+
+
+async def delete(connection: Connection, job: Job) -> None:
+    """Delete the record of a job that will be queued again, and then counts anew."""
+    await connection.execute(_DELETE, job.key)
+
+
 # A completed job is no longer in the queue. The number of rows is limited, because a statement that
 # runs into its time limit deletes nothing, in this round and in every other one.
 _PRUNE = """

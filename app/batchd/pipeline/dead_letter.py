@@ -3,8 +3,8 @@
 import logging
 from typing import assert_never
 
-from batchd.db import batches, chunks, graveyard
-from batchd.domain.batches import Batch, LineCounts, Status
+from batchd.db import batches, chunks, graveyard, job_failures
+from batchd.domain.batches import END_STATUSES, Batch, LineCounts, Status
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import batch_prefix, report_key, results_key
 from batchd.pipeline.cancel import cancel, stop_chunks
@@ -91,12 +91,20 @@ async def _end_without_results(context: PipelineContext, batch: Batch) -> None:
 
 async def _postpone_cleanup(context: PipelineContext, job: Job) -> None:
     """Try again a day later, and log where the files are: an operator may have to delete them."""
-    async with context.database.connection() as connection:
+    async with context.database.transaction() as connection:
+        batch = await batches.find_unscoped(connection, job.batch)
         grave = await graveyard.find(connection, job.batch)
-        await graveyard.postpone(connection, job.batch, delay_s=_CLEANUP_RETRY_S)
-    if grave is not None:
+        if grave is not None:
+            await graveyard.postpone(connection, job.batch, delay_s=_CLEANUP_RETRY_S)
+        elif batch is not None and batch.status in END_STATUSES:
+            # The previous version queued the job without a grave.
+            await graveyard.insert(connection, batch, delay_s=_CLEANUP_RETRY_S)
+        # Otherwise the next attempt would be given up before it has begun.
+        await job_failures.delete(connection, job)
+    owner = grave or batch
+    if owner is not None:
         logger.error(
             "files of batch %s can't be deleted; they are under %s",
             job.batch,
-            batch_prefix(grave.account, grave.batch),
+            batch_prefix(owner.account, job.batch),
         )
