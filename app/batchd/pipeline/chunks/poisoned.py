@@ -18,14 +18,17 @@ async def fail_chunk(context: PipelineContext, batch: Batch, chunk: Chunk) -> bo
     the lines; those of a checkpoint keep their results.
     """
     logger.error("chunk %d of batch %s is dead-lettered", chunk.number, batch.batch)
-    samples = range(chunk.first_line, chunk.first_line + min(chunk.lines, MAX_SAMPLE_LINES))
-    errors = {General.status: ErrorCount(count=chunk.lines, lines=tuple(samples))}
+    failed = chunk.lines - chunk.counts.done
+    # Only the checkpoint says which lines are not in it.
+    samples = range(chunk.first_line, chunk.first_line + min(failed, MAX_SAMPLE_LINES))
+    lines = () if chunk.counts.done else tuple(samples)
+    errors = {General.status: ErrorCount(count=failed, lines=lines)} if failed else {}
     async with context.database.transaction() as connection:
         return await chunks.complete(
             connection,
             batch.batch,
             chunk,
             key=NO_PART,
-            size=0,
-            counts=LineCounts(failed=chunk.lines, errors=errors),
+            size=chunk.part_size,
+            counts=chunk.counts.plus(LineCounts(failed=failed, errors=errors)),
         )
