@@ -133,9 +133,9 @@ class _ChunkRun:
             if self._runner.done:
                 return True
             raise ProcessingTimeout("The lines of the chunk could not be finished by this worker.")
-        except BaseException:
+        except BaseException as error:
             # The worker is alive: whatever failed is counted as a failure, not as a death.
-            await self._release()
+            await self._release(is_patient=not isinstance(error, asyncio.CancelledError))
             raise
 
     async def _run_lines(self) -> Exception | None:
@@ -208,10 +208,19 @@ class _ChunkRun:
                     raise ResultsNotStored(str(error)) from error
             await asyncio.sleep(_RETRY_DELAY_S)
 
-    async def _release(self) -> None:
-        with suppress(ProcessingTimeout):
-            async with self._context.database.connection() as connection:
-                await chunks.release(connection, self._batch.batch, self._chunk)
+    async def _release(self, *, is_patient: bool) -> None:
+        """Release the chunk, after an outage of the database too if the worker is not stopped.
+
+        A claim that was not released would count as a death.
+        """
+        while True:
+            with suppress(ProcessingTimeout):
+                async with self._context.database.connection() as connection:
+                    await chunks.release(connection, self._batch.batch, self._chunk)
+                return
+            if not is_patient or self._lease.interruption is Interruption.STOPPING:
+                return
+            await asyncio.sleep(_RETRY_DELAY_S)
 
 
 async def mark_processed(context: PipelineContext, batch_id: BatchId) -> bool:
