@@ -90,6 +90,7 @@ class Dispatcher:
                 job,
                 reason_of(error),
                 is_last_resort=failures >= max_failures + MAX_DEAD_LETTER_ATTEMPTS,
+                read_copy=deaths < MAX_DEATHS,
                 error=error,
             )
 
