@@ -55,7 +55,7 @@ async def crash(pair: Pair) -> None:
 async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     async with run_postgres(tmp_path / "primary", durable=False) as primary:
         await migrate(primary.url)
-        async with run_standby(primary, tmp_path / "standby") as standby:
+        async with run_standby(primary, tmp_path / "standby", durable=False) as standby:
             yield Pair(primary, standby)
 
 

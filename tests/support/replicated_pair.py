@@ -42,6 +42,6 @@ async def replicated_pair(folder: Path) -> AsyncIterator[ReplicatedPair]:
     """Run a primary and its standby; both are empty."""
     async with (
         run_postgres(folder / "primary", durable=False) as primary,
-        run_standby(primary, folder / "standby") as standby,
+        run_standby(primary, folder / "standby", durable=False) as standby,
     ):
         yield ReplicatedPair(primary=primary, standby=standby)

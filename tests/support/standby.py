@@ -5,10 +5,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import asyncpg
-
+from batchd.devstack.errors import StackFailed
 from batchd.devstack.postgres import Postgres, run_postgres
 from batchd.devstack.postgres_cluster import CLEAN_ENVIRONMENT, program_path, server_owner
 from batchd.devstack.private_files import write_private
@@ -19,10 +17,13 @@ _POLL_S = 0.02
 
 
 @asynccontextmanager
-async def run_standby(primary: Postgres, data_dir: Path) -> AsyncIterator[Postgres]:
+async def run_standby(
+    primary: Postgres, data_dir: Path, *, durable: bool = True
+) -> AsyncIterator[Postgres]:
     """Copy the primary into `data_dir` and run a hot standby that streams from it.
 
     Replication is asynchronous. The standby takes reads at once, and writes once it is promoted.
+    Raises StackFailed.
     """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     cluster = data_dir / "cluster"
@@ -44,49 +45,40 @@ async def run_standby(primary: Postgres, data_dir: Path) -> AsyncIterator[Postgr
     )
     # Roles are replicated too.
     write_private(data_dir / "password", await _password_of(primary))
-    async with run_postgres(data_dir, durable=False) as standby:
+    async with run_postgres(data_dir, durable=durable) as standby:
         yield standby
 
 
 async def promote(standby: Postgres) -> None:
     """Make the standby a primary; return when it takes writes."""
-    assert await _fetch_value(standby, "SELECT pg_promote(wait => true, wait_seconds => 60)")
+    promoted = await _query(standby, "SELECT pg_promote(wait => true, wait_seconds => 60)")
+    if promoted != "t":
+        raise StackFailed("The standby was not promoted in time.")
 
 
 async def wait_until_caught_up(standby: Postgres, primary: Postgres) -> None:
     """Return once the standby has replayed everything that the primary has written by now."""
     # Not pg_current_wal_lsn: without synchronous_commit, commits are written out a little later.
-    position = await _fetch_value(primary, "SELECT pg_current_wal_insert_lsn()::text")
-    async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
-        while not await _fetch_value(
-            standby, "SELECT pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position
-        ):
-            await asyncio.sleep(_POLL_S)
+    position = await _query(primary, "SELECT pg_current_wal_insert_lsn()")
+    await _wait_until_true(standby, f"SELECT pg_last_wal_replay_lsn() >= '{position}'")
 
 
 async def stop_streaming(standby: Postgres) -> None:
     """Cut the standby off: what the primary commits from now on is lost by its promotion."""
     await _configure(standby, "primary_conninfo", "")
-    async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
-        while await _fetch_value(standby, "SELECT count(*) FROM pg_stat_wal_receiver"):
-            await asyncio.sleep(_POLL_S)
+    await _wait_until_true(standby, "SELECT count(*) = 0 FROM pg_stat_wal_receiver")
 
 
 async def make_read_only(primary: Postgres) -> None:
     """Refuse writes on connections old and new, which stay open: as a demoted primary does."""
     await _configure(primary, "default_transaction_read_only", "on")
-    async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
-        while await _fetch_value(primary, "SHOW default_transaction_read_only") != "on":
-            await asyncio.sleep(_POLL_S)
+    await _wait_until_true(primary, "SELECT current_setting('default_transaction_read_only')")
 
 
 async def _configure(server: Postgres, name: str, value: str) -> None:
-    connection = await asyncpg.connect(server.url)
-    try:
-        await connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-        await connection.execute("SELECT pg_reload_conf()")
-    finally:
-        await connection.close()
+    # In a command of its own: it can't run in a transaction.
+    await _query(server, f"ALTER SYSTEM SET {name} = '{value}'")
+    await _query(server, "SELECT pg_reload_conf()")
 
 
 async def _password_of(server: Postgres) -> str:
@@ -94,9 +86,20 @@ async def _password_of(server: Postgres) -> str:
     return await asyncio.to_thread((server.log.parent / "password").read_text)
 
 
-async def _fetch_value(server: Postgres, query: str, *arguments: object) -> Any:
-    connection = await asyncpg.connect(server.url)
-    try:
-        return await connection.fetchval(query, *arguments)
-    finally:
-        await connection.close()
+async def _wait_until_true(server: Postgres, query: str) -> None:
+    async with asyncio.timeout(CATCH_UP_TIMEOUT_S):
+        while await _query(server, query) not in {"t", "on"}:
+            await asyncio.sleep(_POLL_S)
+
+
+async def _query(server: Postgres, query: str) -> str:
+    """Return the value that the query results in, as psql prints it."""
+    output = await run_command(
+        "psql",
+        [
+            *(program_path("psql"), "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"),
+            *("--dbname", server.url, "--command", query),
+        ],
+        env=CLEAN_ENVIRONMENT,
+    )
+    return output.strip()
