@@ -14,12 +14,12 @@ import pytest
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import migrate
 from batchd.devstack.postgres import Postgres, run_postgres
+from batchd.devstack.standby import make_read_only, promote, run_standby, wait_until_caught_up
 from batchd.domain.errors import ProcessingTimeout
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.polling import eventually
 from tests.support.refusals import assert_refused
-from tests.support.standby import make_read_only, promote, run_standby, wait_until_caught_up
 
 pytestmark = pytest.mark.slow
 

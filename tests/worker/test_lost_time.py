@@ -15,6 +15,7 @@ from batchd.db.migrations import migrate
 from batchd.devstack.postgres import Postgres
 from batchd.devstack.postgres_cluster import CLEAN_ENVIRONMENT, program_path
 from batchd.devstack.processes import run_command
+from batchd.devstack.replicated_pair import ReplicatedPair, replicated_pair
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.operations import (
@@ -32,7 +33,6 @@ from tests.support.clock import MovableClock
 from tests.support.databases import connected
 from tests.support.live import LiveServer, running_worker
 from tests.support.polling import eventually
-from tests.support.replicated_pair import ReplicatedPair, replicated_pair
 from tests.support.stepping import TO_COPIED, TO_PROCESSED, TO_PROCESSING, TO_THE_END, step
 
 pytestmark = pytest.mark.slow

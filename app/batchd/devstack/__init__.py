@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL and S3 server for `batchd dev` and the tests."""
+"""The embedded PostgreSQL and S3 server for `batchd dev`, the tests and the benchmarks."""

@@ -1,4 +1,4 @@
-"""A primary PostgreSQL and its asynchronous standby, to which a test fails over."""
+"""A primary PostgreSQL and its asynchronous standby, which a failover promotes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from batchd.devstack.postgres import Postgres, run_postgres
-from tests.support.standby import promote, run_standby, stop_streaming, wait_until_caught_up
+from batchd.devstack.standby import promote, run_standby, stop_streaming, wait_until_caught_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

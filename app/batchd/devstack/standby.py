@@ -1,4 +1,4 @@
-"""A streaming standby of an embedded PostgreSQL server, for tests of a failover."""
+"""A streaming standby of an embedded PostgreSQL server, to which a test or benchmark fails over."""
 
 import asyncio
 import os
