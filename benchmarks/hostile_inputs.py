@@ -2,14 +2,17 @@
 
 Each file is validated, or refused, by a new worker, warmed up with a small batch. The peak memory
 is measured by the kernel. A neighbour creates batches of one line, one after the other, as long as
-the file is worked on, and 5 s at least; the longest one counts.
+the file is worked on, and 5 s at least; the longest one counts. What has not ended after
+`--limit-s` is cancelled: the row then says so.
 """
 
 import argparse
 import asyncio
 import gzip
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from zlib import crc32
@@ -83,10 +86,10 @@ async def main(options: argparse.Namespace) -> None:
         await stack.until_ready()
         for name, make in INPUTS.items():
             if options.only in name:
-                print(await measure(stack, name, make(), copies=options.copies), flush=True)
+                print(await measure(stack, name, make(), options), flush=True)
 
 
-async def measure(stack: Stack, name: str, data: bytes, *, copies: int) -> str:
+async def measure(stack: Stack, name: str, data: bytes, options: argparse.Namespace) -> str:
     """Return a row of the table."""
     user, neighbour = await stack.user(), await stack.user()
     worker = await stack.start("worker")
@@ -97,14 +100,14 @@ async def measure(stack: Stack, name: str, data: bytes, *, copies: int) -> str:
         await victim.end(await victim.create(SMALL, "no_op"))
         before = peak_mib(worker.pid)
         start_time = time.monotonic()
-        batches = [await attacker.create(data, "no_op") for _ in range(copies)]
+        batches = [await attacker.create(data, "no_op") for _ in range(options.copies)]
         watching = asyncio.create_task(longest_small_batch(victim, start_time + 5))
-        ends = [await attacker.end(batch) for batch in batches]
+        ends = await end_all(attacker, batches, limit_s=options.limit_s)
         duration_s = time.monotonic() - start_time
         watching.cancel()
         longest_s = await watching
         report = b""
-        if ends[0][0] == "validation_failed":
+        if ends[0] == "validation_failed":
             report = await attacker.download(batches[0])
         peak = peak_mib(worker.pid)
         for batch in batches:
@@ -113,8 +116,31 @@ async def measure(stack: Stack, name: str, data: bytes, *, copies: int) -> str:
     await worker.wait()
     return (
         f"| {name} | {len(data) / 1e3:,.1f} | {duration_s:,.1f} | {len(report) / 1e3:,.1f} | "
-        f"{before:.0f} | {peak:.0f} | {longest_s:.2f} | {ends[0][0]} |"
+        f"{before:.0f} | {peak:.0f} | {longest_s:.2f} | {describe(ends)} |"
     )
+
+
+async def end_all(attacker: Customer, batches: list[str], *, limit_s: float) -> list[str]:
+    """Return the end status of each batch; those that take longer are cancelled."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await end_statuses(attacker, batches)
+    except TimeoutError:
+        for batch in batches:
+            with suppress(RuntimeError):  # it has ended
+                await attacker.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+        return await end_statuses(attacker, batches)
+
+
+async def end_statuses(attacker: Customer, batches: list[str]) -> list[str]:
+    return [(await attacker.end(batch, poll_s=0.2))[0] for batch in batches]
+
+
+def describe(ends: list[str]) -> str:
+    counts = Counter(ends)
+    if len(counts) == 1:
+        return ends[0]
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 async def longest_small_batch(victim: Customer, until: float) -> float:
@@ -145,6 +171,7 @@ def peak_mib(pid: int) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--limit-s", type=float, default=300)
     parser.add_argument(
         "--only", default="", help="a part of the names of the files to be measured"
     )

@@ -15,13 +15,24 @@ END_STATUSES = {"completed", "cancelled", "validation_failed", "hash_mismatch"}
 _TIMEOUT = aiohttp.ClientTimeout(total=600)
 
 
+class CallRefused(RuntimeError):
+    """The API answered with an error other than 503."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Customer:
     api: aiohttp.ClientSession
     files: aiohttp.ClientSession
 
     async def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Call until the API responds: it may restart meanwhile, and the calls are idempotent."""
+        """Call until the API responds: it may restart meanwhile, and the calls are idempotent.
+
+        Raises CallRefused.
+        """
         while True:
             try:
                 async with self.api.request(method, path, **options) as response:
@@ -32,7 +43,8 @@ class Customer:
             if response.status < 400:
                 return result
             if response.status != 503:
-                raise RuntimeError(f"{method} {path}: {response.status} {result}")
+                message = f"{method} {path}: {response.status} {result}"
+                raise CallRefused(message, status=response.status)
             await asyncio.sleep(0.2)
 
     async def create(self, data: bytes, operation: str, **more: object) -> str:

@@ -18,8 +18,10 @@ from batchd.bootstrap import open_users
 from batchd.configuration import to_environment
 from batchd.db.migrations import migrate
 from batchd.devstack.ports import reserve_port
-from batchd.devstack.postgres import run_postgres
+from batchd.devstack.postgres import Postgres, run_postgres
+from batchd.devstack.replicated_pair import ReplicatedPair
 from batchd.devstack.seaweedfs import run_seaweedfs
+from batchd.devstack.standby import run_standby
 from batchd.domain.ids import AccountId
 from batchd.settings import read_core_settings
 
@@ -40,6 +42,8 @@ class Stack:
     exits: AsyncExitStack
     database: AsyncExitStack
     database_port: int
+    primary: Postgres | None = None
+    standby: Postgres | None = None
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -90,11 +94,17 @@ class Stack:
         await asyncio.sleep(down_s)
         await self._start_database()
 
-    async def _start_database(self) -> str:
-        postgres = await self.database.enter_async_context(
+    async def _start_database(self) -> Postgres:
+        self.primary = await self.database.enter_async_context(
             run_postgres(self.folder / "postgres", port=self.database_port)
         )
-        return postgres.url
+        return self.primary
+
+    def replicated_pair(self) -> ReplicatedPair:
+        """Return the running primary and its standby."""
+        assert self.primary is not None, "PostgreSQL is not running"
+        assert self.standby is not None, "the stack was started without a standby"
+        return ReplicatedPair(primary=self.primary, standby=self.standby)
 
     def logs(self, kind: str) -> list[str]:
         """Return the log lines of all processes of this kind, killed ones included."""
@@ -103,8 +113,11 @@ class Stack:
 
 
 @asynccontextmanager
-async def run_stack(**settings: object) -> AsyncIterator[Stack]:
-    """Run PostgreSQL and S3; the benchmark starts processes, which get these settings."""
+async def run_stack(*, with_standby: bool = False, **settings: object) -> AsyncIterator[Stack]:
+    """Run PostgreSQL and S3; the benchmark starts processes, which get these settings.
+
+    With a standby, they know both servers and use the one that takes writes.
+    """
     with TemporaryDirectory(prefix="batchd-bench-") as name:
         folder = Path(name)
         async with AsyncExitStack() as exits:
@@ -113,9 +126,15 @@ async def run_stack(**settings: object) -> AsyncIterator[Stack]:
             with reserve_port(0) as database_port:
                 pass
             stack = Stack(folder, {}, port, exits, AsyncExitStack(), database_port)
-            url = await stack._start_database()  # noqa: SLF001
+            primary = await stack._start_database()  # noqa: SLF001
             exits.push_async_callback(stack.database.aclose)
+            url = primary.url
             await migrate(url)
+            if with_standby:
+                stack.standby = await exits.enter_async_context(
+                    run_standby(primary, folder / "standby")
+                )
+                url = f"{stack.replicated_pair().url}?target_session_attrs=read-write"
             fields = {
                 "database_url": url,
                 "s3_endpoint": s3.endpoint,
