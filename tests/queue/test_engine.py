@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from uuid import uuid4
 
 import pytest
 from pgqueuer.adapters.persistence.queries import Queries
@@ -85,6 +86,38 @@ async def test_failed_job_is_retried(components: Components, job: Job, failure: 
     consumer.stop()
     await running
     assert attempts == [job, job]
+
+
+@pytest.mark.usefixtures("queued_job")
+@pytest.mark.parametrize(
+    "failure", [None, RetryLater(0.0), ValueError("a defect")], ids=["success", "retry", "defect"]
+)
+async def test_job_that_another_worker_has_taken_over_stays_with_it(
+    components: Components, job: Job, failure: Exception | None
+) -> None:
+    """As after a freeze of this worker: its lease has expired."""
+    other = uuid4()
+
+    async def handle(_: Job) -> None:
+        async with components.database.connection() as connection:
+            await connection.execute("UPDATE pgqueuer SET queue_manager_id = $1", other)
+        handled.set()
+        if failure is not None:
+            raise failure
+
+    handled = asyncio.Event()
+    consumer = new_consumer(components, handle)
+    running = asyncio.create_task(consumer.run())
+    async with asyncio.timeout(TIMEOUT_S):
+        await handled.wait()
+    consumer.stop()
+    await running
+    async with components.database.connection() as connection:
+        row = await connection.fetchrow(
+            "SELECT dedupe_key, status::text, queue_manager_id FROM pgqueuer"
+        )
+    assert row is not None
+    assert tuple(row) == (job.key, "picked", other)
 
 
 @pytest.mark.usefixtures("queued_job")

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
+from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.executors import AbstractEntrypointExecutor, EntrypointExecutorParameters
 from pgqueuer.core.qm import QueueManager
@@ -92,6 +94,34 @@ async def _unused(_: models.Job) -> None:
     """Satisfy PgQueuer, which requires a function that `_Executor` does not call."""
 
 
+@dataclass
+class _OwnJobStatements(QueryQueueBuilder):
+    """PgQueuer's statements that end a job or keep it, for the jobs that this manager holds.
+
+    A worker that wakes up after its lease has expired would otherwise take the job away from the
+    worker that runs it by then: return it to the queue, or delete it.
+    """
+
+    manager_id: UUID = field(kw_only=True)
+
+    def build_log_job_query(self) -> str:
+        return self._guarded(super().build_log_job_query())
+
+    def build_retry_job_query(self) -> str:
+        return self._guarded(super().build_retry_job_query())
+
+    def build_update_heartbeat_query(self) -> str:
+        return self._guarded(super().build_update_heartbeat_query())
+
+    def _guarded(self, statement: str) -> str:
+        condition = "WHERE id = "
+        if condition not in statement:
+            raise NotImplementedError(f"another version of PgQueuer: {statement}")
+        return statement.replace(
+            condition, f"WHERE queue_manager_id = '{self.manager_id}' AND id = "
+        )
+
+
 class _PausableQueueManager(QueueManager):
     """PgQueuer's manager, which fetches no jobs while it is paused; running ones continue."""
 
@@ -170,7 +200,9 @@ class JobConsumer:
     async def _run_manager(self) -> None:
         # A pool, not one connection: with one, every running job is run twice after an outage.
         # QueueManager, not PgQueuer: the latter loses jobs when its scheduler fails.
-        manager = _PausableQueueManager(Queries.from_asyncpg_pool(self._database.pool))
+        queries = Queries.from_asyncpg_pool(self._database.pool)
+        manager = _PausableQueueManager(queries)
+        queries.qbq = _OwnJobStatements(manager_id=manager.queue_manager_id)
         manager.resumed = self._resumed
         self._manager = manager
         parameters = EntrypointExecutorParameters(
