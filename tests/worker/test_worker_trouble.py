@@ -57,6 +57,26 @@ def test_kind_of_a_failure(error: Exception, kind: FailureKind) -> None:
     assert kind_of(error) is kind
 
 
+FULL_DISK = OSError(errno.ENOSPC, "disk full")
+
+
+async def test_disk_that_is_too_small_for_one_job_is_counted(components: Components) -> None:
+    """Every worker may have such a one: the batch would never end."""
+    breaker = components.dispatcher._context.breaker
+    assert await breaker.judge(FULL_DISK) is FailureKind.LONE_OUTAGE
+
+
+async def test_disk_that_is_full_for_the_probe_too_is_not_counted(
+    components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise FULL_DISK
+
+    monkeypatch.setattr(circuit_breaker, "_probe_disk", fail)
+    breaker = components.dispatcher._context.breaker
+    assert await breaker.judge(FULL_DISK) is FailureKind.WORKER
+
+
 FULL_DEVICE = Path("/dev/full")
 
 

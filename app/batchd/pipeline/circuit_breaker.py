@@ -122,7 +122,7 @@ class CircuitBreaker:
         The outcome of the probe is at most a few seconds old.
         """
         kind = kind_of(error)
-        if kind is not FailureKind.OUTAGE:
+        if kind not in {FailureKind.OUTAGE, FailureKind.WORKER}:
             return kind
         try:
             await self._database.check()

@@ -22,7 +22,10 @@ class FailureKind(Enum):
     OUTAGE = auto()
     """Something that batchd calls does not respond: the stage is retried until it does."""
     LONE_OUTAGE = auto()
-    """It does not respond to this job, but did to the probe: an object may be damaged."""
+    """It does not respond to this job, but did to the worker's probe: an object may be damaged.
+
+    Also a failure of the disk that the probe does not meet: the job may need too much of it.
+    """
     TIME_LIMIT = auto()
     """It would respond, but not within batchd's own limit: it is busy, or the request too large."""
     WORKER = auto()
