@@ -1,5 +1,6 @@
 """Results that are stored already are adopted, although the database has forgotten them."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from batchd.settings import Settings
 from tests.support.callers import ApiCaller
 from tests.support.gated_operation import GatedOperation, numbered_lines
 from tests.support.s3_storage import fail_to_read
-from tests.support.stepping import TO_PROCESSED, step
+from tests.support.stepping import TO_PROCESSED, TO_PROCESSING, step
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +34,15 @@ def settings(settings: Settings) -> Settings:
 
 
 async def forget_completion(components: Components) -> None:
-    """Put the rows back to where they were before the first chunk was claimed."""
+    """Put the rows back to before the first claim of a chunk, like a standby that is promoted."""
     async with components.database.connection() as connection:
         await connection.execute(
             "UPDATE chunks SET part_key = NULL, part_size = 0, token = 0, fencing_token = NULL,"
             " leased_until = NULL, succeeded = 0, failed = 0, cancelled = 0, errors = '{}'"
         )
-        await connection.execute("UPDATE batches SET status = 'processing'")
+        await connection.execute(
+            "UPDATE batches SET status = 'processing', incarnation = 'another'"
+        )
 
 
 async def rows(components: Components, batch: str) -> tuple[Batch, Chunk]:
@@ -280,3 +283,65 @@ async def test_stored_results_are_not_cancelled_because_of_an_outage(
             await step(components, batch, Stage.CANCEL)
     await step(components, batch, Stage.CANCEL)
     assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * LINES
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the prefixes that the storage is asked to list."""
+    prefixes: list[str] = []
+    list_keys = S3Storage.list_keys
+
+    def record(storage: S3Storage, prefix: str) -> AsyncIterator[str]:
+        prefixes.append(prefix)
+        return list_keys(storage, prefix)
+
+    monkeypatch.setattr(S3Storage, "list_keys", record)
+    return prefixes
+
+
+async def test_the_first_claim_of_a_chunk_lists_nothing(
+    caller: ApiCaller, components: Components, gated: GatedOperation, listed: list[str]
+) -> None:
+    gated.release(LINES)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSED)
+    assert await caller.status(batch) == "processed"
+    assert listed == []
+
+
+async def claim(components: Components, batch: str) -> None:
+    async with components.database.connection() as connection:
+        await chunks.claim(connection, BatchId(UUID(batch)), 0, lease_s=0.1)
+
+
+async def restore_database(components: Components, batch: str) -> None:
+    async with components.database.connection() as connection:
+        await connection.execute("UPDATE batches SET incarnation = $1", f"{batch}/another")
+
+
+async def copy_by_the_previous_version(components: Components, _: str) -> None:
+    async with components.database.connection() as connection:
+        await connection.execute("UPDATE batches SET incarnation = NULL")
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        pytest.param(claim, id="another worker has claimed the chunk"),
+        pytest.param(restore_database, id="the database was restored"),
+        pytest.param(copy_by_the_previous_version, id="copied by the previous version"),
+    ],
+)
+async def test_a_chunk_that_may_have_been_run_is_looked_for(
+    caller: ApiCaller,
+    components: Components,
+    gated: GatedOperation,
+    listed: list[str],
+    happen: Callable[[Components, str], Awaitable[None]],
+) -> None:
+    gated.release(LINES)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    await happen(components, batch)
+    await step(components, batch, Stage.CHUNK)
+    assert listed == [f"batches/{caller.user.user.account}/{batch}/parts/0."]

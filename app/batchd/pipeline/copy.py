@@ -3,7 +3,7 @@
 import hashlib
 import logging
 
-from batchd.db import batch_failures, batches, uploads
+from batchd.db import batch_failures, batches, incarnation, uploads
 from batchd.domain.batches import Batch, Status
 from batchd.domain.errors import General
 from batchd.domain.ids import BatchId
@@ -95,4 +95,6 @@ async def _mark_copied(context: PipelineContext, batch: Batch, problem: str | No
     key = copy_key(batch)
     async with advance(context, batch, Status.COPIED, output_key=key) as (connection, copied):
         await batches.set_input(connection, batch.batch, key=key, problem=problem)
+        # Results are stored under keys that tell the copy: there are none of this one yet.
+        await incarnation.record(connection, batch.batch)
         await jobs.enqueue(connection, copied, [Job(Stage.VALIDATE, batch.batch)])

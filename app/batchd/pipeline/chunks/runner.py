@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from batchd.db import batches, chunks
+from batchd.db import batches, chunks, incarnation
 from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout
@@ -54,6 +54,7 @@ async def run_chunk(
         batch = await batches.find_unscoped(connection, batch_id)
     if claimed is None or batch is None:
         # Completed already, perhaps by a worker that died before it changed the batch's status.
+        is_remembered = await incarnation.is_current(connection, batch_id)
         await mark_processed(context, batch_id)
         return
     started_at = time.monotonic()
@@ -69,7 +70,10 @@ async def run_chunk(
     if poisoned or chunk.claims - chunk.releases > MAX_CLAIMS:
         completed = await fail_chunk(context, batch, chunk)
     else:
-        completed = await _ChunkRun(context, batch, chunk, claimed_at=claimed_at).run()
+        # The first claim of a chunk finds no results, unless the database has forgotten others.
+        may_be_stored = chunk.claims > 1 or not is_remembered
+        run = _ChunkRun(context, batch, chunk, claimed_at=claimed_at, may_be_stored=may_be_stored)
+        completed = await run.run()
     metrics.CHUNK_SECONDS.observe(time.monotonic() - started_at)
     if completed:
         await mark_processed(context, batch_id)
@@ -79,7 +83,13 @@ class _ChunkRun:
     """One claim of a chunk, from the first line to the stored results."""
 
     def __init__(
-        self, context: PipelineContext, batch: Batch, chunk: Chunk, *, claimed_at: float
+        self,
+        context: PipelineContext,
+        batch: Batch,
+        chunk: Chunk,
+        *,
+        claimed_at: float,
+        may_be_stored: bool,
     ) -> None:
         self._context = context
         self._batch = batch
@@ -90,6 +100,8 @@ class _ChunkRun:
         )
         self._uncertain = False
         """Whether results may have been stored although the response was lost."""
+        self._may_be_stored = may_be_stored
+        """Whether an earlier claim may have stored results of the chunk."""
 
     async def run(self) -> bool:
         """Return whether the chunk was completed.
@@ -118,7 +130,9 @@ class _ChunkRun:
     async def _run_once(self) -> bool:
         try:
             async with self._lease.maintained():
-                if await adopt_part(self._context, self._batch, self._chunk):
+                if self._may_be_stored and await adopt_part(
+                    self._context, self._batch, self._chunk
+                ):
                     return True
                 await self._runner.load()
                 defect = await self._run_lines()
