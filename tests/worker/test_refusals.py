@@ -87,9 +87,35 @@ async def test_report_that_is_refused_ends_the_batch_without_one(
     assert "download" not in (await caller.get(f"/batches/{batch}?download=true")).body
 
 
-async def test_part_that_is_refused_fails_its_lines(
+async def test_results_that_are_refused_for_a_moment_are_kept(
     caller: ApiCaller, components: Components, proxy: RefusingS3, gated: GatedOperation
 ) -> None:
+    """As while credentials are being changed."""
+
+    def refuse_once(request: web.Request) -> bool:
+        if writes_a_part(request):
+            refused.append(request.path)
+            return len(refused) == 1
+        return False
+
+    refused: list[str] = []
+    gated.release(LINES)
+    batch = await caller.create(numbered_lines(LINES), "gated")
+    await step(components, batch, *TO_PROCESSING)
+    proxy.refuse(refuse_once, "InvalidAccessKeyId")
+    await step(components, batch, Stage.CHUNK, Stage.RESULTS)
+    assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
+    assert len(gated.started) == LINES
+
+
+async def test_part_that_is_refused_fails_its_lines(
+    caller: ApiCaller,
+    components: Components,
+    proxy: RefusingS3,
+    gated: GatedOperation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "_MAX_STORE_REFUSALS", 1)
     gated.release(LINES * MAX_DEFECTS)
     batch = await caller.create(numbered_lines(LINES), "gated")
     await step(components, batch, *TO_PROCESSING)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from batchd.db import batches, chunks, incarnation
 from batchd.domain.batches import Batch, Status
 from batchd.domain.chunks import Chunk
-from batchd.domain.errors import ProcessingTimeout
+from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from batchd.domain.storage_keys import checkpoint_key, part_key
@@ -35,6 +35,8 @@ _STORE_TIMEOUT_S = 10.0
 """How long a stopping worker may take to store finished results."""
 _MAX_STORE_ATTEMPTS = 60
 """Attempts to store results, except during outages that the worker's probe detects as well."""
+_MAX_STORE_REFUSALS = 10
+"""Refusals by the storage after which results are given up: credentials may just be changing."""
 
 
 class ResultsNotStored(Exception):
@@ -52,9 +54,9 @@ async def run_chunk(
     async with context.database.transaction() as connection:
         claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
         batch = await batches.find_unscoped(connection, batch_id)
+        is_remembered = await incarnation.is_current(connection, batch_id)
     if claimed is None or batch is None:
         # Completed already, perhaps by a worker that died before it changed the batch's status.
-        is_remembered = await incarnation.is_current(connection, batch_id)
         await mark_processed(context, batch_id)
         return
     started_at = time.monotonic()
@@ -98,10 +100,10 @@ class _ChunkRun:
         self._lease = ChunkLease(
             context, batch, chunk, self._runner.progress, claimed_at=claimed_at
         )
-        self._uncertain = False
-        """Whether results may have been stored although the response was lost."""
         self._may_be_stored = may_be_stored
         """Whether an earlier claim may have stored results of the chunk."""
+        self._uncertain = False
+        """Whether results may have been stored although the response was lost."""
 
     async def run(self) -> bool:
         """Return whether the chunk was completed.
@@ -198,7 +200,8 @@ class _ChunkRun:
         if not recorded:
             metrics.REJECTED_RESULTS.inc()
             if not self._uncertain:
-                await self._context.storage.delete([key])
+                with suppress(StorageRefused):  # deleted with the batch's other files
+                    await self._context.storage.delete([key])
             return False
         for outcome in ("succeeded", "failed", "cancelled"):
             number = getattr(counts, outcome) - getattr(self._runner.checkpointed, outcome)
@@ -207,19 +210,24 @@ class _ChunkRun:
 
     async def _retry_outages(self, action: Callable[[], Awaitable[T]]) -> T:
         """Retry storing finished lines during an outage, for as long as they can be of use."""
-        attempts = 0
+        attempts = refusals = 0
+        job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
         while True:
             try:
                 return await action()
-            except ProcessingTimeout as error:
-                job = Job(Stage.CHUNK, self._batch.batch, self._chunk.number)
+            except (ProcessingTimeout, StorageRefused) as error:
                 self._context.breaker.record_failure(job.key, error)
-                self._uncertain = True
                 if self._lease.interruption is Interruption.REVOKED and self._lease.expired:
                     raise
-                attempts += await self._context.breaker.judge(error) is not FailureKind.OUTAGE
-                if attempts >= _MAX_STORE_ATTEMPTS:
-                    raise ResultsNotStored(str(error)) from error
+                if isinstance(error, StorageRefused):
+                    refusals += 1
+                    if refusals >= _MAX_STORE_REFUSALS:
+                        raise
+                else:
+                    self._uncertain = True
+                    attempts += await self._context.breaker.judge(error) is not FailureKind.OUTAGE
+                    if attempts >= _MAX_STORE_ATTEMPTS:
+                        raise ResultsNotStored(str(error)) from error
             await asyncio.sleep(_RETRY_DELAY_S)
 
     async def _release(self, *, is_patient: bool) -> None:
