@@ -9,6 +9,7 @@ from batchd.bootstrap import Components
 from batchd.db import job_failures
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.pipeline import supervisor
 from batchd.pipeline.dead_letter import dead_letter
 from batchd.pipeline.dispatcher import MAX_DEATHS
 from batchd.settings import Settings
@@ -188,6 +189,19 @@ async def test_the_expired_upload_of_a_batch_is_kept_as_long_as_its_other_files(
     await let_time_pass(components, DAY_S)
     await components.dispatcher.supervise()
     assert await files() == ["copy", "parts", "results"]
+
+
+async def test_no_more_cleanups_are_queued_than_may_wait(
+    caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many batches ended at the same time: stages of other batches wait behind them."""
+    monkeypatch.setattr(supervisor, "_MAX_CLEANUPS", 2)
+    batches = [await ended(components, caller, "hash_mismatch") for _ in range(3)]
+    await let_it_be_due(components)
+    await components.dispatcher.supervise()
+    await components.dispatcher.supervise()
+    queued = [batch for batch in batches if await jobs_of(components, batch)]
+    assert len(queued) == 2
 
 
 async def test_cleanup_that_keeps_failing_is_reported_and_postponed(

@@ -61,10 +61,18 @@ AND NOT EXISTS (
     SELECT FROM pgqueuer j
     WHERE j.dedupe_key = 'tidy:' || g.batch AND j.status IN ('queued', 'picked')
 )
-ORDER BY due LIMIT $1
+ORDER BY due LIMIT $1 - (
+    SELECT count(*) FROM (
+        SELECT FROM pgqueuer WHERE entrypoint = 'stages' AND status = 'queued' AND stage = 'tidy'
+        LIMIT $1
+    ) AS waiting
+)
 """
 
 
 async def find_due(connection: Connection, *, limit: int) -> Sequence[BatchId]:
-    """Return batches whose files are due to be deleted but have no job for it, oldest first."""
+    """Return batches whose files are due to be deleted but have no job for it, oldest first.
+
+    At most so many that no more than `limit` such jobs wait: other stages wait behind them.
+    """
     return [row["batch"] for row in await connection.fetch(_FIND_DUE, limit)]
