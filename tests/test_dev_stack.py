@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.dev_process import BATCHD, POLICIES, Dev, all_pids, get, run_dev, users_of
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_the_ready_file_describes_how_to_connect(running: Dev) -> None:
         "role": "admin",
     }
     assert len(facts["pids"]["api"]) == len(facts["pids"]["worker"]) == 2
-    assert not any(gone(pid) for pid in all_pids(facts))
+    assert not any(has_exited(pid) for pid in all_pids(facts))
 
 
 def test_another_command_works_with_the_variables_of_the_ready_file(running: Dev) -> None:
@@ -131,7 +131,7 @@ def test_a_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folde
         assert get(f"{facts['api_url']}/whoami", facts["secret"])["user"] == admin["user"]
         assert dev.stop(signal.SIGTERM) == 0
         assert not dev.ready_file.exists()
-    assert all(gone(pid) for pid in all_pids(facts))
+    assert all(has_exited(pid) for pid in all_pids(facts))
 
 
 @pytest.mark.parametrize("kind", ["worker", "postgres"])
@@ -145,7 +145,7 @@ def test_a_dead_child_is_reported_and_stops_the_rest(used_folder: Path, kind: st
         assert f"batchd dev: {name} ended unexpectedly (killed by SIGKILL)" in dev.output
         assert str(used_folder) in dev.output.rpartition("ended unexpectedly")[2]
         assert not dev.ready_file.exists()
-    assert all(gone(pid) for pid in all_pids(facts))
+    assert all(has_exited(pid) for pid in all_pids(facts))
 
 
 def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_no_process_outlives_a_killed_stack_and_the_next_start_works(used_folder
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
         dev.stop(signal.SIGKILL)
-        until(lambda: all(gone(pid) for pid in all_pids(facts)))
+        until(lambda: all(has_exited(pid) for pid in all_pids(facts)))
     assert dev.ready_file.exists()
     with run_dev(used_folder, "--no-sample") as dev:
         until(lambda: not dev.ready_file.exists())

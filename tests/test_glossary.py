@@ -19,11 +19,12 @@ ROW = re.compile(r"^\| \*\*(?P<term>[^*]+)\*\* \| (?P<meaning>.+) \| (?P<code>.+
 
 
 BANNED_WORDS = """
-answer answered answering asked asking begun few found held kept made mine most oddity place
-places seen shown some taken theirs told trouble troubles wanted
-breath climbs deaf expecting following gate give_back giving_up hopeless lost_work
-meter nobodys overload patience pulse remembered removing salvage settle shares shut_out
-sweeping takers tallies tally
+answer answered answering asked asking begun enough few finer found gone heard held kept known left
+made mine most note oddity one place places reached seen shown some taken theirs there told tries
+trouble troubles unheard wanted whole wrong
+ask_at asked_at breath climbs deaf expecting following forget_some gate give_back giving_up hopeless
+lost_work max_endings meter nobodys not_heard overload patience pulse remembered removing salvage
+settle shares shut_out sit_out sweeping takers tallies tally until_possible
 """
 """Names that say where a thing came from, and those that a term of the glossary has replaced."""
 BANNED = frozenset(BANNED_WORDS.split())

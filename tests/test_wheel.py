@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dev_process import all_pids, run_dev
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 pytestmark = pytest.mark.slow
 
@@ -72,4 +72,4 @@ def test_dev_runs_from_the_wheel_in_an_empty_folder(installed: Path, tmp_path: P
         assert str(installed.parents[1]) in facts["policies_dir"]
         assert dev.output.count("as get_batch shows it") == 2
         assert dev.stop() == 0
-        until(lambda: all(map(gone, all_pids(facts))))
+        until(lambda: all(map(has_exited, all_pids(facts))))

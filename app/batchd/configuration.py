@@ -60,13 +60,13 @@ def unknown_variables(environment: Mapping[str, str]) -> Mapping[str, str | None
 
     An empty one counts as unset.
     """
-    known = {
+    setting_names = {
         cls.variable(name) for cls in _classes(EnvironmentSettings) for name in cls.model_fields
     }
     return {
-        name: next(iter(get_close_matches(name, known, 1, _SIMILAR)), None)
+        name: next(iter(get_close_matches(name, setting_names, 1, _SIMILAR)), None)
         for name, value in sorted(environment.items())
-        if name.startswith(EnvironmentSettings.prefix) and value and name not in known
+        if name.startswith(EnvironmentSettings.prefix) and value and name not in setting_names
     }
 
 

@@ -27,8 +27,8 @@ def load(group: str, name: str) -> Callable[[Any], Any]:
     """Return what the entry point of a plugin names, a factory. Raises UnknownPlugin."""
     names = {plugin.name: plugin for plugin in installed(group)}
     if name not in names:
-        known = ", ".join(sorted(names)) or "none"
-        raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {known}")
+        available = ", ".join(sorted(names)) or "none"
+        raise UnknownPlugin(f"there is no plugin '{name}' in {group}; installed: {available}")
     try:
         factory: Callable[[Any], Any] = names[name].load()
     except ModuleNotFoundError as error:

@@ -58,14 +58,28 @@ async def test_one_answer_whatever_is_wrong_with_the_secret(
     await components.services.users.disable(disabled.user.user)
     await components.services.users.rotate(rotated.user.user)
 
-    bad = [None, "", "x", "0" * 64, secret[:-1], f"{secret}0", secret.swapcase(), "Bearer"]
-    bad += [f"Basic {secret}", f"Bearer Bearer {secret}", f"Bearer {'0' * 64}", f"{secret} x"]
-    bad += [ending.secret, disabled.secret, rotated.secret, "ä" * 64, "ä" * 32]
-    replies = [await call_with(caller, authorization) for authorization in bad]
+    invalid_secrets = [
+        None,
+        "",
+        "x",
+        "0" * 64,
+        secret[:-1],
+        f"{secret}0",
+        secret.swapcase(),
+        "Bearer",
+    ]
+    invalid_secrets += [
+        f"Basic {secret}",
+        f"Bearer Bearer {secret}",
+        f"Bearer {'0' * 64}",
+        f"{secret} x",
+    ]
+    invalid_secrets += [ending.secret, disabled.secret, rotated.secret, "ä" * 64, "ä" * 32]
+    replies = [await call_with(caller, authorization) for authorization in invalid_secrets]
 
     descriptions = {assert_refused(reply, 401, 401000) for reply in replies}
     assert len(descriptions) == 1
-    assert len({reply.body["trace"] for reply in replies}) == len(bad)
+    assert len({reply.body["trace"] for reply in replies}) == len(invalid_secrets)
     all_headers = [without(reply.headers, "X-Request-Id", "Date") for reply in replies]
     assert all(headers == all_headers[0] for headers in all_headers)
 
@@ -115,23 +129,23 @@ async def test_what_has_not_the_form_is_refused_and_named(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     handler = str(uuid4())
-    good: dict[str, object] = {"handler": handler, "operation": "get_batch"}
+    valid_body: dict[str, object] = {"handler": handler, "operation": "get_batch"}
     digest = "a" * 64
-    wrong: dict[str, list[object]] = {
+    invalid_values: dict[str, list[object]] = {
         "handler": [None, 1, "x", [handler]],
         "operation": [None, 1, "", "x" * 65],
         "hash": [1, "", digest[1:], digest.upper(), f"{digest}\n"],
         "batch_dict": [[], "x", {"A": 1}, {"1a": 1}, {"a" * 65: 1}, {"": 1}, {"a\n": 1}],
         "unheard_of": [None, 1],
     }
-    for name, values in wrong.items():
+    for name, values in invalid_values.items():
         for value in values:
             with subtests.test(name=name, values=values, value=value):
-                reply = await caller.call("POST", "/batches", json={**good, name: value})
+                reply = await caller.call("POST", "/batches", json={**valid_body, name: value})
                 assert name in assert_refused(reply, 400, 400589), (name, value)
-    for name in good:
+    for name in valid_body:
         with subtests.test(name=name):
-            body = {key: value for key, value in good.items() if key != name}
+            body = {key: value for key, value in valid_body.items() if key != name}
             reply = await caller.call("POST", "/batches", json=body)
             assert name in assert_refused(reply, 400, 400589)
     for document in (b"[]", b"null", b'"x"', b"1", b"{}"):

@@ -18,7 +18,7 @@ LINES = lines_of({"path": {"batch": "00000000-0000-7000-8000-000000000000"}})
 
 
 @pytest.fixture
-async def known(
+async def existing(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
 ) -> dict[str, list[str]]:
     """Return what exists to be asked for: batches new and run, uploads used and not, a cursor."""
@@ -46,7 +46,7 @@ def _report(findings: Findings) -> str:
 
 
 async def test_every_answer_is_as_documented(
-    caller: ApiCaller, known: dict[str, list[str]]
+    caller: ApiCaller, existing: dict[str, list[str]]
 ) -> None:
     findings = await asyncio.to_thread(
         send_generated_requests,
@@ -54,7 +54,7 @@ async def test_every_answer_is_as_documented(
         caller.user.secret,
         phases=["examples", "coverage", "fuzzing"],
         examples=25,
-        known=known,
+        existing=existing,
     )
     assert not findings.failures, _report(findings)
     # The requests have gone deep enough for that to mean something.
@@ -67,7 +67,7 @@ async def test_every_answer_is_as_documented(
 
 
 async def test_chains_of_calls_are_answered_as_documented(
-    caller: ApiCaller, known: dict[str, list[str]]
+    caller: ApiCaller, existing: dict[str, list[str]]
 ) -> None:
     findings = await asyncio.to_thread(
         send_generated_requests,
@@ -75,7 +75,7 @@ async def test_chains_of_calls_are_answered_as_documented(
         caller.user.secret,
         phases=["stateful"],
         examples=10,
-        known=known,
+        existing=existing,
     )
     assert not findings.failures, _report(findings)
     # The links of the document lead from an upload to its end, and from a batch to its own.

@@ -44,7 +44,7 @@ async def test_an_etag_may_be_weak_or_one_of_several_or_any(
     path = f"/batches/{await caller.create(LINES)}"
     etag = (await polled(caller, path)).headers["ETag"]
 
-    for known in (
+    for validators in (
         [etag],
         [f"W/{etag}"],
         ['"x"', etag],
@@ -52,8 +52,8 @@ async def test_an_etag_may_be_weak_or_one_of_several_or_any(
         ["*"],
         [f"{etag},", '"x"'],
     ):
-        with subtests.test(known=known):
-            assert (await polled(caller, path, *known)).status == 304, known
+        with subtests.test(validators=validators):
+            assert (await polled(caller, path, *validators)).status == 304, validators
     for other in ('"x"', etag.strip('"'), f"w/{etag}", '""', "W/*", f"{etag[:-1]}x{etag[-1]}"):
         with subtests.test(other=other):
             assert (await polled(caller, path, other)).status == 200, other
@@ -73,17 +73,17 @@ async def test_the_etag_changes_with_every_status(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
-    known: list[str] = []
+    validators: list[str] = []
     for stage in (*TO_PROCESSED, Stage.RESULTS, Stage.DELETE):
         if stage is Stage.DELETE:
             await caller.call("DELETE", f"/batches/{batch}")
-        reply = await polled(caller, f"/batches/{batch}", *known)
+        reply = await polled(caller, f"/batches/{batch}", *validators)
         assert reply.status == 200, reply
         etag = reply.headers["ETag"]
-        assert (await polled(caller, f"/batches/{batch}", *known, etag)).status == 304
-        known.append(etag)
+        assert (await polled(caller, f"/batches/{batch}", *validators, etag)).status == 304
+        validators.append(etag)
         await step(components, batch, stage)
-    assert_refused(await polled(caller, f"/batches/{batch}", *known), 404, 404653)
+    assert_refused(await polled(caller, f"/batches/{batch}", *validators), 404, 404653)
     assert_refused(await polled(caller, f"/batches/{batch}", "*"), 404, 404653)
 
 
@@ -111,9 +111,9 @@ async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
     batch = await ended_batch(components, caller, LINES)
     etag = (await polled(caller, f"/batches/{batch}")).headers["ETag"]
 
-    for known in ([], ["*"], [etag]):
-        with subtests.test(known=known):
-            reply = await polled(caller, f"/batches/{batch}?download=true", *known)
+    for validators in ([], ["*"], [etag]):
+        with subtests.test(validators=validators):
+            reply = await polled(caller, f"/batches/{batch}?download=true", *validators)
             assert reply.status == 200
             assert "ETag" not in reply.headers
             assert reply.headers["Cache-Control"] == "no-store"
@@ -143,6 +143,6 @@ async def test_who_may_not_see_the_batch_gets_no_304(
 
     for user, status, subcode in ((nobody, 403, 403535), (stranger, 404, 404653)):
         other = ApiCaller(caller.session, caller.url, user)
-        for known in (etag, "*"):
-            with subtests.test(user=user, status=status, subcode=subcode, known=known):
-                assert_refused(await polled(other, path, known), status, subcode)
+        for validators in (etag, "*"):
+            with subtests.test(user=user, status=status, subcode=subcode, validators=validators):
+                assert_refused(await polled(other, path, validators), status, subcode)

@@ -247,12 +247,12 @@ async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
     caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     chance = random.Random(1)
-    good = request(b"GET /batches?limit=10 HTTP/1.1", authorization, b"If-None-Match: *")
+    valid_request = request(b"GET /batches?limit=10 HTTP/1.1", authorization, b"If-None-Match: *")
     end = b"\r\n" * 4
     statuses = set()
     for _ in range(400):
         with subtests.test():
-            data = bytearray(good)
+            data = bytearray(valid_request)
             for _ in range(chance.choice((1, 1, 2, 8))):
                 data[chance.randrange(len(data))] = chance.randrange(256)
             reply = await send(api_url, bytes(data) + end)

@@ -22,8 +22,8 @@ BATCH = {"handler": str(uuid4()), "operation": "get_batch"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wrong:
-    """A call of an operation with a form that is wrong, and one for something that is not there."""
+class RejectedCalls:
+    """A malformed call of an operation, and one for an object that does not exist."""
 
     method: str
     malformed: tuple[str, Any]
@@ -37,38 +37,38 @@ class Wrong:
 
 
 CALLS = {
-    "get_batch": Wrong(
+    "get_batch": RejectedCalls(
         method="GET",
         malformed=(f"{BATCHES}/{uuid4()}?download=x", None),
         missing=(f"{BATCHES}/{uuid4()}", None),
     ),
-    "get_batches": Wrong(method="GET", malformed=(f"{BATCHES}?limit=0", None)),
-    "create_batch": Wrong(
+    "get_batches": RejectedCalls(method="GET", malformed=(f"{BATCHES}?limit=0", None)),
+    "create_batch": RejectedCalls(
         method="POST",
         malformed=(BATCHES, {**BATCH, "hash": "x"}),
         missing=(BATCHES, BATCH),
     ),
-    "update_batch": Wrong(
+    "update_batch": RejectedCalls(
         method="PATCH",
         malformed=(f"{BATCHES}/{uuid4()}", {"status": "x"}),
         missing=(f"{BATCHES}/{uuid4()}", CANCEL),
     ),
-    "delete_batch": Wrong(
+    "delete_batch": RejectedCalls(
         method="DELETE",
         malformed=(f"{BATCHES}/{uuid4()}?x=1", None),
         missing=(f"{BATCHES}/{uuid4()}", None),
     ),
-    "create_upload_url": Wrong(method="POST", malformed=(f"{CACHE}?x=1", None)),
-    "invalidate_upload_url": Wrong(
+    "create_upload_url": RejectedCalls(method="POST", malformed=(f"{CACHE}?x=1", None)),
+    "invalidate_upload_url": RejectedCalls(
         method="DELETE",
         malformed=(f"{CACHE}/{uuid4()}?x=1", None),
         missing=(f"{CACHE}/{uuid4()}", None),
     ),
-    "get_user_roles": Wrong(method="GET", malformed=("/roles?x=1", None)),
-    "get_user_role": Wrong(
+    "get_user_roles": RejectedCalls(method="GET", malformed=("/roles?x=1", None)),
+    "get_user_role": RejectedCalls(
         method="GET", malformed=("/roles/reader?x=1", None), missing=("/roles/nobody", None)
     ),
-    "who_am_i": Wrong(method="GET", malformed=("/whoami?x=1", None)),
+    "who_am_i": RejectedCalls(method="GET", malformed=("/whoami?x=1", None)),
 }
 
 
@@ -83,11 +83,11 @@ def test_every_operation_is_tried() -> None:
 async def test_who_calls_is_asked_first(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     stranger = without_secret(caller)
 
-    for wrong in CALLS.values():
-        for call in (wrong.malformed, wrong.missing):
-            with subtests.test(wrong=wrong, call=call):
+    for calls in CALLS.values():
+        for call in (calls.malformed, calls.missing):
+            with subtests.test(calls=calls, call=call):
                 if call is not None:
-                    assert_refused(await wrong.make(stranger, call), 401, 401000)
+                    assert_refused(await calls.make(stranger, call), 401, 401000)
 
 
 async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
@@ -95,29 +95,29 @@ async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
 ) -> None:
     nobody = await make_caller("nobody")
 
-    for name, wrong in CALLS.items():
-        for call in (wrong.malformed, wrong.missing):
-            with subtests.test(name=name, wrong=wrong, call=call):
+    for name, calls in CALLS.items():
+        for call in (calls.malformed, calls.missing):
+            with subtests.test(name=name, calls=calls, call=call):
                 if call is not None and name != "who_am_i":
-                    assert name in assert_refused(await wrong.make(nobody, call), 403, 403535)
+                    assert name in assert_refused(await calls.make(nobody, call), 403, 403535)
     assert (await nobody.get("/whoami")).body["role"] == "nobody"
 
 
 async def test_the_form_is_looked_at_before_what_it_is_about(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
-    for wrong in CALLS.values():
-        with subtests.test(wrong=wrong):
-            assert_refused(await wrong.make(caller, wrong.malformed), 400, 400589)
+    for calls in CALLS.values():
+        with subtests.test(calls=calls):
+            assert_refused(await calls.make(caller, calls.malformed), 400, 400589)
 
 
 async def test_what_is_well_formed_but_not_there_is_not_found(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
-    for wrong in CALLS.values():
-        with subtests.test(wrong=wrong):
-            if wrong.missing is not None:
-                assert_refused(await wrong.make(caller, wrong.missing), 404, 404653)
+    for calls in CALLS.values():
+        with subtests.test(calls=calls):
+            if calls.missing is not None:
+                assert_refused(await calls.make(caller, calls.missing), 404, 404653)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
     nobody = await make_caller("nobody")
     for name in ("create_batch", "update_batch"):
         with subtests.test(name=name):
-            wrong = CALLS[name]
-            call = (wrong.malformed[0], body)
-            assert_refused(await wrong.make(without_secret(caller), call), 401, 401000)
-            assert_refused(await wrong.make(nobody, call), 403, 403535)
-            assert_refused(await wrong.make(caller, call), 400, subcode)
+            calls = CALLS[name]
+            call = (calls.malformed[0], body)
+            assert_refused(await calls.make(without_secret(caller), call), 401, 401000)
+            assert_refused(await calls.make(nobody, call), 403, 403535)
+            assert_refused(await calls.make(caller, call), 400, subcode)
 
 
 async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Components) -> None:
@@ -177,10 +177,10 @@ async def test_a_role_that_may_not_change_is_not_told_what_there_is(
         for batch_id, upload in ((batch, handler), (str(uuid4()), str(uuid4())), ("x", "x"))
     ]
 
-    for there, not_there, malformed in zip(*replies, strict=True):
-        with subtests.test(there=there, not_there=not_there, malformed=malformed):
-            description = assert_refused(there, 403, 403535)
-            assert assert_refused(not_there, 403, 403535) == description
+    for existing, not_existing, malformed in zip(*replies, strict=True):
+        with subtests.test(existing=existing, not_existing=not_existing, malformed=malformed):
+            description = assert_refused(existing, 403, 403535)
+            assert assert_refused(not_existing, 403, 403535) == description
             assert assert_refused(malformed, 403, 403535) == description
 
 

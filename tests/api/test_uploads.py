@@ -258,7 +258,7 @@ async def test_a_batch_still_runs_when_its_upload_is_invalidated(
     assert (await create(caller, body)).body["batch"] == batch
     async with worker():
         assert await caller.end(batch) == "completed"
-        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
+        await eventually(lambda: has_file(storage, caller, handler), lambda exists: not exists)
     assert len(await caller.download(batch)) == 1
 
 
@@ -270,7 +270,7 @@ async def test_the_upload_is_gone_after_the_end_of_its_batch(
         batch = (await create(caller, body)).body["batch"]
         await caller.end(batch)
         handler = str(body["handler"])
-        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
+        await eventually(lambda: has_file(storage, caller, handler), lambda exists: not exists)
 
 
 async def test_uploads_that_nobody_used_disappear(
@@ -329,7 +329,7 @@ async def test_what_was_put_after_the_batch_took_its_copy_disappears(
     async with worker():
         created = await create(caller, {"handler": handler, "operation": "get_batch"})
         await caller.end(created.body["batch"])
-        await eventually(lambda: has_file(storage, caller, handler), lambda there: not there)
+        await eventually(lambda: has_file(storage, caller, handler), lambda exists: not exists)
     assert await put(caller, upload["url"], b"another file") == 200
     assert await has_file(storage, caller, handler)
     await age_uploads(components, LONG_S)

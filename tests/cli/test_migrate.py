@@ -14,7 +14,7 @@ from tests.support.command import CommandResult, batchd
 from tests.support.dev_process import BATCHD
 from tests.support.polling import eventually
 from tests.support.starting import SECRET, TERMINATED, UNAVAILABLE, assert_refused, port_in_use
-from tests.support.waiting import gone
+from tests.support.waiting import has_exited
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ async def test_terminating_migrate_leaves_no_child(env: Mapping[str, str]) -> No
 
         assert await process.wait() == TERMINATED
         # Where it outlived the command for a moment, init may take another to clear it up.
-        await eventually(lambda: asyncio.to_thread(gone, child), bool)
+        await eventually(lambda: asyncio.to_thread(has_exited, child), bool)
     finally:
         if process.returncode is None:
             process.kill()

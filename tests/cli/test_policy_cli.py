@@ -118,12 +118,12 @@ def test_check_knows_the_operations_that_are_declared(folder: Path) -> None:
     declared.write_text("[operations.create_invoice]\n")
 
     (unknown,) = printed("check", f"--policies={folder}", code=1)
-    (known,) = printed("check", f"--policies={folder}", f"--operations={declared}")
+    (finding,) = printed("check", f"--policies={folder}", f"--operations={declared}")
     declared.write_text("[operations.another]\n")
     (later,) = printed("check", f"--policies={folder}", f"--operations={declared}")
 
     assert unknown["found"][0]["reason"] == "unknown operation create_invoice"
-    assert known["found"] == []
+    assert finding["found"] == []
     assert later["found"][0]["level"] == "warning"
     strict = run("policy", "check", "--strict", f"--policies={folder}", f"--operations={declared}")
     assert strict.code == 1

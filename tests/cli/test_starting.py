@@ -62,21 +62,21 @@ async def test_a_misspelt_variable_is_named_beside_the_one_that_is_missing(
 
 
 async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
-    wrong = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
-    result = await batchd("worker", env={**env, **wrong})
+    invalid = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
+    result = await batchd("worker", env={**env, **invalid})
 
     assert_refused(
-        result, *(f"{name}: Input should be" for name in wrong), env=env, code=INVALID_SETTINGS
+        result, *(f"{name}: Input should be" for name in invalid), env=env, code=INVALID_SETTINGS
     )
-    assert len(result.errors.splitlines()) == len(wrong)
+    assert len(result.errors.splitlines()) == len(invalid)
 
 
 async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str]) -> None:
-    wrong = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
-    result = await batchd("worker", env={**env, **wrong})
+    invalid = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
+    result = await batchd("worker", env={**env, **invalid})
 
-    assert_refused(result, *(f"{name}: " for name in wrong), env=env, code=INVALID_SETTINGS)
-    assert len(result.errors.splitlines()) == len(wrong)
+    assert_refused(result, *(f"{name}: " for name in invalid), env=env, code=INVALID_SETTINGS)
+    assert len(result.errors.splitlines()) == len(invalid)
 
 
 OTHER_STORAGE = """

@@ -33,12 +33,12 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     query_sizes: list[int] = []
     take = BatchLoader._take_waiting
 
-    def note(self: BatchLoader) -> object:
+    def count(self: BatchLoader) -> object:
         pending = take(self)
         query_sizes.append(len(pending))
         return pending
 
-    monkeypatch.setattr(BatchLoader, "_take_waiting", note)
+    monkeypatch.setattr(BatchLoader, "_take_waiting", count)
     return query_sizes
 
 
@@ -55,12 +55,12 @@ def connections(reads_alone: BatchLoader, monkeypatch: pytest.MonkeyPatch) -> li
     acquired: list[Database] = []
     connection = Database.connection
 
-    def note(self: Database) -> AbstractAsyncContextManager[Connection]:
+    def count(self: Database) -> AbstractAsyncContextManager[Connection]:
         if self is reads_alone._database:
             acquired.append(self)
         return connection(self)
 
-    monkeypatch.setattr(Database, "connection", note)
+    monkeypatch.setattr(Database, "connection", count)
     return acquired
 
 
@@ -143,7 +143,7 @@ async def test_a_row_that_cannot_be_decoded_fails_its_own_readers_alone(
     components: Components,
     queries: list[int],
 ) -> None:
-    account, (broken, *whole) = own
+    account, (broken, *intact) = own
     async with components.database.connection() as connection:
         await connection.execute("ALTER TABLE batches DROP CONSTRAINT batches_status_check")
         await connection.execute(
@@ -151,14 +151,14 @@ async def test_a_row_that_cannot_be_decoded_fails_its_own_readers_alone(
         )
 
     outcomes = await asyncio.gather(
-        *(reads.find(account, batch, EVERYBODY) for batch in (broken, *whole, broken)),
+        *(reads.find(account, batch, EVERYBODY) for batch in (broken, *intact, broken)),
         return_exceptions=True,
     )
 
     first, *others, last = outcomes
     assert [type(first), type(last)] == [RuntimeError, RuntimeError]
     assert first is not last
-    assert [getattr(batch, "batch", batch) for batch in others] == whole
+    assert [getattr(batch, "batch", batch) for batch in others] == intact
     assert max(queries) > 1, "the rows were read together"
 
 

@@ -78,9 +78,9 @@ async def test_every_queued_chunk_is_taken_out_of_the_queue(
         )
     async with components.database.connection() as connection:
         await jobs.delete_queued_chunks(connection, batch)
-        left = await connection.fetchval("SELECT count(*) FROM pgqueuer")
+        remaining = await connection.fetchval("SELECT count(*) FROM pgqueuer")
     # The chunks that are completed have no jobs in fact.
-    assert left in {0, CHUNKS // 5}
+    assert remaining in {0, CHUNKS // 5}
 
 
 async def test_slice_that_takes_too_long_is_a_time_limit(

@@ -15,7 +15,7 @@ import pytest
 
 from batchd.devstack.errors import StackFailed
 from batchd.devstack.postgres import Postgres, run_postgres
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +56,7 @@ async def test_it_listens_on_the_loopback_interface_only(data_dir: Path) -> None
         assert await fetch_value(server, "SHOW unix_socket_directories") == ""
         assert await fetch_value(server, "SHOW server_encoding") == "UTF8"
         assert await fetch_value(server, "SELECT current_database()") == "batchd"
-    assert gone(server.pid)
+    assert has_exited(server.pid)
 
 
 async def test_a_wrong_password_is_refused(data_dir: Path) -> None:
@@ -99,7 +99,7 @@ async def test_the_server_ends_with_its_killed_parent_and_can_restart_at_once(
     with starter(data_dir) as (process, pid):
         process.kill()
         async with run_postgres(data_dir, durable=False) as server:
-            assert gone(pid)
+            assert has_exited(pid)
             assert await fetch_value(server, "SELECT 1") == 1
 
 
@@ -108,7 +108,7 @@ async def test_it_recovers_after_server_and_parent_were_killed(data_dir: Path) -
         os.kill(process.pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
         process.kill()
-    until(lambda: gone(pid))
+    until(lambda: has_exited(pid))
     assert (data_dir / "cluster" / "postmaster.pid").exists()
     async with run_postgres(data_dir, durable=False) as server:
         assert await fetch_value(server, "SELECT 1") == 1

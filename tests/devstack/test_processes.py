@@ -14,7 +14,7 @@ from batchd.devstack.errors import StackFailed
 from batchd.devstack.guard import ShutdownGuard
 from batchd.devstack.ports import reserve_port
 from batchd.devstack.processes import run_child, run_command
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 IGNORING_SIGTERM = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -31,7 +31,7 @@ async def test_a_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     ) as child:
         until(lambda: log.read_text() == "ready\n")
     assert child.process.returncode == -signal.SIGKILL
-    assert gone(child.pid)
+    assert has_exited(child.pid)
 
 
 async def test_the_error_for_a_missing_program_names_it(tmp_path: Path) -> None:

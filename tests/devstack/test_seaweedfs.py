@@ -22,7 +22,7 @@ from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.devstack.weed_ports import choose_ports, socket_paths
 from tests.support.polling import TIMEOUT_S
 from tests.support.s3_storage import open_storage, size_of
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 pytestmark = pytest.mark.slow
 
@@ -95,17 +95,17 @@ async def test_objects_survive_a_change_of_ports(tmp_path: Path) -> None:
 
 async def test_servers_run_side_by_side(tmp_path: Path) -> None:
     async with (
-        run_seaweedfs(tmp_path / "one") as one,
-        run_seaweedfs(tmp_path / "two") as two,
+        run_seaweedfs(tmp_path / "one") as first,
+        run_seaweedfs(tmp_path / "two") as second,
     ):
-        assert one.endpoint != two.endpoint
-        assert one.secret_key != two.secret_key
-        await write(one, "key", b"one")
-        await write(two, "key", b"two")
-        assert await read(one, "key") == b"one"
-        assert await read(two, "key") == b"two"
-    assert gone(one.pid)
-    assert gone(two.pid)
+        assert first.endpoint != second.endpoint
+        assert first.secret_key != second.secret_key
+        await write(first, "key", b"one")
+        await write(second, "key", b"two")
+        assert await read(first, "key") == b"one"
+        assert await read(second, "key") == b"two"
+    assert has_exited(first.pid)
+    assert has_exited(second.pid)
     assert remaining_sockets(tmp_path / "one") == remaining_sockets(tmp_path / "two") == []
 
 
@@ -199,7 +199,7 @@ async def test_server_does_not_outlive_its_killed_parent(tmp_path: Path) -> None
     pid, endpoint = (await starter.stdout.readline()).decode().split()
     starter.kill()
     await starter.wait()
-    until(lambda: gone(int(pid)))
+    until(lambda: has_exited(int(pid)))
     async with run_seaweedfs(tmp_path) as server:
         assert server.endpoint == endpoint
         await write(server, "key", b"data")

@@ -42,13 +42,13 @@ def legal_changes() -> dict[str, set[str]]:
 
 
 def reachable_from(start: Status) -> set[Status]:
-    reached = {start}
+    reachable = {start}
     rest = [start]
     while rest:
-        for target in TRANSITIONS[rest.pop()] - reached:
-            reached.add(target)
+        for target in TRANSITIONS[rest.pop()] - reachable:
+            reachable.add(target)
             rest.append(target)
-    return reached
+    return reachable
 
 
 def test_the_changes_are_those_of_the_contract() -> None:

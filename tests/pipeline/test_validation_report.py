@@ -64,14 +64,14 @@ def test_nothing_wrong_is_an_empty_report() -> None:
 
 
 @given(st.sets(st.integers(1, 60)), st.sets(st.integers(1, 60)))
-def test_every_bad_line_is_named_once_in_order(bad: set[int], repeated: set[int]) -> None:
+def test_every_bad_line_is_named_once_in_order(invalid: set[int], repeated: set[int]) -> None:
     with ValidationReport() as report:
-        for line in sorted(bad):
+        for line in sorted(invalid):
             report.add(line, None, [NOT_JSON])
         entries = read(report, [(line, "a") for line in sorted(repeated)])
-    assert [entry["line"] for entry in entries] == sorted(bad | repeated)
+    assert [entry["line"] for entry in entries] == sorted(invalid | repeated)
     for entry in entries:
-        assert len(entry["errors"]) == (entry["line"] in bad) + (entry["line"] in repeated)
+        assert len(entry["errors"]) == (entry["line"] in invalid) + (entry["line"] in repeated)
         assert entry.get("id") == ("a" if entry["line"] in repeated else None)
 
 

@@ -65,7 +65,7 @@ async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"bucket": "no-such-bucket"},
         {"secret_key": "wrong"},
@@ -73,9 +73,9 @@ async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
     ],
 )
 async def test_check_fails_on_a_wrong_setting(
-    s3: SeaweedFS, key: str, wrong: dict[str, str]
+    s3: SeaweedFS, key: str, invalid: dict[str, str]
 ) -> None:
-    async with open_storage(s3, **wrong) as storage:
+    async with open_storage(s3, **invalid) as storage:
         with pytest.raises(StorageRefused):
             await storage.check()
         with pytest.raises(StorageRefused):

@@ -79,9 +79,9 @@ async def refused(callers: Authenticator, secret: str) -> bool:
 async def test_the_database_is_asked_once(
     callers: Authenticator, counting_users: Counting, user: NewSecret
 ) -> None:
-    known = await callers.authenticate(user.secret)
-    assert known == Caller(account=user.user.account, user=user.user.user, role="reader")
-    assert await callers.authenticate(user.secret) == known
+    caller = await callers.authenticate(user.secret)
+    assert caller == Caller(account=user.user.account, user=user.user.user, role="reader")
+    assert await callers.authenticate(user.secret) == caller
     assert counting_users.lookups == 1
 
 

@@ -108,10 +108,10 @@ async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(25):
         await permissions.authorize(replace(CLERK, role=f"role_{number}"), "get_batch")
 
-    known = [
+    cached = [
         n for n in range(25) if permissions.cached(replace(CLERK, role=f"role_{n}"), "get_batch")
     ]
-    assert known == list(range(15, 25))
+    assert cached == list(range(15, 25))
 
 
 async def raising(_: Access) -> Decision:

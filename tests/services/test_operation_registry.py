@@ -39,37 +39,37 @@ class Changing:
 
 
 @pytest.fixture
-def known() -> OperationRegistry:
+def registry() -> OperationRegistry:
     operations = OperationRegistry(reserved=["create_batch", "get_batch"])
     operations.add(Named("get_batch"))
     return operations
 
 
-def test_what_a_source_has_now_is_found(known: OperationRegistry) -> None:
+def test_what_a_source_has_now_is_found(registry: OperationRegistry) -> None:
     source = Changing("old")
-    known.add_source(source)
-    assert list(known) == ["get_batch", "old"]
+    registry.add_source(source)
+    assert list(registry) == ["get_batch", "old"]
     source.operations = {"new": Named("new")}
-    assert list(known) == ["get_batch", "new"]
-    assert known.find("old") is None
-    assert known.find("new") is source.operations["new"]
+    assert list(registry) == ["get_batch", "new"]
+    assert registry.find("old") is None
+    assert registry.find("new") is source.operations["new"]
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch", "other"])
 def test_a_source_does_not_start_with_a_name_that_is_taken(
-    known: OperationRegistry, name: str
+    registry: OperationRegistry, name: str
 ) -> None:
-    known.add_source(Changing("other"))
+    registry.add_source(Changing("other"))
     with pytest.raises(StartupError, match=name):
-        known.add_source(Changing(name))
+        registry.add_source(Changing(name))
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch"])
-def test_a_source_never_replaces_what_was_there(known: OperationRegistry, name: str) -> None:
-    before = known.find(name)
+def test_a_source_never_replaces_what_was_there(registry: OperationRegistry, name: str) -> None:
+    before = registry.find(name)
     source = Changing()
-    known.add_source(source)
+    registry.add_source(source)
     source.operations = {name: Named(name)}
-    assert known.is_reserved(name)
-    assert known.find(name) is before
-    assert list(known) == ["get_batch"]
+    assert registry.is_reserved(name)
+    assert registry.find(name) is before
+    assert list(registry) == ["get_batch"]

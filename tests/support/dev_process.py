@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.waiting import gone, until
+from tests.support.waiting import has_exited, until
 
 POLICIES = Path(__file__).parents[2] / "policies"
 BATCHD = (sys.executable, "-P", "-m", "batchd.cli")
@@ -86,7 +86,7 @@ def users_of(folder: Path) -> list[int]:
                 continue
             if re.search(re.escape(os.fsencode(folder)) + rb"\b", command):
                 pids.append(int(entry.name))
-    return [pid for pid in pids if not gone(pid)]
+    return [pid for pid in pids if not has_exited(pid)]
 
 
 def get(url: str, secret: str) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def send_generated_requests(
     *,
     phases: Sequence[str],
     examples: int,
-    known: Mapping[str, Sequence[str]] | None = None,
+    existing: Mapping[str, Sequence[str]] | None = None,
     document: dict[str, Any] | None = None,
     seed: int | None = None,
 ) -> Findings:
@@ -68,7 +68,7 @@ def send_generated_requests(
     Blocks. With a `seed` they are others. `known` are values that exist, by parameter
     (`path.batch`); about half of the requests use one.
     """
-    known = known or {}
+    existing = existing or {}
     config = schemathesis.Config.from_dict(
         {
             "seed": 1 if seed is None else seed,
@@ -85,10 +85,12 @@ def send_generated_requests(
             # `well_formed_is_not_called_malformed` says it more exactly.
             "checks": {"positive_data_acceptance": {"enabled": False}},
             "dictionaries": {
-                name.replace(".", "_"): {"values": list(values)} for name, values in known.items()
+                name.replace(".", "_"): {"values": list(values)}
+                for name, values in existing.items()
             },
             "parameters": {
-                name: {"dictionary": name.replace(".", "_"), "probability": 0.5} for name in known
+                name: {"dictionary": name.replace(".", "_"), "probability": 0.5}
+                for name in existing
             },
         }
     )

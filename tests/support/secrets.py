@@ -10,8 +10,8 @@ from tests.support.clock import MovableClock
 
 async def holder(users: Users, secret: str) -> Caller:
     """Return the user of the secret, by the clock of `users`. Raises Unauthorized."""
-    unheard = Notifications(users._database, "postgresql://unused", timeout_s=1.0)
-    return await Authenticator(users, unheard, MovableClock()).authenticate(secret)
+    disconnected = Notifications(users._database, "postgresql://unused", timeout_s=1.0)
+    return await Authenticator(users, disconnected, MovableClock()).authenticate(secret)
 
 
 async def works(users: Users, secret: str) -> bool:

@@ -16,7 +16,7 @@ def until(condition: Callable[[], object], *, seconds: float = TIMEOUT_S) -> Non
         time.sleep(POLL_S)
 
 
-def gone(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     """Return whether the process has exited; a zombie counts as exited."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as file:  # noqa: PTH123  # not a real file

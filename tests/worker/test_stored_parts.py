@@ -204,12 +204,12 @@ async def test_results_that_were_refused_after_an_uncertain_commit_are_kept(
 ) -> None:
     """The commit may have been made: what it names must not be removed by its own worker."""
     complete = chunks.complete
-    tries = 0
+    attempts = 0
 
     async def lose_response(*arguments: object, **options: object) -> bool:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
             raise ProcessingTimeout("The response was lost.")
         async with components.database.connection() as connection:
             await connection.execute("UPDATE chunks SET fencing_token = gen_random_uuid()")
@@ -220,7 +220,7 @@ async def test_results_that_were_refused_after_an_uncertain_commit_are_kept(
     with monkeypatch.context() as patched:
         patched.setattr(chunks, "complete", lose_response)
         await step(components, batch, *TO_PROCESSED)
-    assert tries == 2
+    assert attempts == 2
     assert await caller.status(batch) == "processing"
     await step(components, batch, Stage.CHUNK)
     assert len(gated.started) == LINES

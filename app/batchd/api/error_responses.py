@@ -54,10 +54,10 @@ class ErrorResponses:
         )
         return self._response(presented, self._result(presented))
 
-    def refuse(self, error: BatchdError, what: str) -> bytes:
+    def refuse(self, error: BatchdError, subject: str) -> bytes:
         """Return the bytes of a response that ends a connection without a request."""
         trace = logs.new_trace()
-        self._log(error, what, authenticated=False)
+        self._log(error, subject, authenticated=False)
         result = self._result(error)
         response = self._response(error, result)
         head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
@@ -77,7 +77,7 @@ class ErrorResponses:
     def _log(
         self,
         error: BatchdError,
-        what: str,
+        subject: str,
         *,
         authenticated: bool,
         defect: Exception | None = None,
@@ -98,7 +98,7 @@ class ErrorResponses:
         logger.log(
             logging.ERROR if is_ours else logging.INFO,
             "%s: %s",
-            what,
+            subject,
             error.name,
             extra=extra,
             exc_info=defect,

@@ -172,12 +172,12 @@ class Protocol(web.RequestHandler):
         error = RequestFormat(f"The head of the request did not arrive within {timeout_s:g} s.")
         self._end("head_timeout", "incomplete head", error)
 
-    def _end(self, reason: str, what: str = "", error: BatchdError | None = None) -> None:
+    def _end(self, reason: str, subject: str = "", error: BatchdError | None = None) -> None:
         """Close a connection on which no request is being handled."""
         metrics.CONNECTIONS_CLOSED.labels(reason).inc()
         if error is not None and self.transport is not None:
             transport = cast(asyncio.WriteTransport, self.transport)
-            transport.write(self._server.errors.refuse(error, what))
+            transport.write(self._server.errors.refuse(error, subject))
         self.force_close()
 
     def _abort(self) -> None:

@@ -81,10 +81,10 @@ def main() -> None:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
     # Importing creates no garbage, and collecting meanwhile takes a tenth longer.
     gc.disable()
-    known = command_names()
-    requested = [name for name in sys.argv[1:2] if name in known]
+    available = command_names()
+    requested = [name for name in sys.argv[1:2] if name in available]
     try:
-        app = build(*(requested or known))
+        app = build(*(requested or available))
     except plugin_loader.UnknownPlugin as refusal:
         typer.echo(f"batchd: {refusal}", err=True)
         sys.exit(1)

@@ -54,11 +54,11 @@ async def _doubt_role(settings: Settings, user: User) -> None:
     """Warn of a role that means nothing: a slip, or one that the policies will have later."""
     try:
         async with open_authorizer(settings, os.environ) as authorizer:
-            known = await authorizer.find_roles(user.account, user.role)
+            defined_roles = await authorizer.find_roles(user.account, user.role)
     except Exception as error:  # noqa: BLE001  # an authorizer may be anybody's; the user is made
         _warn(f"whether there is a role '{user.role}' could not be looked up: {error}")
         return
-    if not known:
+    if not defined_roles:
         _warn(f"no policy names the role '{user.role}' in this account: it may do nothing")
 
 

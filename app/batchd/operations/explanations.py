@@ -142,16 +142,16 @@ def _is_kind(given: str, needed: str) -> bool:
     return given == "int" and "float" in needed.split(" | ")
 
 
-def _unknown(name: str, schema: type[Any] | None, what: str) -> str:
+def _unknown(name: str, schema: type[Any] | None, kind: str) -> str:
     """Explain that a name is unknown, and suggest the nearest or list those that exist."""
-    text = f"There is no such {what}."
+    text = f"There is no such {kind}."
     if schema is None:
         return text
     several = _SEVERAL.fullmatch(name[:MAX_QUOTED])
     single = name if several is None else several[1]
     if single != name and single in _attributes(schema):
-        how = "separate several values by commas" if is_list(schema, single) else "give it once"
-        return f"{text} Its name is '{single}': {how}."
+        advice = "separate several values by commas" if is_list(schema, single) else "give it once"
+        return f"{text} Its name is '{single}': {advice}."
     names = tuple(_attributes(schema))
     if nearest := _nearest(name, names):
         return f"{text} Perhaps '{nearest}' is meant."

@@ -12,7 +12,7 @@ from batchd.domain.ports import Storage
 from batchd.domain.users import Caller
 
 _TIMEOUT_S = 3.0
-_NOBODY = Caller(account=AccountId(UUID(int=0)), user=UserId(UUID(int=0)), role="nobody")
+_PROBE_CALLER = Caller(account=AccountId(UUID(int=0)), user=UserId(UUID(int=0)), role="nobody")
 
 
 class Health:
@@ -56,4 +56,4 @@ class Health:
             await check_schema(connection)
 
     async def _probe_authorizer(self) -> None:
-        await self._authorizer.decide(Access(caller=_NOBODY, operation="get_batch"))
+        await self._authorizer.decide(Access(caller=_PROBE_CALLER, operation="get_batch"))

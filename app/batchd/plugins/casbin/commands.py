@@ -65,18 +65,18 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Validate the policy and warn of likely mistakes. Exit code 1: it can't take effect."""
-    folder, known = _locate(policies, operations)
+    folder, known_operations = _locate(policies, operations)
     findings: list[dict[str, object]] = []
     loaded = None
     try:
-        loaded = load_policy(folder, known)
+        loaded = load_policy(folder, known_operations)
     except InvalidPolicy as bad:
         findings += (
             {"level": "error", "file": fault.file.name, "line": fault.line, "reason": fault.reason}
             for fault in bad.faults
         )
     else:
-        for location, reason in lint(loaded, known.names):
+        for location, reason in lint(loaded, known_operations.names):
             file, line = location or (None, None)
             findings.append({"level": "warning", "file": file, "line": line, "reason": reason})
     failed = loaded is None or (strict and bool(findings))
@@ -148,8 +148,10 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Print who gains and who loses what. Exit code 1: somebody does."""
-    _, known = _locate(None, operations)
-    changes = diff_policies(_load(old, known), _load(new, known), known.names)
+    _, known_operations = _locate(None, operations)
+    changes = diff_policies(
+        _load(old, known_operations), _load(new, known_operations), known_operations.names
+    )
     if as_json:
         for change in changes:
             print_json(dataclasses.asdict(change))
@@ -184,8 +186,8 @@ def try_cases(
     as_json: Json = False,
 ) -> None:
     """Try the policy on cases with expected decisions. Exit code 1: one was not as expected."""
-    folder, known = _locate(policies, operations)
-    loaded = _load(folder, known)
+    folder, known_operations = _locate(policies, operations)
+    loaded = _load(folder, known_operations)
     file = cases or folder / CASES_FILE
     with _exit_on_error():
         results = [run_case(loaded, case) for case in read_cases(file)]
@@ -256,9 +258,9 @@ def _locate(policies: Path | None, operations: Path | None) -> tuple[Path, Known
     )
 
 
-def _load(folder: Path, known: KnownOperations) -> Policy:
+def _load(folder: Path, known_operations: KnownOperations) -> Policy:
     with _exit_on_error():
-        return load_policy(folder, known)
+        return load_policy(folder, known_operations)
 
 
 @contextmanager

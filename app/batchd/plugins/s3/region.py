@@ -29,13 +29,13 @@ async def find_region(client: "S3Client", settings: S3Settings) -> str:
     """
     region = settings.region
 
-    def note(request: Any, **_: object) -> None:
+    def record_region(request: Any, **_: object) -> None:
         nonlocal region
         header = request.headers["Authorization"]
         scope = _SCOPE.search(header.decode() if isinstance(header, bytes) else header)
         region = scope[1] if scope else region
 
-    client.meta.events.register("before-send.s3.HeadBucket", note)
+    client.meta.events.register("before-send.s3.HeadBucket", record_region)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await client.head_bucket(Bucket=settings.bucket)
@@ -49,7 +49,7 @@ async def find_region(client: "S3Client", settings: S3Settings) -> str:
         )
         return settings.region
     finally:
-        client.meta.events.unregister("before-send.s3.HeadBucket", note)
+        client.meta.events.unregister("before-send.s3.HeadBucket", record_region)
     if region != settings.region:
         logger.warning(
             "storage: bucket %s is in %s: BATCHD_S3_REGION should say so", settings.bucket, region
