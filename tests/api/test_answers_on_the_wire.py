@@ -17,7 +17,7 @@ def authorization(caller: ApiCaller) -> bytes:
     return f"Authorization: {caller.user.secret}".encode()
 
 
-async def test_each_answer_tells_what_it_is(api_url: str, authorization: bytes) -> None:
+async def test_responses_describe_their_content(api_url: str, authorization: bytes) -> None:
     sent_at = datetime.now(UTC).replace(microsecond=0)
     async with raw_connection(api_url) as connection:
         await connection.send(request(b"GET /whoami HTTP/1.1", authorization))
@@ -43,7 +43,7 @@ async def test_each_answer_tells_what_it_is(api_url: str, authorization: bytes) 
         (b"GET /nowhere HTTP/1.0", b"X: 1", None, False),
     ],
 )
-async def test_connection_stays_as_the_version_and_the_client_have_it(
+async def test_connection_persists_as_the_version_and_the_client_request(
     api_url: str, first: bytes, header: bytes, expected_connection: str | None, *, stays: bool
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -64,7 +64,7 @@ async def test_an_unsupported_version_is_refused(api_url: str) -> None:
         assert await connection.is_closed()
 
 
-async def test_only_the_spaces_of_http_are_taken_off_a_secret(
+async def test_only_http_white_space_is_stripped_from_a_secret(
     caller: ApiCaller, api_url: str, subtests: pytest.Subtests
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -80,9 +80,7 @@ async def assert_alive(connection: RawConnection) -> None:
     assert (await connection.read_reply()).body == {"status": "alive"}
 
 
-async def test_answers_to_requests_that_came_together_come_in_their_order(
-    api_url: str, authorization: bytes
-) -> None:
+async def test_pipelined_requests_are_answered_in_order(api_url: str, authorization: bytes) -> None:
     calls = [b"GET /whoami HTTP/1.1", HEALTHZ, b"GET /nowhere HTTP/1.1", HEALTHZ]
     async with raw_connection(api_url) as connection:
         await connection.send(b"".join(request(call, authorization) for call in calls))
@@ -92,7 +90,7 @@ async def test_answers_to_requests_that_came_together_come_in_their_order(
     assert len({reply.headers["X-Request-Id"] for reply in replies}) == len(calls)
 
 
-async def test_head_is_answered_without_a_body(api_url: str) -> None:
+async def test_head_response_has_no_body(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(request(b"HEAD /healthz HTTP/1.1") + request(HEALTHZ))
         head = await connection.read_head()
@@ -102,7 +100,7 @@ async def test_head_is_answered_without_a_body(api_url: str) -> None:
         assert (await connection.read_reply()).body == {"status": "alive"}
 
 
-async def test_not_modified_has_neither_body_nor_length(
+async def test_not_modified_response_has_neither_body_nor_length(
     caller: ApiCaller, api_url: str, authorization: bytes
 ) -> None:
     batch = await caller.create(b"")

@@ -60,7 +60,7 @@ def records(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
     logger.removeHandler(collector)
 
 
-async def test_denial_is_recorded_with_everything_that_led_to_it(
+async def test_denial_is_recorded_with_its_reasons(
     make_caller: MakeCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     clerk = await make_caller("clerk")
@@ -85,7 +85,7 @@ async def test_denial_is_recorded_with_everything_that_led_to_it(
     ]
 
 
-async def test_malformed_request_that_is_denied_is_recorded_without_its_batch(
+async def test_denied_malformed_request_is_recorded_without_its_batch(
     make_caller: MakeCaller, records: list[dict[str, Any]]
 ) -> None:
     clerk = await make_caller("clerk")
@@ -97,7 +97,7 @@ async def test_malformed_request_that_is_denied_is_recorded_without_its_batch(
     ]
 
 
-async def test_reads_that_are_allowed_write_nothing(
+async def test_permitted_reads_are_not_recorded(
     caller: ApiCaller, records: list[dict[str, Any]], subtests: pytest.Subtests
 ) -> None:
     batch = await caller.create(LINES)
@@ -110,7 +110,7 @@ async def test_reads_that_are_allowed_write_nothing(
     assert records == []
 
 
-async def test_batch_that_is_somebody_elses_is_recorded_as_a_denial(
+async def test_access_to_another_users_batch_is_recorded_as_a_denial(
     caller: ApiCaller,
     make_caller: MakeCaller,
     records: list[dict[str, Any]],
@@ -130,7 +130,7 @@ async def test_batch_that_is_somebody_elses_is_recorded_as_a_denial(
     assert records == []
 
 
-async def test_each_permission_to_change_something_is_recorded_once(
+async def test_each_permitted_change_is_recorded_once(
     caller: ApiCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     handler = (await caller.call("POST", "/cache")).body["handler"]
@@ -158,7 +158,7 @@ async def test_each_permission_to_change_something_is_recorded_once(
     assert str(records[0]["handler"]) == handler
 
 
-async def test_line_that_is_denied_is_recorded_under_the_trace_of_its_result(
+async def test_denied_line_is_recorded_with_the_trace_of_its_result(
     make_caller: MakeCaller, components: Components, records: list[dict[str, Any]]
 ) -> None:
     admin = await make_caller("admin")

@@ -13,7 +13,7 @@ from tests.support.refusals import assert_refused
 Worker = Callable[[], AbstractAsyncContextManager[None]]
 
 
-async def test_a_batch_dict_is_given_back_as_it_was_given(caller: ApiCaller) -> None:
+async def test_batch_dict_is_returned_unchanged(caller: ApiCaller) -> None:
     notes = {
         "z_comes_first": [1, 1.5, -0.0, 1e-7, True, None, {"Nested Keys": "may be anything"}],
         "a": 'ünïcödé \U0001f642 \u2028 \x00 " \\ /',
@@ -29,9 +29,7 @@ async def test_a_batch_dict_is_given_back_as_it_was_given(caller: ApiCaller) -> 
     assert json.dumps(response.body["batch_dict"]) == json.dumps(notes)
 
 
-async def test_an_empty_batch_dict_is_not_none(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_empty_batch_dict_is_not_null(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     with_dict = (await create(caller, await body_of(caller, batch_dict={}))).body["batch"]
     without_dict = (await create(caller, await body_of(caller))).body["batch"]
 
@@ -41,7 +39,7 @@ async def test_an_empty_batch_dict_is_not_none(
             assert response.body["batch_dict"] == expected
 
 
-async def test_the_keys_of_a_batch_dict_have_their_form(
+async def test_malformed_key_of_a_batch_dict_is_refused(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for key in ("a", "_", "a0_", "z" * 64, "_9"):
@@ -59,7 +57,7 @@ async def test_the_keys_of_a_batch_dict_have_their_form(
             assert_refused(await create(caller, {**body, "batch_dict": no_object}), 400, 400589)
 
 
-async def test_no_batch_dict_breaks_the_service(
+async def test_hostile_batch_dict_causes_no_server_error(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     """What JSON allows and a database or an encoder might not take is stored or refused."""
@@ -81,7 +79,7 @@ AS_WRITTEN = """{ "n": 123456789012345.123456, "z": 12.50,
 \t"big": 1e400, "e" : 1E+5, "text": "\\u00e9 é \\/", "a": [ ] }"""
 
 
-async def test_a_batch_dict_is_kept_byte_for_byte(
+async def test_batch_dict_is_stored_byte_for_byte(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
 ) -> None:
     handler = await caller.upload(b"")

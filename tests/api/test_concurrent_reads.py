@@ -62,7 +62,7 @@ async def read(caller: ApiCaller, writer: Writer, batch: str) -> None:
         assert reply.body["status"] == _STATUSES[version % len(_STATUSES)]
 
 
-async def test_no_reader_sees_what_is_old_or_mixed_or_anothers(
+async def test_concurrent_readers_see_fresh_consistent_batches_of_their_account(
     make_caller: MakeCaller, components: Components
 ) -> None:
     owners = [await make_caller(), await make_caller()]

@@ -44,7 +44,7 @@ async def assert_served(connection: RawConnection) -> None:
 
 
 @with_settings(header_timeout_s=SHORT_S)
-async def test_a_connection_that_says_nothing_is_closed(api_url: str) -> None:
+async def test_silent_connection_is_closed(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         assert await connection.read_to_end() == b""
 
@@ -52,7 +52,7 @@ async def test_a_connection_that_says_nothing_is_closed(api_url: str) -> None:
 @with_settings(header_timeout_s=SHORT_S)
 @pytest.mark.parametrize("served_before", [False, True])
 @pytest.mark.parametrize("part", [HEALTHZ[:1], HEALTHZ[:-1], b"GET /healthz HTTP/1.1\r\n"])
-async def test_a_head_that_does_not_arrive_is_refused(
+async def test_incomplete_head_is_refused(
     api_url: str, part: bytes, *, served_before: bool
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -64,7 +64,7 @@ async def test_a_head_that_does_not_arrive_is_refused(
 
 
 @with_settings(header_timeout_s=SHORT_S)
-async def test_a_head_that_trickles_in_is_not_waited_for(api_url: str) -> None:
+async def test_slow_head_is_refused(api_url: str) -> None:
     """The deadline is for the whole head: no byte moves it."""
     started = time.monotonic()
     async with raw_connection(api_url) as connection:
@@ -80,7 +80,7 @@ async def test_a_head_that_trickles_in_is_not_waited_for(api_url: str) -> None:
 
 
 @with_settings(header_timeout_s=SHORT_S)
-async def test_an_idle_connection_outlives_the_deadline_of_a_head(api_url: str) -> None:
+async def test_idle_connection_outlives_the_deadline_of_a_head(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         await assert_served(connection)
         assert await connection.read_some(within_s=3 * SHORT_S) == b""
@@ -88,7 +88,7 @@ async def test_an_idle_connection_outlives_the_deadline_of_a_head(api_url: str) 
 
 
 @with_settings(header_timeout_s=SHORT_S)
-async def test_a_body_that_comes_after_the_answer_is_not_taken_for_a_head(api_url: str) -> None:
+async def test_body_after_the_response_is_not_parsed_as_a_head(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(request(b"POST /batches HTTP/1.1", b"Content-Length: 4"))
         assert_refused(await connection.read_reply(), 401, 401000)
@@ -100,16 +100,14 @@ async def test_a_body_that_comes_after_the_answer_is_not_taken_for_a_head(api_ur
 
 
 @with_settings(keepalive_timeout_s=SHORT_S)
-async def test_an_idle_connection_is_closed(api_url: str) -> None:
+async def test_idle_connection_is_closed(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         await assert_served(connection)
         assert await connection.is_closed()
 
 
 @with_settings(keepalive_timeout_s=SHORT_S)
-async def test_a_client_that_does_not_read_is_not_waited_for(
-    api_url: str, caller: ApiCaller
-) -> None:
+async def test_client_that_does_not_read_is_disconnected(api_url: str, caller: ApiCaller) -> None:
     """Its answers fill the buffers: whoever never reads them would hold the connection for ever."""
     async with raw_connection(api_url, receive_buffer=4096) as connection:
         connection.stop_reading()
@@ -128,7 +126,7 @@ async def test_a_client_that_does_not_read_is_not_waited_for(
 
 
 @with_settings(max_connections=3)
-async def test_connections_beyond_the_limit_are_refused_and_the_others_are_served(
+async def test_connections_beyond_the_limit_are_refused(
     api_url: str,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -156,7 +154,7 @@ async def test_connections_beyond_the_limit_are_refused_and_the_others_are_serve
     assert re.search(r"^batchd_connections [1-9]", metrics, re.MULTILINE)
 
 
-async def test_a_half_closed_client_gets_its_answer(
+async def test_half_closed_client_gets_its_response(
     api_url: str, caller: ApiCaller, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     get = request(b"GET /batches HTTP/1.1", authorization)
@@ -170,7 +168,7 @@ async def test_a_half_closed_client_gets_its_answer(
                 assert await connection.is_closed()
 
 
-async def test_a_half_closed_client_gets_all_answers_that_it_asked_for(
+async def test_half_closed_client_gets_all_pipelined_responses(
     api_url: str, authorization: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -181,7 +179,7 @@ async def test_a_half_closed_client_gets_all_answers_that_it_asked_for(
         assert await connection.is_closed()
 
 
-async def test_an_answer_that_takes_a_while_reaches_a_half_closed_client(
+async def test_slow_response_reaches_a_half_closed_client(
     api_url: str, caller: ApiCaller, authorization: bytes, database_url: str
 ) -> None:
     batch = await caller.create(b"")
@@ -197,7 +195,7 @@ async def test_an_answer_that_takes_a_while_reaches_a_half_closed_client(
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 3", b"Transfer-Encoding: chunked"])
-async def test_a_body_that_a_half_closed_client_will_not_complete_is_refused(
+async def test_incomplete_body_of_a_half_closed_client_is_refused(
     api_url: str, authorization: bytes, framing: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -208,7 +206,7 @@ async def test_a_body_that_a_half_closed_client_will_not_complete_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"", HEALTHZ[:10]])
-async def test_a_connection_is_closed_with_a_client_that_has_asked_for_nothing(
+async def test_half_closed_connection_without_a_request_is_closed(
     api_url: str, data: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:

@@ -42,9 +42,7 @@ def with_settings(**changes: object) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("settings", [changes], indirect=True, ids=["limited"])
 
 
-async def test_the_answer_is_the_batch_as_get_batch_shows_it(
-    caller: ApiCaller, clock: MovableClock
-) -> None:
+async def test_response_equals_that_of_get_batch(caller: ApiCaller, clock: MovableClock) -> None:
     before = clock.now().timestamp()
     reply = await create(caller, await body_of(caller))
 
@@ -115,7 +113,7 @@ async def test_a_malformed_body_is_refused(caller: ApiCaller, subtests: pytest.S
     assert (await create(caller, body)).status == 201
 
 
-async def test_an_operation_that_is_none_for_batches_is_refused(
+async def test_operation_that_cannot_run_in_batches_is_refused(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     body = await body_of(caller)
@@ -124,7 +122,7 @@ async def test_an_operation_that_is_none_for_batches_is_refused(
             assert_refused(await create(caller, {**body, "operation": operation}), 400, 400897)
 
 
-async def test_an_unknown_handler_is_not_found(caller: ApiCaller, make_caller: MakeCaller) -> None:
+async def test_unknown_handler_is_not_found(caller: ApiCaller, make_caller: MakeCaller) -> None:
     other = await make_caller()
     unknown = {"handler": NOBODY, "operation": "get_batch"}
 
@@ -141,7 +139,7 @@ async def test_a_colleague_may_use_the_upload(caller: ApiCaller, make_caller: Ma
     assert await listed(caller) == {reply.body["batch"]}
 
 
-async def test_an_expired_handler_is_not_found(caller: ApiCaller, clock: MovableClock) -> None:
+async def test_expired_handler_is_not_found(caller: ApiCaller, clock: MovableClock) -> None:
     in_time, expired_body = await body_of(caller), await body_of(caller)
 
     clock.move(3540)
@@ -151,14 +149,14 @@ async def test_an_expired_handler_is_not_found(caller: ApiCaller, clock: Movable
     assert_refused(await create(caller, {**expired_body, "hash": SHA256}), 404, 404653)
 
 
-async def test_an_invalidated_handler_is_not_found(caller: ApiCaller) -> None:
+async def test_invalidated_handler_is_not_found(caller: ApiCaller) -> None:
     body = await body_of(caller)
     assert (await caller.call("DELETE", f"/cache/{body['handler']}")).status == 200
 
     assert_refused(await create(caller, body), 404, 404653)
 
 
-async def test_the_file_comes_before_the_batch(caller: ApiCaller) -> None:
+async def test_batch_without_an_uploaded_file_is_refused(caller: ApiCaller) -> None:
     upload = (await caller.call("POST", "/cache")).body
     body = {"handler": upload["handler"], "operation": "get_batch"}
 
@@ -168,7 +166,7 @@ async def test_the_file_comes_before_the_batch(caller: ApiCaller) -> None:
     assert (await create(caller, body)).status == 201
 
 
-async def test_the_role_needs_create_batch_and_the_operation(
+async def test_role_needs_create_batch_and_the_operation(
     caller: ApiCaller, make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     account = caller.user.user.account
@@ -181,7 +179,7 @@ async def test_the_role_needs_create_batch_and_the_operation(
     assert (await create(await make_caller("submitter", account=account), body)).status == 201
 
 
-async def test_without_create_batch_nothing_else_is_told(
+async def test_without_create_batch_nothing_else_is_revealed(
     make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     """A role that may not is refused the same, whatever it sends."""
@@ -192,7 +190,7 @@ async def test_without_create_batch_nothing_else_is_told(
 
 
 @with_settings(max_file_bytes=len(LINES))
-async def test_a_file_too_large_is_refused(caller: ApiCaller) -> None:
+async def test_too_large_file_is_refused(caller: ApiCaller) -> None:
     too_large = await caller.upload(LINES + b"\n")
 
     reply = await create(caller, {"handler": too_large, "operation": "get_batch"})
@@ -202,7 +200,7 @@ async def test_a_file_too_large_is_refused(caller: ApiCaller) -> None:
 
 
 @with_settings(max_open_batches=2)
-async def test_an_account_has_only_so_many_open_batches(
+async def test_open_batches_of_an_account_are_limited(
     caller: ApiCaller, make_caller: MakeCaller, worker: Worker
 ) -> None:
     colleague = await make_caller(account=caller.user.user.account)
@@ -220,14 +218,14 @@ async def test_an_account_has_only_so_many_open_batches(
     assert (await create(caller, bodies[2])).status == 201
 
 
-async def test_an_unknown_query_parameter_is_refused_and_makes_nothing(caller: ApiCaller) -> None:
+async def test_unknown_query_parameter_is_refused_and_creates_nothing(caller: ApiCaller) -> None:
     body = {"handler": await caller.upload(b"{}\n"), "operation": "get_batch"}
     reply = await caller.call("POST", "/batches?dry_run=true", json=body)
     assert_refused(reply, 400, 400589)
     assert (await caller.get("/batches")).body == {"batches": {}}
 
 
-async def test_null_and_a_byte_order_mark_change_nothing(caller: ApiCaller) -> None:
+async def test_null_and_a_byte_order_mark_are_ignored(caller: ApiCaller) -> None:
     handler = await caller.upload(b"")
     required = f'"handler": "{handler}", "operation": "get_batch"'
     nulls = f'{{{required}, "hash": null, "batch_dict": null, "priority": null}}'
@@ -237,7 +235,7 @@ async def test_null_and_a_byte_order_mark_change_nothing(caller: ApiCaller) -> N
     assert len({reply.body["batch"] for reply in replies}) == 1
 
 
-async def test_a_name_given_twice_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_duplicate_name_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     handler = await caller.upload(b"")
     required = f'"handler": "{handler}", "operation": "get_batch"'
     for more in ('"operation": "get_batch"', '"batch_dict": {"a": {"b": 1, "b": 1}}'):
@@ -248,7 +246,7 @@ async def test_a_name_given_twice_is_refused(caller: ApiCaller, subtests: pytest
             )
 
 
-async def test_only_operations_that_the_caller_may_run_are_named(
+async def test_error_names_only_operations_that_the_caller_may_run(
     make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     admin, submitter = await make_caller("admin"), await make_caller("submitter")

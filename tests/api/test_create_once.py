@@ -47,7 +47,7 @@ async def test_the_same_body_again_returns_the_same_batch(
     assert await jobs_of(components) == 1
 
 
-async def test_a_body_that_means_the_same_is_the_same(caller: ApiCaller) -> None:
+async def test_equivalent_body_returns_the_same_batch(caller: ApiCaller) -> None:
     body = await body_of(caller, batch_dict={"b": 1, "a": {"d": 2, "c": 3}})
     first = await create(caller, body)
 
@@ -60,7 +60,7 @@ async def test_a_body_that_means_the_same_is_the_same(caller: ApiCaller) -> None
     assert (await create(caller, reordered)).body == first.body
 
 
-async def test_the_same_body_returns_the_batch_as_it_is_then(
+async def test_repeated_body_returns_the_current_state_of_the_batch(
     caller: ApiCaller, worker: Worker, clock: MovableClock
 ) -> None:
     body = await body_of(caller)
@@ -87,7 +87,9 @@ async def test_a_colleague_repeating_the_body_gets_the_same_batch(
     assert (await create(caller, body)).body == (await create(colleague, body)).body
 
 
-async def test_twenty_at_once_make_one_batch(caller: ApiCaller, components: Components) -> None:
+async def test_twenty_concurrent_requests_create_one_batch(
+    caller: ApiCaller, components: Components
+) -> None:
     body = await body_of(caller)
 
     replies = await asyncio.gather(*(create(caller, body) for _ in range(AT_ONCE)))
@@ -118,7 +120,7 @@ async def test_another_body_for_a_used_handler_is_refused(
     assert (await create(caller, body)).body == first.body
 
 
-async def test_of_twenty_different_bodies_at_once_one_is_taken(caller: ApiCaller) -> None:
+async def test_one_of_twenty_concurrent_bodies_is_accepted(caller: ApiCaller) -> None:
     body = await body_of(caller)
 
     replies = await asyncio.gather(
@@ -166,7 +168,7 @@ async def test_the_same_key_with_another_body_is_refused(caller: ApiCaller) -> N
     assert (await create(caller, other, key="l")).status == 201
 
 
-async def test_a_key_that_a_repeated_request_brought_is_used(caller: ApiCaller) -> None:
+async def test_key_of_a_repeated_request_is_used(caller: ApiCaller) -> None:
     """The batch was made without the key; the same request under it was answered all the same."""
     body = await body_of(caller)
     first = await create(caller, body)
@@ -175,7 +177,7 @@ async def test_a_key_that_a_repeated_request_brought_is_used(caller: ApiCaller) 
     assert_refused(await create(caller, await body_of(caller), key="k"), 400, 400358)
 
 
-async def test_a_refused_request_uses_no_key(caller: ApiCaller) -> None:
+async def test_refused_request_uses_no_key(caller: ApiCaller) -> None:
     upload = (await caller.call("POST", "/cache")).body
     nothing_uploaded = {"handler": upload["handler"], "operation": "get_batch"}
     assert_refused(await create(caller, nothing_uploaded, key="k"), 400, 400592)
@@ -183,7 +185,7 @@ async def test_a_refused_request_uses_no_key(caller: ApiCaller) -> None:
     assert (await create(caller, await body_of(caller), key="k")).status == 201
 
 
-async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(
+async def test_keys_of_different_accounts_are_independent(
     caller: ApiCaller, make_caller: MakeCaller
 ) -> None:
     other = await make_caller()
@@ -192,7 +194,7 @@ async def test_keys_of_different_accounts_have_nothing_to_do_with_each_other(
     assert (await create(other, await body_of(other), key="k")).status == 201
 
 
-async def test_twenty_at_once_under_one_key_make_one_batch(
+async def test_twenty_concurrent_requests_with_one_key_create_one_batch(
     caller: ApiCaller, components: Components
 ) -> None:
     body = await body_of(caller)
@@ -204,7 +206,7 @@ async def test_twenty_at_once_under_one_key_make_one_batch(
     assert await jobs_of(components) == 1
 
 
-async def test_of_twenty_uploads_at_once_under_one_key_one_is_taken(caller: ApiCaller) -> None:
+async def test_one_of_twenty_concurrent_uploads_with_one_key_is_accepted(caller: ApiCaller) -> None:
     bodies = [await body_of(caller) for _ in range(AT_ONCE)]
 
     replies = await asyncio.gather(*(create(caller, body, key="k") for body in bodies))

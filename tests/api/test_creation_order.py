@@ -36,7 +36,7 @@ async def other(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.
 
 
 @pytest.mark.parametrize("settings", [{"max_open_batches": LIMIT}], indirect=True, ids=["limited"])
-async def test_of_thirty_batches_created_at_once_the_limit_are_created(
+async def test_concurrent_creation_stops_at_the_limit(
     caller: ApiCaller, make_caller: MakeCaller
 ) -> None:
     colleague = await make_caller(account=caller.user.user.account)
@@ -52,7 +52,7 @@ async def test_of_thirty_batches_created_at_once_the_limit_are_created(
     assert len((await caller.get("/batches")).body["batches"]) == LIMIT
 
 
-async def test_a_batch_that_had_to_wait_is_created_when_the_wait_ends(
+async def test_waiting_creation_continues_when_the_lock_is_released(
     caller: ApiCaller, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     async def waiting() -> int:
@@ -79,7 +79,7 @@ async def follow(caller: ApiCaller, listed: list[str]) -> None:
     listed += [batch for batch in page if batch not in listed]
 
 
-async def test_a_follower_misses_none_of_the_batches_created_at_once(caller: ApiCaller) -> None:
+async def test_follower_misses_no_concurrently_created_batch(caller: ApiCaller) -> None:
     bodies = await asyncio.gather(*(body_of(caller) for _ in range(AT_ONCE)))
     creating = asyncio.gather(*(create(caller, body) for body in bodies))
     listed: list[str] = []
@@ -96,7 +96,7 @@ async def test_no_two_batches_of_an_account_have_the_same_time(caller: ApiCaller
     assert len({reply.body["created_ts"] for reply in replies}) == AT_ONCE
 
 
-async def test_times_go_on_when_the_clock_of_the_database_has_gone_back(
+async def test_times_increase_although_the_clock_of_the_database_goes_back(
     caller: ApiCaller, components: Components
 ) -> None:
     newest = T0.replace(year=T0.year + 100)

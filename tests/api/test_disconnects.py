@@ -78,7 +78,9 @@ async def post(caller: ApiCaller) -> bytes:
     return bytes_of(caller, b"POST /batches HTTP/1.1", body)
 
 
-async def test_half_a_call_makes_nothing(api_url: str, components: Components, post: bytes) -> None:
+async def test_incomplete_request_changes_nothing(
+    api_url: str, components: Components, post: bytes
+) -> None:
     for cut in (10, 60, len(post) - 40, len(post) - 1):
         async with raw_connection(api_url) as connection:
             await connection.send(post[:cut])
@@ -89,7 +91,7 @@ async def test_half_a_call_makes_nothing(api_url: str, components: Components, p
 
 
 @pytest.mark.slow
-async def test_a_batch_is_not_half_made_for_a_client_that_left(
+async def test_disconnect_during_creation_leaves_no_partial_batch(
     api_url: str, database_url: str, components: Components, post: bytes
 ) -> None:
     async with row_lock(database_url, "uploads"):
@@ -102,7 +104,7 @@ async def test_a_batch_is_not_half_made_for_a_client_that_left(
     assert await count_created(components) == ONE_BATCH
 
 
-async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next_call(
+async def test_retry_after_a_disconnect_returns_the_created_batch(
     api_url: str, components: Components, post: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -115,7 +117,7 @@ async def test_a_batch_that_was_made_for_a_client_that_left_is_found_by_the_next
 
 
 @pytest.mark.slow
-async def test_a_batch_is_not_half_cancelled_for_a_client_that_left(
+async def test_disconnect_during_cancellation_leaves_no_partial_change(
     caller: ApiCaller, api_url: str, database_url: str, components: Components
 ) -> None:
     batch = await caller.create(LINES)

@@ -43,7 +43,7 @@ async def post(caller: ApiCaller, body: bytes) -> Reply:
     return await caller.call("POST", "/batches", data=io.BytesIO(body))
 
 
-async def test_one_answer_whatever_is_wrong_with_the_secret(
+async def test_every_invalid_secret_gets_the_same_error(
     caller: ApiCaller, components: Components, clock: MovableClock
 ) -> None:
     ending = await components.services.users.create(
@@ -84,7 +84,7 @@ async def test_one_answer_whatever_is_wrong_with_the_secret(
     assert all(headers == all_headers[0] for headers in all_headers)
 
 
-async def test_the_secret_works_plain_and_as_a_bearer_token(
+async def test_secret_is_accepted_plain_and_as_a_bearer_token(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for authorization in (caller.user.secret, f"Bearer {caller.user.secret}"):
@@ -99,7 +99,7 @@ async def test_the_secret_works_plain_and_as_a_bearer_token(
             }
 
 
-async def test_a_role_without_the_permission_is_told_which_one(make_caller: MakeCaller) -> None:
+async def test_error_names_the_missing_permission(make_caller: MakeCaller) -> None:
     reader = await make_caller("reader")
 
     description = assert_refused(await reader.call("POST", "/cache"), 403, 403535)
@@ -107,7 +107,7 @@ async def test_a_role_without_the_permission_is_told_which_one(make_caller: Make
     assert "create_upload_url" in description
 
 
-async def test_what_is_not_there_is_not_found(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_missing_object_is_not_found(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for path in (
         "",
         "/",
@@ -125,7 +125,7 @@ async def test_what_is_not_there_is_not_found(caller: ApiCaller, subtests: pytes
             assert_refused(await caller.call(method, f"{path}/{uuid4()}"), 404, 404653)
 
 
-async def test_what_has_not_the_form_is_refused_and_named(
+async def test_malformed_value_is_refused_and_named(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     handler = str(uuid4())
@@ -153,7 +153,7 @@ async def test_what_has_not_the_form_is_refused_and_named(
             assert_refused(await post(caller, document), 400, 400589)
 
 
-async def test_a_body_that_is_not_json_is_told_from_one_that_is_not_utf_8(
+async def test_body_that_is_not_json_and_one_that_is_not_utf_8_get_different_errors(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for body in (b"", b"{", b"{]", b"{'a': 1}", b"NaN", b"{} x", b"\xef\xbb\xbf", b"[" * 60_000):
@@ -164,7 +164,7 @@ async def test_a_body_that_is_not_json_is_told_from_one_that_is_not_utf_8(
             assert_refused(await post(caller, body), 400, 400314)
 
 
-async def test_a_body_has_64_kb_and_not_a_byte_more(
+async def test_body_of_64_kb_is_accepted_and_a_larger_one_is_not(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     shell = len(json.dumps({"handler": ""}))
@@ -176,9 +176,7 @@ async def test_a_body_has_64_kb_and_not_a_byte_more(
 
 
 @pytest.mark.parametrize("settings", [{"max_open_batches": 2}], indirect=True)
-async def test_an_account_has_so_many_open_batches_and_no_more(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_open_batches_are_limited(caller: ApiCaller, components: Components) -> None:
     first = {"handler": await caller.upload(LINES), "operation": "get_batch"}
     created = await caller.call("POST", "/batches", json=first)
     await caller.create(LINES)
@@ -194,7 +192,9 @@ async def test_an_account_has_so_many_open_batches_and_no_more(
 
 
 @pytest.mark.parametrize("settings", [{"max_file_bytes": len(LINES)}], indirect=True)
-async def test_a_file_may_be_as_large_as_the_limit_and_no_larger(caller: ApiCaller) -> None:
+async def test_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
+    caller: ApiCaller,
+) -> None:
     await caller.create(LINES)
     larger = {"handler": await caller.upload(LINES + b"\n"), "operation": "get_batch"}
 
@@ -202,7 +202,7 @@ async def test_a_file_may_be_as_large_as_the_limit_and_no_larger(caller: ApiCall
 
 
 @pytest.mark.parametrize("settings", [{"rate_per_s": 0.01}], indirect=True)
-async def test_who_calls_too_fast_is_told_when_to_come_again(
+async def test_rate_limit_error_says_when_to_retry(
     caller: ApiCaller, make_caller: MakeCaller
 ) -> None:
     colleague = await make_caller("nobody", account=caller.user.user.account)
@@ -216,7 +216,7 @@ async def test_who_calls_too_fast_is_told_when_to_come_again(
     assert_refused(await colleague.get("/batches"), 403, 403535)
 
 
-async def test_what_has_been_done_already_is_told_from_what_can_not_be_done(
+async def test_repeated_request_and_impossible_one_get_different_errors(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
@@ -233,7 +233,7 @@ async def test_what_has_been_done_already_is_told_from_what_can_not_be_done(
     assert_refused(await caller.call("POST", "/batches", json=body), 404, 404653)
 
 
-async def test_what_can_not_be_run_in_batches_is_refused(
+async def test_operation_that_cannot_run_in_batches_is_refused(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     handler = await caller.upload(LINES)
@@ -246,7 +246,7 @@ async def test_what_can_not_be_run_in_batches_is_refused(
             assert "get_batch" in description
 
 
-async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
+async def test_error_for_an_unsupported_method_lists_the_supported_ones(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     allowed = {"/batches": "GET, HEAD, POST", f"/batches/{uuid4()}": "DELETE, GET, HEAD, PATCH"}
@@ -260,7 +260,7 @@ async def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(
                 assert reply.headers["Allow"] == allow
 
 
-async def test_a_defect_of_ours_is_in_the_log_and_nowhere_else(
+async def test_defect_is_logged_and_not_revealed(
     caller: ApiCaller,
     components: Components,
     monkeypatch: pytest.MonkeyPatch,
@@ -283,7 +283,7 @@ async def test_a_defect_of_ours_is_in_the_log_and_nowhere_else(
     assert (await caller.get("/whoami")).status == 200
 
 
-async def test_each_failure_is_in_the_log_under_its_trace(
+async def test_each_failure_is_logged_with_its_trace(
     caller: ApiCaller, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")

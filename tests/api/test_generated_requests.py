@@ -45,7 +45,7 @@ def _report(findings: Findings) -> str:
     return "\n\n".join(sorted(set(findings.failures)))
 
 
-async def test_every_answer_is_as_documented(
+async def test_every_response_is_documented(
     caller: ApiCaller, existing: dict[str, list[str]]
 ) -> None:
     findings = await asyncio.to_thread(
@@ -66,7 +66,7 @@ async def test_every_answer_is_as_documented(
     assert findings.statuses("DELETE /cache/{handler}") >= {200, 400, 404}
 
 
-async def test_chains_of_calls_are_answered_as_documented(
+async def test_every_response_in_a_chain_of_calls_is_documented(
     caller: ApiCaller, existing: dict[str, list[str]]
 ) -> None:
     findings = await asyncio.to_thread(
@@ -83,9 +83,7 @@ async def test_chains_of_calls_are_answered_as_documented(
     assert 200 in findings.statuses("GET /batches/{batch}")
 
 
-async def test_a_wrong_secret_gets_401_whatever_is_asked(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_invalid_secret_always_gets_401(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     findings = await asyncio.to_thread(
         send_generated_requests,
         caller.url,

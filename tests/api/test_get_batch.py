@@ -29,7 +29,7 @@ async def get_batch(caller: ApiCaller, batch: str, query: str = "") -> Any:
     return reply.body
 
 
-async def test_a_new_batch_shows_what_is_always_shown_and_no_more(caller: ApiCaller) -> None:
+async def test_new_batch_has_only_the_mandatory_attributes(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE, batch_dict={"a": 1})
 
     body = await get_batch(caller, batch)
@@ -38,7 +38,7 @@ async def test_a_new_batch_shows_what_is_always_shown_and_no_more(caller: ApiCal
     assert (body["batch"], body["status"]) == (batch, "new")
 
 
-async def test_a_hash_is_shown_if_one_was_given(caller: ApiCaller) -> None:
+async def test_hash_is_returned_if_one_was_given(caller: ApiCaller) -> None:
     digest = hashlib.sha256(ONE_LINE).hexdigest()
     batch = await caller.create(ONE_LINE, hash=digest)
 
@@ -48,7 +48,7 @@ async def test_a_hash_is_shown_if_one_was_given(caller: ApiCaller) -> None:
         assert body["hash"] == digest
 
 
-async def test_each_of_the_fourteen_statuses_is_shown(
+async def test_each_of_the_fourteen_statuses_is_returned(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
@@ -59,14 +59,14 @@ async def test_each_of_the_fourteen_statuses_is_shown(
             assert (await get_batch(caller, row.batch))["status"] == row.status
 
 
-async def test_a_batch_is_named_in_lower_case_however_it_was_asked_for(caller: ApiCaller) -> None:
+async def test_batch_id_is_returned_in_lower_case(caller: ApiCaller) -> None:
     batch = await caller.create(ONE_LINE)
 
     assert batch == str(UUID(batch))
     assert (await get_batch(caller, batch.upper()))["batch"] == batch
 
 
-async def test_times_are_seconds_to_the_millisecond(
+async def test_times_are_seconds_with_milliseconds(
     caller: ApiCaller, components: Components, clock: MovableClock, subtests: pytest.Subtests
 ) -> None:
     before = time.time() - 0.001
@@ -85,9 +85,7 @@ async def test_times_are_seconds_to_the_millisecond(
             assert timestamp == round(timestamp, 3)
 
 
-async def test_no_time_ever_has_more_than_three_decimals(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_times_have_at_most_three_decimals(caller: ApiCaller, components: Components) -> None:
     timestamps = [at(milliseconds) for milliseconds in (0, 1, 3, 10, 57, 100, 333, 999, 1009)]
     rows = await insert_batches(
         components, caller, [(timestamp, Status.NEW) for timestamp in timestamps]
@@ -104,7 +102,7 @@ async def test_no_time_ever_has_more_than_three_decimals(
             assert float(text) == row.created_ts.timestamp()
 
 
-async def test_answers_are_json_in_utf_8_for_this_caller_only(caller: ApiCaller) -> None:
+async def test_responses_are_json_in_utf_8_and_private(caller: ApiCaller) -> None:
     reply = await caller.get(f"/batches/{await caller.create(ONE_LINE)}")
 
     assert reply.headers["Content-Type"] == "application/json; charset=utf-8"
@@ -112,7 +110,7 @@ async def test_answers_are_json_in_utf_8_for_this_caller_only(caller: ApiCaller)
     assert reply.headers["X-Request-Id"]
 
 
-async def test_what_is_not_a_uuid_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_malformed_uuid_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = str(uuid4())
     others = ["1", "x", batch[:-1], f"{batch}0", batch.replace("-", ""), f"{{{batch}}}"]
     others += [f"urn:uuid:{batch}", f"%20{batch}", f"{batch}%0a", f"{batch[:-1]}g", "%00"]
@@ -122,17 +120,13 @@ async def test_what_is_not_a_uuid_is_refused(caller: ApiCaller, subtests: pytest
             assert "batch" in description
 
 
-async def test_a_batch_that_is_not_there_is_not_found(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_unknown_batch_is_not_found(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for batch in (str(uuid4()), NOWHERE):
         with subtests.test(batch=batch):
             assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
-async def test_a_batch_that_was_removed_is_not_found(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_deleted_batch_is_not_found(caller: ApiCaller, components: Components) -> None:
     batch = await ended_batch(components, caller, ONE_LINE)
     await caller.call("DELETE", f"/batches/{batch}")
 
@@ -151,7 +145,7 @@ async def test_an_unknown_parameter_is_refused(
             assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
 
 
-async def test_each_expansion_adds_its_attribute_and_nothing_else(
+async def test_each_expansion_adds_only_its_attribute(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(ONE_LINE)
@@ -180,7 +174,7 @@ async def test_an_unknown_expansion_is_refused(
     assert_refused(reply, 400, 400589)
 
 
-async def test_the_operation_and_the_own_attributes_are_shown_when_asked_for(
+async def test_operation_and_batch_dict_are_returned_on_request(
     caller: ApiCaller,
 ) -> None:
     own = {"zeta": [1, {"ä": None}], "alpha": 1.5, "_": ""}
@@ -194,7 +188,7 @@ async def test_the_operation_and_the_own_attributes_are_shown_when_asked_for(
     assert (await get_batch(caller, plain, "?expand=batch_dict"))["batch_dict"] is None
 
 
-async def test_progress_is_unknown_before_the_lines_are_and_then_adds_up(
+async def test_progress_is_null_before_validation_and_then_adds_up(
     caller: ApiCaller, components: Components
 ) -> None:
     other = await caller.create(ONE_LINE)
@@ -240,7 +234,7 @@ async def test_errors_are_counted_by_status_with_their_first_five_lines(
     }
 
 
-async def test_results_are_described_once_they_are_there(
+async def test_results_are_described_once_they_exist(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(ONE_LINE * 3)

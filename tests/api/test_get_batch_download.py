@@ -36,7 +36,7 @@ async def get_batch(caller: ApiCaller, batch: str, query: str = "?download=true"
     return reply.body
 
 
-async def test_six_words_are_booleans(
+async def test_six_spellings_are_booleans(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -52,7 +52,7 @@ async def test_six_words_are_booleans(
     assert (await get_batch(caller, batch, "")).keys() == ALWAYS
 
 
-async def test_any_other_word_is_refused(
+async def test_any_other_spelling_is_refused(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -71,7 +71,7 @@ async def test_any_other_word_is_refused(
             assert_refused(await caller.get(f"/batches/{batch}?{query}"), 400, 400589)
 
 
-async def test_there_is_nothing_to_download_before_the_end(
+async def test_new_batch_has_no_download(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     others = sorted(set(Status) - DOWNLOAD_STATUSES)
@@ -83,9 +83,7 @@ async def test_there_is_nothing_to_download_before_the_end(
             assert (await get_batch(caller, row.batch)).keys() == ALWAYS, row.status
 
 
-async def test_a_batch_on_its_way_never_shows_a_download(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_open_batch_never_has_a_download(caller: ApiCaller, components: Components) -> None:
     batch = await caller.create(LINES)
     for stage in TO_PROCESSED:
         assert (await get_batch(caller, batch)).keys() == ALWAYS
@@ -95,7 +93,7 @@ async def test_a_batch_on_its_way_never_shows_a_download(
     assert (await get_batch(caller, batch)).keys() == ALWAYS | {"download"}
 
 
-async def test_a_completed_batch_has_its_results(caller: ApiCaller, components: Components) -> None:
+async def test_completed_batch_has_its_results(caller: ApiCaller, components: Components) -> None:
     batch = await ended_batch(components, caller, LINES)
 
     first, second = await caller.download(batch)
@@ -106,7 +104,7 @@ async def test_a_completed_batch_has_its_results(caller: ApiCaller, components: 
     assert second == {"line": 2, "outcome": "failed", "status": 404}
 
 
-async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
+async def test_batch_cancelled_while_running_has_partial_results(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await cancelled_batch(components, caller, LINE * 150, *TO_PROCESSED)
@@ -116,7 +114,7 @@ async def test_a_batch_cancelled_while_it_ran_has_what_was_done(
     assert outcomes == ["failed"] * 100 + ["cancelled"] * 50
 
 
-async def test_a_batch_cancelled_before_a_line_ran_says_so_of_each_line(
+async def test_batch_cancelled_before_running_has_only_cancelled_lines(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await cancelled_batch(components, caller, LINES, *TO_PROCESSING)
@@ -127,7 +125,7 @@ async def test_a_batch_cancelled_before_a_line_ran_says_so_of_each_line(
     ]
 
 
-async def test_a_batch_cancelled_before_it_was_checked_has_nothing(
+async def test_batch_cancelled_before_validation_has_no_download(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await cancelled_batch(components, caller, LINES)
@@ -136,7 +134,7 @@ async def test_a_batch_cancelled_before_it_was_checked_has_nothing(
     assert (body["status"], body.keys()) == ("cancelled", ALWAYS)
 
 
-async def test_a_batch_that_failed_validation_has_the_report(
+async def test_batch_that_failed_validation_has_the_report(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await ended_batch(components, caller, LINES + b"{}\n")
@@ -147,7 +145,7 @@ async def test_a_batch_that_failed_validation_has_the_report(
     assert (line["line"], line["outcome"]) == (3, "invalid")
 
 
-async def test_a_batch_whose_hash_is_another_has_nothing(
+async def test_batch_with_a_hash_mismatch_has_no_download(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await ended_batch(components, caller, LINES, hash="0" * 64)
@@ -156,7 +154,7 @@ async def test_a_batch_whose_hash_is_another_has_nothing(
     assert (body["status"], body.keys()) == ("hash_mismatch", ALWAYS | {"hash"})
 
 
-async def test_a_batch_that_is_being_removed_has_nothing_any_more(
+async def test_batch_being_deleted_has_no_download(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -179,7 +177,7 @@ async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
         assert disposition == f'attachment; filename="{batch}.jsonl"'
 
 
-async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
+async def test_url_contains_no_secret_key(
     caller: ApiCaller, components: Components, plugin_environment: Mapping[str, str]
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -189,7 +187,7 @@ async def test_the_url_says_nothing_of_the_account_or_the_secret_key(
     assert plugin_environment["BATCHD_S3_SECRET_KEY"] not in url
 
 
-async def test_the_validity_is_the_moment_that_the_storage_enforces(
+async def test_validity_is_the_time_that_the_storage_enforces(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await ended_batch(components, caller, LINES)

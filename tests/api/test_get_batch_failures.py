@@ -19,7 +19,7 @@ STRIPPED = TWO_LINES.replace(b"\n", b"")
 UPLOAD_HASH = hashlib.sha256(STRIPPED).hexdigest()
 
 
-async def test_a_mismatch_names_both_hashes_when_asked(
+async def test_mismatch_names_both_hashes_on_request(
     caller: ApiCaller, components: Components, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
@@ -49,9 +49,7 @@ async def test_a_mismatch_names_both_hashes_while_the_batch_is_deleted(
     assert (body["status"], body["hash"]["found"]) == ("deleting", UPLOAD_HASH)
 
 
-async def test_a_hash_that_matches_is_shown_as_always(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_matching_hash_is_returned_as_text(caller: ApiCaller, components: Components) -> None:
     batch = await caller.create(TWO_LINES, hash=GIVEN_HASH)
     await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
     body = (await caller.get(f"/batches/{batch}?expand=hash")).body

@@ -18,7 +18,7 @@ async def polled(caller: ApiCaller, path: str, *if_none_match: str) -> Reply:
     return await caller.get(path, headers=headers)
 
 
-async def test_the_same_answer_has_the_same_etag(caller: ApiCaller) -> None:
+async def test_same_response_has_the_same_etag(caller: ApiCaller) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     first, second = await polled(caller, path), await polled(caller, path)
 
@@ -27,7 +27,7 @@ async def test_the_same_answer_has_the_same_etag(caller: ApiCaller) -> None:
     assert first.body == second.body
 
 
-async def test_what_the_caller_has_already_is_not_sent_again(caller: ApiCaller) -> None:
+async def test_unchanged_response_is_not_sent_again(caller: ApiCaller) -> None:
     path = f"/batches/{await caller.create(LINES)}"
     first = await polled(caller, path)
     second = await polled(caller, path, first.headers["ETag"])
@@ -38,7 +38,7 @@ async def test_what_the_caller_has_already_is_not_sent_again(caller: ApiCaller) 
     assert second.headers["X-Request-Id"] != first.headers["X-Request-Id"]
 
 
-async def test_an_etag_may_be_weak_or_one_of_several_or_any(
+async def test_etag_may_be_weak_or_one_of_several_or_any(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     path = f"/batches/{await caller.create(LINES)}"
@@ -87,7 +87,7 @@ async def test_the_etag_changes_with_every_status(
     assert_refused(await polled(caller, f"/batches/{batch}", "*"), 404, 404653)
 
 
-async def test_the_etag_changes_with_what_was_asked_for(
+async def test_etag_changes_with_the_requested_attributes(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES * 150)
@@ -105,7 +105,7 @@ async def test_the_etag_changes_with_what_was_asked_for(
     assert (await polled(caller, f"/batches/{batch}", plain.headers["ETag"])).status == 304
 
 
-async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
+async def test_response_with_a_download_url_has_no_etag(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -120,7 +120,7 @@ async def test_an_answer_with_a_download_url_has_no_etag_and_is_always_sent(
             assert reply.body["download"]["url"]
 
 
-async def test_waiting_for_the_download_is_cheap_as_well(
+async def test_polling_with_download_gets_304_before_the_end(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(LINES)
@@ -132,7 +132,7 @@ async def test_waiting_for_the_download_is_cheap_as_well(
     assert (await polled(caller, path, etag)).body["download"]
 
 
-async def test_who_may_not_see_the_batch_gets_no_304(
+async def test_caller_that_may_not_see_the_batch_gets_no_304(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     path = f"/batches/{await caller.create(LINES)}"

@@ -42,11 +42,11 @@ async def assert_malformed(caller: ApiCaller, **query: str) -> None:
     assert_refused(await caller.get("/batches", params=query), 400, 400589)
 
 
-async def test_an_account_without_batches_has_an_empty_list(caller: ApiCaller) -> None:
+async def test_account_without_batches_has_an_empty_list(caller: ApiCaller) -> None:
     assert await listed(caller) == {"batches": {}}
 
 
-async def test_a_batch_is_listed_once_it_is_made(caller: ApiCaller) -> None:
+async def test_created_batch_is_listed(caller: ApiCaller) -> None:
     batch = await caller.create(lines_of({}))
 
     assert await listed(caller) == {"batches": {batch: "new"}}
@@ -60,7 +60,7 @@ async def test_each_batch_is_listed_with_its_status(
     assert await listed(caller) == {"batches": {row.batch: str(row.status) for row in rows}}
 
 
-async def test_only_the_own_account_is_listed(
+async def test_only_batches_of_the_account_are_listed(
     caller: ApiCaller, make_caller: MakeCaller, components: Components
 ) -> None:
     other = await make_caller()
@@ -74,7 +74,7 @@ async def test_only_the_own_account_is_listed(
     assert set((await listed(caller, cursor=cursor))["batches"]) <= set(ids(own))
 
 
-async def test_newest_come_first_and_the_id_decides_between_equals(
+async def test_newest_batches_come_first_and_ties_are_ordered_by_id(
     caller: ApiCaller, components: Components
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n // 4), DONE) for n in range(20)])
@@ -83,7 +83,7 @@ async def test_newest_come_first_and_the_id_decides_between_equals(
     assert await pages(caller, limit=3) == [ids(rows)[n : n + 3] for n in range(0, 20, 3)]
 
 
-async def test_a_page_has_a_thousand_batches_unless_told_otherwise(
+async def test_page_has_a_thousand_batches_by_default(
     caller: ApiCaller, components: Components
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(2001)])
@@ -92,7 +92,7 @@ async def test_a_page_has_a_thousand_batches_unless_told_otherwise(
     assert list((await listed(caller, limit=1000))["batches"]) == ids(rows)[:1000]
 
 
-async def test_there_is_no_cursor_when_there_is_no_more(
+async def test_last_page_has_no_cursor(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(6)])
@@ -112,7 +112,7 @@ async def test_a_limit_is_a_number_from_1_to_1000(
             await assert_malformed(caller, limit=limit)
 
 
-async def test_ge_and_le_include_their_moment(caller: ApiCaller, components: Components) -> None:
+async def test_ge_and_le_are_inclusive(caller: ApiCaller, components: Components) -> None:
     rows = await insert_batches(components, caller, [(at(n), DONE) for n in range(6)])
     ge, le = at(2).timestamp(), at(4).timestamp()
 
@@ -123,7 +123,7 @@ async def test_ge_and_le_include_their_moment(caller: ApiCaller, components: Com
     assert await pages(caller, ge=ge, le=ge) == [[ids(rows)[3]]]
 
 
-async def test_the_times_that_get_batch_tells_are_good_for_ge_and_le(caller: ApiCaller) -> None:
+async def test_times_of_get_batch_are_valid_for_ge_and_le(caller: ApiCaller) -> None:
     batches = [await caller.create(lines_of({})) for _ in range(3)]
     timestamp = (await caller.get(f"/batches/{batches[1]}")).body["created_ts"]
 
@@ -131,7 +131,7 @@ async def test_the_times_that_get_batch_tells_are_good_for_ge_and_le(caller: Api
     assert await pages(caller, le=timestamp) == [batches[1::-1]]
 
 
-async def test_with_ge_alone_the_oldest_come_first(
+async def test_oldest_batches_come_first_with_ge_alone(
     caller: ApiCaller, components: Components
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n // 3), DONE) for n in range(12)])
@@ -144,7 +144,7 @@ async def test_with_ge_alone_the_oldest_come_first(
     ]
 
 
-async def test_with_ge_and_le_the_newest_come_first(
+async def test_newest_batches_come_first_with_ge_and_le(
     caller: ApiCaller, components: Components
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n // 3), DONE) for n in range(12)])
@@ -163,16 +163,14 @@ async def test_a_malformed_parameter_is_refused(
             assert_refused(await caller.get(f"/batches?{query}"), 400, 400589)
 
 
-async def test_the_bounds_of_time_itself_are_taken(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_extreme_times_are_accepted(caller: ApiCaller, components: Components) -> None:
     rows = await insert_batches(components, caller, [(at(0), DONE)])
 
     assert await pages(caller, ge=0, le=253_402_300_799) == [ids(rows)]
     assert await pages(caller, ge=253_402_300_799) == [[]]
 
 
-async def test_one_or_several_statuses_are_picked_out(
+async def test_list_is_filtered_by_statuses(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     statuses = [Status.NEW, Status.CANCELLED, Status.COMPLETED]
@@ -196,7 +194,7 @@ async def test_one_or_several_statuses_are_picked_out(
             ]
 
 
-async def test_every_status_may_be_asked_for_at_once(
+async def test_list_can_be_filtered_by_all_statuses(
     caller: ApiCaller, components: Components
 ) -> None:
     rows = await insert_batches(components, caller, [(at(n), s) for n, s in enumerate(Status)])
@@ -214,7 +212,7 @@ def cursor_of(record: object) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(record)).decode().rstrip("=")
 
 
-async def test_what_is_no_cursor_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_malformed_cursor_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = "00000000-0000-7000-8000-000000000000"
     forged: list[object] = [None, [], [1, "x", False], [1, batch], [1, batch, False, 1]]
     timestamps: list[object] = [10**18, -(10**18), 1e308, 253_402_300_800_000, None]
@@ -236,7 +234,7 @@ async def test_a_damaged_cursor_is_refused(
             await assert_malformed(caller, cursor=damaged)
 
 
-async def test_a_cursor_of_the_other_order_is_refused(
+async def test_cursor_of_the_opposite_order_is_refused(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])
@@ -254,7 +252,7 @@ async def test_a_cursor_of_the_other_order_is_refused(
             await assert_malformed(caller, **query)
 
 
-async def test_a_role_without_the_permission_is_refused_before_its_form_is_looked_at(
+async def test_permission_is_checked_before_the_form(
     make_caller: MakeCaller,
 ) -> None:
     nobody = await make_caller("nobody")

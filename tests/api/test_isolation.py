@@ -61,7 +61,7 @@ async def request_upload(caller: ApiCaller, handler: str) -> list[Reply]:
     ]
 
 
-async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
+async def test_batch_of_another_account_does_not_exist_in_any_status(
     caller: ApiCaller, other: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     new = await caller.create(LINES)
@@ -80,7 +80,7 @@ async def test_a_batch_of_another_account_does_not_exist_in_whatever_status(
     assert [(await caller.get(f"/batches/{batch}")).body for batch in batches] == before
 
 
-async def test_an_upload_of_another_account_does_not_exist_used_or_not(
+async def test_upload_of_another_account_does_not_exist_used_or_unused(
     caller: ApiCaller, other: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     empty = (await caller.call("POST", "/cache")).body["handler"]
@@ -126,7 +126,7 @@ async def test_colleagues_share_their_batches_and_uploads(
     assert reply.body["status"] == "cancel"
 
 
-async def test_an_idempotency_key_means_something_in_its_account_only(
+async def test_idempotency_key_is_valid_in_its_account_only(
     caller: ApiCaller, other: ApiCaller
 ) -> None:
     headers = {"Idempotency-Key": "the same for both"}
@@ -145,7 +145,7 @@ async def test_an_idempotency_key_means_something_in_its_account_only(
     assert len(set(batches)) == 2
 
 
-async def test_the_lines_of_a_batch_see_no_more_than_their_account(
+async def test_lines_of_a_batch_see_only_their_account(
     caller: ApiCaller, other: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     other_batch = await caller.create(LINES)
@@ -167,7 +167,7 @@ async def test_the_lines_of_a_batch_see_no_more_than_their_account(
     assert (await caller.call("POST", "/batches", json=body)).status == 201
 
 
-async def test_nobody_tells_the_account_of_another(
+async def test_error_reveals_no_other_account(
     caller: ApiCaller, other: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     accounts = {(await user.get("/whoami")).body["account"] for user in (caller, other)}

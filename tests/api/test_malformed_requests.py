@@ -84,7 +84,7 @@ async def send(url: str, data: bytes) -> Reply:
         return await connection.read_reply()
 
 
-async def test_what_can_not_be_read_is_refused_and_the_connection_closed(
+async def test_unreadable_request_is_refused_and_the_connection_closed(
     api_url: str, subtests: pytest.Subtests
 ) -> None:
     for name, data in UNREADABLE.items():
@@ -105,7 +105,7 @@ async def test_an_expectation_that_is_not_utf_8_is_refused(
 
 
 @pytest.mark.parametrize("expectation", [b"100-continue", b"x"])
-async def test_a_path_that_is_not_there_is_not_found_whatever_is_expected(
+async def test_unknown_path_is_not_found_whatever_the_expectation(
     api_url: str, expectation: bytes
 ) -> None:
     head = b"POST /nowhere HTTP/1.1"
@@ -113,7 +113,7 @@ async def test_a_path_that_is_not_there_is_not_found_whatever_is_expected(
     assert_refused(await send(api_url, data), 404, 404653)
 
 
-async def test_traces_of_unreadable_requests_are_in_the_log(
+async def test_traces_of_unreadable_requests_are_logged(
     api_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
@@ -122,7 +122,7 @@ async def test_traces_of_unreadable_requests_are_in_the_log(
     assert [vars(r)["subcode"] for r in caplog.records if vars(r).get("trace") == trace] == [400589]
 
 
-async def test_a_client_that_leaves_before_it_is_asked_for_the_body_is_no_failure_of_ours(
+async def test_disconnect_before_100_continue_is_not_a_server_error(
     api_url: str, authorization: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
@@ -135,19 +135,19 @@ async def test_a_client_that_leaves_before_it_is_asked_for_the_body_is_no_failur
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_who_is_refused_is_not_asked_for_the_body(api_url: str) -> None:
+async def test_refused_caller_gets_no_100_continue(api_url: str) -> None:
     headers = [b"Expect: 100-continue", b"Content-Length: 2"]
     assert_refused(await send(api_url, request(POST, *headers)), 401, 401000)
 
 
-async def test_a_body_known_to_be_too_large_is_not_asked_for(
-    api_url: str, authorization: bytes
-) -> None:
+async def test_too_large_body_gets_no_100_continue(api_url: str, authorization: bytes) -> None:
     headers = [authorization, b"Expect: 100-continue", b"Content-Length: 5000000000"]
     assert_refused(await send(api_url, request(POST, *headers)), 400, 400141)
 
 
-async def test_nothing_is_expected_by_an_old_client(api_url: str, authorization: bytes) -> None:
+async def test_expectation_of_an_http_1_0_client_is_ignored(
+    api_url: str, authorization: bytes
+) -> None:
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
     headers = [authorization, b"Expect: 100-continue", b"Content-Length: 2"]
     assert_refused(await send(api_url, request(old, *headers, body=b"{}")), 400, 400589)
@@ -165,7 +165,7 @@ async def test_an_unknown_expectation_is_refused(api_url: str, authorization: by
         assert_refused(await connection.read_reply(), 400, 400589)
 
 
-async def test_bytes_that_are_no_text_are_no_secret(
+async def test_bytes_that_are_not_text_are_an_invalid_secret(
     api_url: str, subtests: pytest.Subtests
 ) -> None:
     for secret in (
@@ -181,7 +181,7 @@ async def test_bytes_that_are_no_text_are_no_secret(
             assert_refused(reply, 401, 401000)
 
 
-async def test_bytes_that_are_no_text_are_no_key(
+async def test_bytes_that_are_not_text_are_an_invalid_key(
     caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     body = json.dumps({"handler": await caller.upload(LINES), "operation": "get_batch"}).encode()
@@ -192,7 +192,7 @@ async def test_bytes_that_are_no_text_are_no_key(
             assert "Idempotency-Key" in assert_refused(reply, 400, 400589)
 
 
-async def test_broken_percent_encoding_is_refused_where_it_stands(
+async def test_invalid_percent_encoding_is_refused(
     api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -210,7 +210,7 @@ async def test_broken_percent_encoding_is_refused_where_it_stands(
                 assert_refused(await get(b"/" + text), 404, 404653)
 
 
-async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
+async def test_body_that_contradicts_its_encoding_is_refused(
     api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     packed = gzip.compress(b"{" * 1000)
@@ -224,7 +224,7 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_refused(
             assert reply.status in {200, 400}
 
 
-async def test_a_body_that_unpacks_to_too_much_is_too_large(
+async def test_body_that_is_too_large_after_decompression_is_refused(
     api_url: str, authorization: bytes
 ) -> None:
     bomb = gzip.compress(b" " * 50_000_000)
@@ -234,7 +234,7 @@ async def test_a_body_that_unpacks_to_too_much_is_too_large(
     assert_refused(reply, 400, 400141)
 
 
-async def test_chunks_that_break_off_are_refused(api_url: str, authorization: bytes) -> None:
+async def test_incomplete_chunked_body_is_refused(api_url: str, authorization: bytes) -> None:
     async with raw_connection(api_url) as connection:
         begin = request(POST, authorization, b"Transfer-Encoding: chunked", body=b"1\r\n{\r\n")
         await connection.send(begin)
@@ -243,7 +243,7 @@ async def test_chunks_that_break_off_are_refused(api_url: str, authorization: by
 
 
 @pytest.mark.slow
-async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
+async def test_changed_bytes_always_get_a_response_of_the_contract(
     caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     chance = random.Random(1)
@@ -262,7 +262,7 @@ async def test_whatever_bytes_are_changed_the_answer_is_one_of_the_contract(
     assert {200, 304, 400, 401, 404} <= statuses <= {200, 304, 400, 401, 404, 405}
 
 
-async def test_the_connection_outlives_ordinary_failures(
+async def test_connection_persists_after_ordinary_failures(
     api_url: str, authorization: bytes
 ) -> None:
     large = b"x" * 70_000

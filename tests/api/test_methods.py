@@ -28,7 +28,7 @@ async def head_of(connection: RawConnection, first: str, *headers: bytes) -> dic
     return {"status": status, **dict(line.split(": ", 1) for line in lines)}
 
 
-async def test_head_is_answered_like_get_on_every_get_path(
+async def test_head_works_like_get_on_every_get_path(
     caller: ApiCaller, api_url: str, authorization: bytes
 ) -> None:
     batch = await caller.create(b"")
@@ -70,7 +70,7 @@ async def test_errors_have_no_body_for_head(
             assert int(head["Content-Length"]) > 0
 
 
-async def test_a_slash_at_the_end_makes_no_difference(
+async def test_trailing_slash_makes_no_difference(
     caller: ApiCaller, api_url: str, authorization: bytes, subtests: pytest.Subtests
 ) -> None:
     batch = await caller.create(b"")
@@ -99,14 +99,14 @@ async def test_a_slash_at_the_end_makes_no_difference(
     assert_refused(await caller.call("PUT", "/whoami/"), 405, 400897)
 
 
-async def test_a_slash_at_the_end_is_counted_under_the_same_operation(caller: ApiCaller) -> None:
+async def test_trailing_slash_is_counted_as_the_same_operation(caller: ApiCaller) -> None:
     await caller.get("/roles/nobody/")
     async with caller.session.get(f"{caller.url}/metrics/") as response:
         text = await response.text()
     assert "slash" not in text
 
 
-async def test_options_names_the_methods(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_options_lists_the_methods(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     allowed = {"/batches": "GET, HEAD, OPTIONS, POST", "/cache": "OPTIONS, POST"}
     allowed |= {f"/batches/{uuid4()}": "DELETE, GET, HEAD, OPTIONS, PATCH"}
     allowed |= dict.fromkeys((*OPEN, "/whoami", "/whoami/"), "GET, HEAD, OPTIONS")

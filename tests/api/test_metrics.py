@@ -20,7 +20,7 @@ async def scrape(caller: ApiCaller, session: aiohttp.ClientSession) -> dict[str,
     return {name: float(value) for name, value in samples}
 
 
-async def test_answers_are_counted_and_timed_by_operation_and_status(
+async def test_requests_are_counted_and_timed_by_operation_and_status(
     caller: ApiCaller, session: aiohttp.ClientSession
 ) -> None:
     counted = 'batchd_requests_total{operation="get_batch",status="404"}'
@@ -36,7 +36,7 @@ async def test_answers_are_counted_and_timed_by_operation_and_status(
     assert after[timed] - before.get(timed, 0) == 2
 
 
-async def test_what_no_route_takes_is_counted_without_its_path(
+async def test_request_without_a_route_is_counted_without_its_path(
     caller: ApiCaller, session: aiohttp.ClientSession
 ) -> None:
     await caller.get("/no/such/path")

@@ -32,7 +32,7 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         ),
     ],
 )
-def test_the_limit_is_raised_as_far_as_it_goes(count: int, lines: list[str]) -> None:
+def test_limit_is_raised_as_far_as_permitted(count: int, lines: list[str]) -> None:
     completed = subprocess.run(
         [sys.executable, "-c", _SCRIPT.format(count=count)],
         capture_output=True,

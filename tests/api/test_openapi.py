@@ -66,7 +66,7 @@ def test_its_schemas_are_valid_json_schemas() -> None:
         jsonschema_rs.meta.validate(schema)
 
 
-def test_its_references_lead_somewhere() -> None:
+def test_its_references_exist() -> None:
     references = {node["$ref"] for node in nodes(DOCUMENT) if "$ref" in node}
     assert all(lookup(reference) for reference in references)
 
@@ -88,7 +88,9 @@ def test_its_operations_have_the_names_of_the_permissions() -> None:
     assert len(set(names.values())) == len(names)
 
 
-def test_every_operation_but_those_of_the_process_needs_a_secret(subtests: pytest.Subtests) -> None:
+def test_every_operation_except_those_of_the_process_needs_a_secret(
+    subtests: pytest.Subtests,
+) -> None:
     open_to_all = {
         path for _, path, operation in operations(DOCUMENT) if operation.get("security") == []
     }
@@ -117,14 +119,14 @@ def test_it_has_every_error_of_the_contract_and_no_other() -> None:
     assert documented == ERRORS_OF_THE_CONTRACT
 
 
-def test_every_answer_names_its_trace(subtests: pytest.Subtests) -> None:
+def test_every_response_has_its_trace(subtests: pytest.Subtests) -> None:
     for _, _, operation in operations(DOCUMENT):
         for response in operation["responses"].values():
             with subtests.test(operation=operation, response=response):
                 assert "X-Request-Id" in resolved(response)["headers"]
 
 
-def test_statuses_are_in_the_order_of_life() -> None:
+def test_statuses_are_in_the_order_of_a_batch_life() -> None:
     assert DOCUMENT["components"]["schemas"]["Status"]["enum"] == [*map(str, Status)]
 
 
@@ -132,7 +134,7 @@ async def test_it_is_served(caller: ApiCaller) -> None:
     assert (await caller.get("/openapi.json")).body == DOCUMENT
 
 
-async def test_a_batch_with_everything_asked_for_fits_its_schema(
+async def test_batch_with_every_expansion_matches_its_schema(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
 ) -> None:
     nobody = {"path": {"batch": "00000000-0000-7000-8000-000000000000"}}

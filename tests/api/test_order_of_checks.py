@@ -76,11 +76,11 @@ def without_secret(caller: ApiCaller) -> ApiCaller:
     return dataclasses.replace(caller, user=dataclasses.replace(caller.user, secret="0" * 64))
 
 
-def test_every_operation_is_tried() -> None:
+def test_every_operation_is_tested() -> None:
     assert list(CALLS) == [endpoint.name for endpoint in OPERATIONS]
 
 
-async def test_who_calls_is_asked_first(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_authentication_comes_first(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     stranger = without_secret(caller)
 
     for calls in CALLS.values():
@@ -90,7 +90,7 @@ async def test_who_calls_is_asked_first(caller: ApiCaller, subtests: pytest.Subt
                     assert_refused(await calls.make(stranger, call), 401, 401000)
 
 
-async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
+async def test_permission_comes_before_form(
     make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     nobody = await make_caller("nobody")
@@ -103,15 +103,13 @@ async def test_whether_it_is_allowed_is_asked_before_how_it_is_asked_for(
     assert (await nobody.get("/whoami")).body["role"] == "nobody"
 
 
-async def test_the_form_is_looked_at_before_what_it_is_about(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_form_comes_before_existence(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for calls in CALLS.values():
         with subtests.test(calls=calls):
             assert_refused(await calls.make(caller, calls.malformed), 400, 400589)
 
 
-async def test_what_is_well_formed_but_not_there_is_not_found(
+async def test_well_formed_request_for_a_missing_object_is_not_found(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for calls in CALLS.values():
@@ -125,7 +123,7 @@ async def test_what_is_well_formed_but_not_there_is_not_found(
     [(b"{", 400415), (b"\xff", 400314), (b"x" * 65_537, 400141), (b"", 400415)],
     ids=["not_json", "not_utf_8", "too_large", "none"],
 )
-async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
+async def test_unreadable_body_is_a_fault_of_form(
     caller: ApiCaller, make_caller: MakeCaller, body: bytes, subcode: int, subtests: pytest.Subtests
 ) -> None:
     nobody = await make_caller("nobody")
@@ -138,7 +136,7 @@ async def test_a_body_that_can_not_be_read_is_a_matter_of_form(
             assert_refused(await calls.make(caller, call), 400, subcode)
 
 
-async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Components) -> None:
+async def test_state_comes_last(caller: ApiCaller, components: Components) -> None:
     completed, new = await ended_batch(components, caller, LINES), await caller.create(LINES)
 
     path = f"{BATCHES}/{completed}"
@@ -149,7 +147,7 @@ async def test_the_state_is_looked_at_last(caller: ApiCaller, components: Compon
     assert_refused(await caller.call("DELETE", f"{BATCHES}/{new}"), 400, 400592)
 
 
-async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> None:
+async def test_state_of_an_upload_comes_last(caller: ApiCaller) -> None:
     empty = (await caller.call("POST", CACHE)).body["handler"]
     deleted = (await caller.call("POST", CACHE)).body["handler"]
     await caller.call("DELETE", f"{CACHE}/{deleted}")
@@ -161,7 +159,7 @@ async def test_the_state_of_an_upload_is_looked_at_last(caller: ApiCaller) -> No
     assert_refused(await caller.call("DELETE", f"{CACHE}/{deleted}"), 400, 400358)
 
 
-async def test_a_role_that_may_not_change_is_not_told_what_there_is(
+async def test_denied_change_reveals_no_existence(
     caller: ApiCaller, make_caller: MakeCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     reader = await make_caller("reader", account=caller.user.user.account)
@@ -184,7 +182,7 @@ async def test_a_role_that_may_not_change_is_not_told_what_there_is(
             assert assert_refused(malformed, 403, 403535) == description
 
 
-async def test_the_permission_of_the_batched_operation_comes_before_the_upload(
+async def test_permission_of_the_batched_operation_comes_before_the_upload(
     make_caller: MakeCaller,
 ) -> None:
     submitter = await make_caller("submitter")
@@ -198,7 +196,7 @@ async def test_the_permission_of_the_batched_operation_comes_before_the_upload(
     assert_refused(await submitter.call("POST", BATCHES, json=unknown), 400, 400897)
 
 
-async def test_an_unknown_upload_is_told_before_a_key_that_was_used(caller: ApiCaller) -> None:
+async def test_unknown_upload_is_reported_before_a_used_key(caller: ApiCaller) -> None:
     first = {**BATCH, "handler": await caller.upload(LINES)}
     headers = {"Idempotency-Key": "once"}
     created = await caller.call("POST", BATCHES, json=first, headers=headers)

@@ -79,7 +79,7 @@ async def whoami_status(caller: ApiCaller) -> int:
     return (await caller.get("/whoami")).status
 
 
-async def test_a_database_that_is_gone_is_told_by_every_operation(
+async def test_every_operation_reports_a_stopped_database(
     caller: ApiCaller, database: Relay, subtests: pytest.Subtests
 ) -> None:
     await database.cut()
@@ -94,9 +94,7 @@ async def test_a_database_that_is_gone_is_told_by_every_operation(
 
 
 @pytest.mark.slow
-async def test_a_database_that_is_silent_is_not_waited_for(
-    caller: ApiCaller, database: Relay
-) -> None:
+async def test_silent_database_times_out(caller: ApiCaller, database: Relay) -> None:
     database.silence()
     started = time.monotonic()
 
@@ -106,7 +104,7 @@ async def test_a_database_that_is_silent_is_not_waited_for(
     assert time.monotonic() - started < REQUESTS * DATABASE_TIMEOUT_S / 2
 
 
-async def test_a_database_that_takes_no_connections_is_away(
+async def test_database_that_accepts_no_connections_is_unavailable(
     caller: ApiCaller, postgres: Postgres, database_url: str
 ) -> None:
     name = database_url.rpartition("/")[2]
@@ -137,9 +135,7 @@ async def locked(database_url: str, batch: str) -> AsyncIterator[None]:
 
 
 @pytest.mark.slow
-async def test_a_change_that_must_wait_too_long_is_not_made(
-    caller: ApiCaller, database_url: str
-) -> None:
+async def test_change_that_waits_too_long_is_not_made(caller: ApiCaller, database_url: str) -> None:
     batch = await caller.create(LINES)
     async with locked(database_url, batch):
         assert_unavailable(await caller.call("PATCH", f"/batches/{batch}", json=CANCEL))
@@ -149,7 +145,7 @@ async def test_a_change_that_must_wait_too_long_is_not_made(
     assert (await caller.call("PATCH", f"/batches/{batch}", json=CANCEL)).status == 200
 
 
-async def test_a_batch_is_not_made_while_the_storage_is_away(
+async def test_batch_is_not_created_while_the_storage_is_unavailable(
     caller: ApiCaller, storage: Relay
 ) -> None:
     body = {"handler": await caller.upload(LINES), "operation": "get_batch"}
@@ -161,7 +157,7 @@ async def test_a_batch_is_not_made_while_the_storage_is_away(
     assert (await caller.call("POST", "/batches", json=body)).status == 201
 
 
-async def test_what_needs_no_storage_is_answered_without_it(
+async def test_operations_without_storage_work_while_it_is_unavailable(
     caller: ApiCaller, components: Components, storage: Relay
 ) -> None:
     batch = await ended_batch(components, caller, LINES)
@@ -175,7 +171,7 @@ async def test_what_needs_no_storage_is_answered_without_it(
     assert (await caller.call("POST", "/cache")).status == 201
 
 
-async def test_an_upload_is_useless_although_its_file_could_not_be_removed(
+async def test_upload_is_invalidated_although_its_file_could_not_be_deleted(
     caller: ApiCaller, storage: Relay
 ) -> None:
     handler = await caller.upload(LINES)
@@ -188,7 +184,7 @@ async def test_an_upload_is_useless_although_its_file_could_not_be_removed(
 
 
 @pytest.mark.slow
-async def test_readiness_names_what_is_away(
+async def test_readiness_names_what_is_unavailable(
     caller: ApiCaller, database: Relay, storage: Relay
 ) -> None:
     def names(part: str) -> Callable[[Reply], bool]:

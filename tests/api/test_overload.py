@@ -37,7 +37,7 @@ def post(caller: ApiCaller, *headers: bytes) -> bytes:
     return request(b"POST /batches HTTP/1.1", authorization, *headers)
 
 
-async def test_a_request_beyond_the_limit_is_refused_and_the_others_are_answered(
+async def test_request_beyond_the_limit_is_refused(
     caller: ApiCaller, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(b"")
@@ -77,7 +77,7 @@ async def test_a_request_beyond_the_limit_is_refused_and_the_others_are_answered
         pytest.param(b"Transfer-Encoding: chunked", b"3\r\nnot\r\n0\r\n\r\n", id="chunked"),
     ],
 )
-async def test_requests_whose_body_is_outstanding_do_not_count(
+async def test_requests_that_wait_for_their_body_do_not_count(
     caller: ApiCaller, api_url: str, framing: bytes, body: bytes
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -42,7 +42,7 @@ async def colleague(caller: ApiCaller, make_caller: MakeCaller) -> ApiCaller:
     return await make_caller("clerk", account=caller.user.user.account)
 
 
-async def test_another_users_batch_is_not_there(
+async def test_another_users_batch_is_not_found(
     caller: ApiCaller, colleague: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     other_batch = await ended_batch(components, caller, LINES)
@@ -66,7 +66,7 @@ async def test_another_users_batch_is_not_there(
     assert (await colleague.call("DELETE", f"/batches/{own}")).status == 200
 
 
-async def test_list_is_of_its_own(caller: ApiCaller, colleague: ApiCaller) -> None:
+async def test_list_contains_own_batches(caller: ApiCaller, colleague: ApiCaller) -> None:
     own, others = [], []
     for _ in range(3):
         own.append(await colleague.create(LINES))
@@ -87,7 +87,7 @@ async def test_list_is_of_its_own(caller: ApiCaller, colleague: ApiCaller) -> No
     assert "cursor" not in second
 
 
-async def test_list_without_its_own(
+async def test_list_excludes_own_batches(
     caller: ApiCaller, colleague: ApiCaller, make_caller: MakeCaller, subtests: pytest.Subtests
 ) -> None:
     """An auditor that made a batch, by a rule made for this test, does not see that one."""
@@ -103,7 +103,7 @@ async def test_list_without_its_own(
     assert_refused(await auditor.get(f"/batches/{created.body['batch']}"), 404, 404653)
 
 
-async def test_another_users_upload_is_not_there(
+async def test_another_users_upload_is_not_found(
     caller: ApiCaller, colleague: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     other_upload = await caller.upload(LINES)
@@ -144,7 +144,7 @@ async def test_permission_comes_before_form_and_form_before_owner(
     assert_refused(await colleague.get(f"/batches/{other_batch}"), 404, 404653)
 
 
-async def test_lines_of_a_batch_see_what_their_creator_may(
+async def test_lines_of_a_batch_see_what_their_creator_may_see(
     caller: ApiCaller,
     colleague: ApiCaller,
     worker: Callable[[], AbstractAsyncContextManager[None]],
@@ -160,7 +160,7 @@ async def test_lines_of_a_batch_see_what_their_creator_may(
     assert [line["status"] for line in await colleague.download(batch)] == [404, 200]
 
 
-async def test_same_user_id_in_another_account_means_nothing(make_caller: MakeCaller) -> None:
+async def test_same_user_id_in_another_account_has_no_effect(make_caller: MakeCaller) -> None:
     clerk = await make_caller("clerk")
     other = await make_caller("clerk", account=AccountId(UUID(int=7)))
     batch = await clerk.create(LINES)

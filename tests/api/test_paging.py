@@ -36,7 +36,7 @@ Happening = tuple[str, int] | tuple[str, int, Status]
     window=st.sampled_from(["", "ge", "le", "ge le"]),
     meanwhile=st.lists(MEANWHILE, max_size=10),
 )
-async def test_paging_neither_skips_nor_repeats_what_was_there_from_the_start(
+async def test_paging_neither_skips_nor_repeats_existing_batches(
     make_caller: MakeCaller,
     components: Components,
     start: list[tuple[int, Status]],

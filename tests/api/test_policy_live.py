@@ -30,7 +30,7 @@ def plugin_environment(plugin_environment: Mapping[str, str], folder: Path) -> M
     return {**plugin_environment, "BATCHD_POLICIES": str(folder)}
 
 
-async def test_change_counts_for_the_next_request_and_no_request_fails(
+async def test_policy_change_applies_to_the_next_request_and_no_request_fails(
     caller: ApiCaller, folder: Path
 ) -> None:
     statuses: list[int] = []
@@ -53,7 +53,7 @@ async def test_change_counts_for_the_next_request_and_no_request_fails(
     assert set(statuses) == {403, 404}
 
 
-async def test_process_says_that_the_policy_on_disk_is_not_in_force(
+async def test_readiness_reports_that_the_policy_on_disk_is_not_active(
     caller: ApiCaller, session: aiohttp.ClientSession, folder: Path
 ) -> None:
     async def policy() -> dict[str, object]:
@@ -80,7 +80,7 @@ async def test_process_says_that_the_policy_on_disk_is_not_in_force(
     assert await eventually(in_force, bool) == 1
 
 
-async def test_authorizer_that_fails_denies(
+async def test_failing_authorizer_denies(
     caller: ApiCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(*_: object, **__: object) -> None:

@@ -61,7 +61,7 @@ FIRST = {
 
 @pytest.mark.parametrize("first", FIRST)
 @pytest.mark.parametrize("trailers", [1, 2])
-async def test_a_trailer_is_not_the_header_of_the_next_request(
+async def test_trailer_does_not_become_a_header_of_the_next_request(
     api_url: str, authorization: bytes, first: str, trailers: int
 ) -> None:
     line, authorized = FIRST[first]
@@ -77,7 +77,7 @@ async def test_a_trailer_is_not_the_header_of_the_next_request(
 
 
 @pytest.mark.parametrize("coding", [b"chunked", b"gzip, chunked", b"Chunked"])
-async def test_no_request_is_read_after_a_chunked_one_however_late_it_comes(
+async def test_no_request_is_handled_after_a_chunked_one(
     api_url: str, authorization: bytes, coding: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -101,7 +101,7 @@ async def test_a_chunked_body_without_a_trailer_is_served(
         assert await connection.is_closed()
 
 
-async def test_the_parser_still_needs_the_guard() -> None:
+async def test_parser_still_needs_the_workaround() -> None:
     """Once this fails, raise aiohttp's lower bound in setup.cfg and remove the guard.
 
     The guard is `batchd.api.request_trailers`. It is needed for every aiohttp of setup.cfg's range

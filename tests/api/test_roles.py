@@ -58,7 +58,7 @@ READER = {
 }
 
 
-async def test_role_is_what_it_is_allowed_and_denied_what_it_inherits_included(
+async def test_role_includes_inherited_permissions_and_denials(
     caller: ApiCaller,
 ) -> None:
     assert (await caller.get("/roles/clerk")).body == CLERK
@@ -73,7 +73,7 @@ async def test_roles_are_listed_by_name(caller: ApiCaller) -> None:
     assert repeated.status == 304
 
 
-async def test_nothing_of_another_account_is_told(
+async def test_nothing_of_another_account_is_revealed(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     text = str((await caller.get("/roles")).body)
@@ -87,7 +87,7 @@ async def test_nothing_of_another_account_is_told(
             assert refused == unknown.replace("nobody", role)
 
 
-async def test_role_needs_the_permission(make_caller: MakeCaller) -> None:
+async def test_reading_roles_requires_the_permission(make_caller: MakeCaller) -> None:
     clerk = await make_caller("clerk")
 
     assert_refused(await clerk.get("/roles"), 403, 403535)

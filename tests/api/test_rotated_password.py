@@ -37,7 +37,7 @@ def settings(
     return settings.model_copy(update={"database_url": SecretStr(url)})
 
 
-async def test_calls_are_refused_as_in_an_outage_until_it_is_right_again(
+async def test_changed_password_is_an_outage_until_it_is_corrected(
     caller: ApiCaller,
     admin: "asyncpg.Connection[asyncpg.Record]",
     caplog: pytest.LogCaptureFixture,

@@ -78,7 +78,7 @@ async def test_requests_share_one_computation_for_its_lifetime() -> None:
     assert computation.max_running == 1
 
 
-async def test_a_failure_is_shared_as_well_and_then_computed_again() -> None:
+async def test_failure_is_shared_and_then_computed_again() -> None:
     now = 0.0
     computation = Computation()
     computation.released.set()
@@ -92,7 +92,7 @@ async def test_a_failure_is_shared_as_well_and_then_computed_again() -> None:
     assert await shared.get() == 2
 
 
-async def test_who_leaves_does_not_end_the_wait_of_the_others() -> None:
+async def test_disconnect_does_not_cancel_the_computation_for_others() -> None:
     computation = Computation()
     shared = SharedResult(computation)
     leaving, staying = (asyncio.create_task(shared.get()) for _ in range(2))
@@ -103,7 +103,7 @@ async def test_who_leaves_does_not_end_the_wait_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/metrics"])
-async def test_many_requests_make_one_computation_a_second(
+async def test_many_requests_cause_one_computation_per_second(
     caller: ApiCaller, computations: Counter[str], path: str
 ) -> None:
     async def status(path: str) -> int:

@@ -36,7 +36,7 @@ async def counted(caller: ApiCaller, error: str) -> float:
         (request(b"PUT /whoami HTTP/1.1"), "operation_not_allowed"),
     ],
 )
-async def test_they_are_counted_and_logged_a_few_at_a_time(
+async def test_unauthenticated_failures_are_counted_and_their_log_is_limited(
     caller: ApiCaller, api_url: str, caplog: pytest.LogCaptureFixture, data: bytes, error: str
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
@@ -49,7 +49,7 @@ async def test_they_are_counted_and_logged_a_few_at_a_time(
     assert await counted(caller, error) >= REQUESTS
 
 
-async def test_failures_of_known_callers_are_all_logged(
+async def test_failures_of_authenticated_callers_are_all_logged(
     caller: ApiCaller, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "batchd")
@@ -58,7 +58,7 @@ async def test_failures_of_known_callers_are_all_logged(
     assert len([r for r in caplog.records if vars(r).get("subcode") == 400589]) == 50
 
 
-def test_the_limit_says_how_many_it_left_out() -> None:
+def test_log_limit_reports_the_number_of_omitted_records() -> None:
     now = 0.0
     limit = LogLimit(monotonic=lambda: now)
     assert [limit.allows() for _ in range(25)] == [True] * 20 + [False] * 5
@@ -71,7 +71,7 @@ def test_the_limit_says_how_many_it_left_out() -> None:
 @pytest.mark.parametrize(
     "settings", [{"help_url": "https://docs.example.com/errors#"}], indirect=True
 )
-async def test_errors_carry_help_where_it_is_set(caller: ApiCaller, api_url: str) -> None:
+async def test_errors_have_help_if_it_is_configured(caller: ApiCaller, api_url: str) -> None:
     refused = await caller.get("/batches/x")
     assert refused.body.pop("help") == "https://docs.example.com/errors#request_format"
     assert_refused(refused, 400, 400589)
@@ -84,7 +84,7 @@ async def test_errors_carry_help_where_it_is_set(caller: ApiCaller, api_url: str
 @pytest.mark.parametrize(
     "settings", [{"help_url": "https://docs.example.com/errors#"}], indirect=True
 )
-async def test_the_error_of_a_line_carries_the_help_of_a_direct_call(
+async def test_error_of_a_line_has_the_help_of_a_direct_call(
     caller: ApiCaller, components: Components
 ) -> None:
     nobody = "00000000-0000-7000-8000-000000000000"

@@ -69,7 +69,7 @@ async def put(caller: ApiCaller, url: str, data: bytes = LINES) -> int:
         return response.status
 
 
-async def test_an_upload_is_a_url_a_handler_and_an_end(
+async def test_upload_has_a_url_a_handler_and_an_expiry_time(
     caller: ApiCaller, clock: MovableClock
 ) -> None:
     before = clock.now().timestamp()
@@ -82,7 +82,7 @@ async def test_an_upload_is_a_url_a_handler_and_an_end(
     assert int(before) + HOUR_S <= reply.body["validity_ts"] <= after + HOUR_S
 
 
-async def test_one_put_without_a_credential_uploads_the_file(
+async def test_put_without_a_credential_uploads_the_file(
     caller: ApiCaller, storage: Storage
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
@@ -95,7 +95,7 @@ async def test_one_put_without_a_credential_uploads_the_file(
         assert b"".join([piece async for piece in pieces]) == LINES
 
 
-async def test_the_url_is_for_nothing_else(
+async def test_url_permits_nothing_but_put(
     caller: ApiCaller, storage: Storage, subtests: pytest.Subtests
 ) -> None:
     first, second = [(await caller.call("POST", "/cache")).body for _ in range(2)]
@@ -116,7 +116,7 @@ limited = pytest.mark.parametrize(
 
 
 @limited
-async def test_of_thirty_urls_requested_at_once_the_limit_are_issued(
+async def test_concurrent_requests_for_urls_stop_at_the_limit(
     caller: ApiCaller, make_caller: MakeCaller
 ) -> None:
     colleague = await make_caller(account=caller.user.user.account)
@@ -132,7 +132,7 @@ async def test_of_thirty_urls_requested_at_once_the_limit_are_issued(
 
 
 @limited
-async def test_an_upload_that_a_batch_was_created_from_makes_room(caller: ApiCaller) -> None:
+async def test_used_upload_no_longer_counts(caller: ApiCaller) -> None:
     handlers = [await caller.upload(LINES) for _ in range(LIMIT)]
     assert_refused(await caller.call("POST", "/cache"), 400, 400141)
 
@@ -143,7 +143,7 @@ async def test_an_upload_that_a_batch_was_created_from_makes_room(caller: ApiCal
 
 
 @limited
-async def test_an_upload_that_expires_makes_room_and_an_invalidated_one_does_not(
+async def test_expired_upload_no_longer_counts_but_an_invalidated_one_does(
     caller: ApiCaller, components: Components
 ) -> None:
     handlers = [(await caller.call("POST", "/cache")).body["handler"] for _ in range(LIMIT)]
@@ -167,7 +167,7 @@ async def test_an_upload_that_expires_makes_room_and_an_invalidated_one_does_not
     ],
     ids=lambda header: next(iter(header)),
 )
-async def test_the_url_takes_no_header_that_was_not_signed(
+async def test_url_accepts_no_unsigned_header(
     header: dict[str, str], caller: ApiCaller, storage: Storage, s3: SeaweedFS
 ) -> None:
     """A header of S3's own could copy an object of somebody else, for example."""
@@ -183,7 +183,7 @@ async def test_the_url_takes_no_header_that_was_not_signed(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"upload_validity_s": 3}], indirect=True, ids=["3 s"])
-async def test_the_url_stops_working_at_its_end(caller: ApiCaller) -> None:
+async def test_url_stops_working_when_it_expires(caller: ApiCaller) -> None:
     upload = (await caller.call("POST", "/cache")).body
     attempts: list[tuple[float, int]] = []
 
@@ -199,7 +199,7 @@ async def test_the_url_stops_working_at_its_end(caller: ApiCaller) -> None:
     assert attempts[-1][0] >= upload["validity_ts"]
 
 
-async def test_an_invalidated_upload_is_useless_and_its_file_gone(
+async def test_invalidated_upload_cannot_be_used_and_its_file_is_deleted(
     caller: ApiCaller, storage: Storage
 ) -> None:
     body = await body_of(caller)
@@ -213,20 +213,20 @@ async def test_an_invalidated_upload_is_useless_and_its_file_gone(
     assert_refused(await create(caller, body), 404, 404653)
 
 
-async def test_an_upload_is_invalidated_once(caller: ApiCaller) -> None:
+async def test_upload_is_invalidated_only_once(caller: ApiCaller) -> None:
     handler = await caller.upload(LINES)
     assert (await caller.call("DELETE", f"/cache/{handler}")).status == 200
 
     assert_refused(await caller.call("DELETE", f"/cache/{handler}"), 400, 400358)
 
 
-async def test_an_upload_is_invalidated_before_anything_came(caller: ApiCaller) -> None:
+async def test_upload_can_be_invalidated_before_it_is_used(caller: ApiCaller) -> None:
     handler = (await caller.call("POST", "/cache")).body["handler"]
 
     assert (await caller.call("DELETE", f"/cache/{handler.upper()}")).body == {"handler": handler}
 
 
-async def test_what_can_not_be_invalidated(
+async def test_missing_or_expired_upload_cannot_be_invalidated(
     caller: ApiCaller, make_caller: MakeCaller, clock: MovableClock, storage: Storage
 ) -> None:
     handler = await caller.upload(LINES)
@@ -262,7 +262,7 @@ async def test_a_batch_still_runs_when_its_upload_is_invalidated(
     assert len(await caller.download(batch)) == 1
 
 
-async def test_the_upload_is_gone_after_the_end_of_its_batch(
+async def test_upload_is_deleted_after_the_end_of_its_batch(
     caller: ApiCaller, storage: Storage, worker: Worker
 ) -> None:
     body = await body_of(caller)
@@ -273,7 +273,7 @@ async def test_the_upload_is_gone_after_the_end_of_its_batch(
         await eventually(lambda: has_file(storage, caller, handler), lambda exists: not exists)
 
 
-async def test_uploads_that_nobody_used_disappear(
+async def test_unused_uploads_are_deleted(
     caller: ApiCaller, components: Components, storage: Storage
 ) -> None:
     handlers = [await caller.upload(LINES) for _ in range(3)]
@@ -306,7 +306,7 @@ async def test_a_worker_whose_clock_is_ahead_deletes_nothing(
     assert_refused(await create(caller, await body_of(caller), key="k"), 400, 400358)
 
 
-async def test_what_was_put_after_the_upload_was_invalidated_disappears(
+async def test_file_put_after_invalidation_is_deleted(
     caller: ApiCaller, components: Components, storage: Storage
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
@@ -320,7 +320,7 @@ async def test_what_was_put_after_the_upload_was_invalidated_disappears(
     assert not await has_row(components, upload["handler"])
 
 
-async def test_what_was_put_after_the_batch_took_its_copy_disappears(
+async def test_file_put_after_the_copy_is_deleted(
     caller: ApiCaller, components: Components, storage: Storage, worker: Worker
 ) -> None:
     upload = (await caller.call("POST", "/cache")).body
@@ -395,7 +395,7 @@ async def test_a_file_beyond_a_limit_that_was_lowered_is_not_read(
 
 
 @pytest.mark.parametrize("status", ["new", "copying"])
-async def test_an_upload_whose_batch_is_still_to_copy_it_is_kept(
+async def test_upload_is_kept_until_its_batch_has_copied_it(
     status: str,
     caller: ApiCaller,
     components: Components,

@@ -25,7 +25,7 @@ async def test_a_weight_is_set_and_listed(env: Mapping[str, str]) -> None:
     ]
 
 
-async def test_an_impossible_weight_is_refused(env: Mapping[str, str]) -> None:
+async def test_invalid_weight_is_refused(env: Mapping[str, str]) -> None:
     refused = await batchd("accounts", "set-weight", str(uuid4()), "0", env=env)
     assert refused.code == 2
     assert "0.01" in refused.errors

@@ -28,7 +28,7 @@ async def versions(url: str) -> set[str]:
     return {row["version"] for row in rows}
 
 
-async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
+async def test_concurrent_migrations_apply_the_schema_once(
     env: Mapping[str, str], empty_database_url: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
@@ -40,7 +40,7 @@ async def test_several_migrate_at_once_and_later_ones_find_nothing_to_do(
     assert await versions(empty_database_url) == required_versions()
 
 
-async def test_migrate_says_while_it_waits_what_it_waits_for_and_not_for_long(
+async def test_migrate_reports_what_it_waits_for_and_gives_up(
     env: Mapping[str, str],
 ) -> None:
     with port_in_use() as port:
@@ -56,9 +56,7 @@ async def test_migrate_says_while_it_waits_what_it_waits_for_and_not_for_long(
     assert SECRET not in result.errors
 
 
-async def test_migrate_goes_to_the_direct_url(
-    env: Mapping[str, str], empty_database_url: str
-) -> None:
+async def test_migrate_uses_the_direct_url(env: Mapping[str, str], empty_database_url: str) -> None:
     unreachable_url = "postgresql://batchd@127.0.0.1:1/batchd"
     env = {
         **env,

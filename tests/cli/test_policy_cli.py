@@ -35,7 +35,7 @@ def printed(*arguments: object, code: int = 0) -> list[Any]:
 # check
 
 
-def test_check_finds_nothing_wrong_with_what_is_shipped() -> None:
+def test_check_accepts_the_shipped_policies() -> None:
     assert run("policy", "check", "--strict", f"--policies={SHIPPED}").code == 0
 
 
@@ -66,7 +66,7 @@ def warnings(folder: Path, *more: str, code: int = 0) -> list[tuple[int | None, 
         ("g, clerk, raeder", "role raeder has no rules"),
     ],
 )
-def test_check_warns_of_what_is_probably_not_meant(folder: Path, line: str, reason: str) -> None:
+def test_check_warns_of_probable_mistakes(folder: Path, line: str, reason: str) -> None:
     ((number, finding),) = warnings(folder, line)
 
     assert number == len(ROLES) + 1
@@ -100,7 +100,7 @@ def test_check_warns_of_operations_that_nobody_may_perform(tmp_path: Path) -> No
     )
 
 
-def test_check_tells_every_error_and_fails(folder: Path) -> None:
+def test_check_reports_every_error_and_fails(folder: Path) -> None:
     write_policy(folder, "p, clerk, *, get_batch, alow", "g, clerk")
     (report,) = printed("check", f"--policies={folder}", code=1)
 
@@ -112,7 +112,7 @@ def test_check_tells_every_error_and_fails(folder: Path) -> None:
     assert "unknown effect 'alow'" in run("policy", "check", f"--policies={folder}").output
 
 
-def test_check_knows_the_operations_that_are_declared(folder: Path) -> None:
+def test_check_accepts_declared_operations(folder: Path) -> None:
     write_policy(folder, *ROLES, "p, clerk, *, create_invoice, allow")
     declared = folder / "operations.toml"
     declared.write_text("[operations.create_invoice]\n")
@@ -158,7 +158,7 @@ def test_explain_names_the_rule_file_and_line(folder: Path) -> None:
 # diff
 
 
-def test_diff_tells_who_gains_and_who_loses_what(folder: Path, tmp_path: Path) -> None:
+def test_diff_reports_who_gains_and_who_loses_what(folder: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     write_policy(
@@ -185,7 +185,7 @@ def test_diff_tells_who_gains_and_who_loses_what(folder: Path, tmp_path: Path) -
     }
 
 
-def test_diff_of_files_that_say_the_same_is_empty(folder: Path, tmp_path: Path) -> None:
+def test_diff_of_equivalent_policies_is_empty(folder: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     write_policy(new, *reversed(ROLES))
@@ -196,7 +196,7 @@ def test_diff_of_files_that_say_the_same_is_empty(folder: Path, tmp_path: Path) 
     assert (result.code, result.output) == (0, "Nobody gains or loses anything.\n")
 
 
-def test_diff_with_a_bad_policy_is_no_difference(folder: Path, tmp_path: Path) -> None:
+def test_diff_with_an_invalid_policy_fails(folder: Path, tmp_path: Path) -> None:
     result = run("policy", "diff", folder, tmp_path / "nowhere")
 
     assert result.code == 2
@@ -206,7 +206,7 @@ def test_diff_with_a_bad_policy_is_no_difference(folder: Path, tmp_path: Path) -
 # test
 
 
-def test_cases_are_tried(folder: Path) -> None:
+def test_cases_are_tested(folder: Path) -> None:
     cases = (
         "reader, *, get_batch, allow",
         "clerk, *, delete_batch, allow, own",
@@ -227,7 +227,7 @@ def test_cases_are_tried(folder: Path) -> None:
     assert passed == [True, True, True, True, False]
 
 
-def test_shipped_cases_are_as_expected() -> None:
+def test_shipped_cases_pass() -> None:
     assert run("policy", "test", f"--policies={SHIPPED}").code == 0
 
 
@@ -243,7 +243,7 @@ def test_shipped_cases_are_as_expected() -> None:
         ),
     ],
 )
-def test_cases_that_are_none_are_refused(folder: Path, text: str, reason: str) -> None:
+def test_malformed_cases_are_refused(folder: Path, text: str, reason: str) -> None:
     (folder / "tests.csv").write_text(text)
 
     result = run("policy", "test", f"--policies={folder}")
@@ -255,7 +255,7 @@ def test_cases_that_are_none_are_refused(folder: Path, text: str, reason: str) -
 # statement
 
 
-def test_statement_is_what_the_api_tells(folder: Path) -> None:
+def test_statement_equals_that_of_the_api(folder: Path) -> None:
     (role,) = printed("statement", "--role=clerk", f"--account={OURS}", f"--policies={folder}")
 
     assert role["inherits"] == ["reader"]
@@ -272,7 +272,7 @@ def test_statement_is_what_the_api_tells(folder: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_tools_need_no_setting_but_the_folder(folder: Path) -> None:
+async def test_tools_need_only_the_folder_setting(folder: Path) -> None:
     result = await batchd("policy", "check", "--json", env=environment(policies=folder))
 
     assert result.code == 0, result

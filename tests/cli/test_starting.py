@@ -50,7 +50,7 @@ async def test_a_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) ->
     assert refusals(result) == ["BATCHD_S3_BUCKET: required, but not set"]
 
 
-async def test_a_misspelt_variable_is_named_beside_the_one_that_is_missing(
+async def test_misspelt_variable_is_named_with_the_missing_one(
     env: Mapping[str, str],
 ) -> None:
     misspelt = {**env, "BATCHD_S3_BUKCET": env["BATCHD_S3_BUCKET"], "BATCHD_S3_BUCKET": ""}
@@ -61,7 +61,7 @@ async def test_a_misspelt_variable_is_named_beside_the_one_that_is_missing(
     ]
 
 
-async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
+async def test_invalid_settings_are_named(env: Mapping[str, str]) -> None:
     invalid = to_environment({"database_pool": "none", "lease_s": 0, "log_level": "LOUD"})
     result = await batchd("worker", env={**env, **invalid})
 
@@ -71,7 +71,7 @@ async def test_impossible_settings_are_named(env: Mapping[str, str]) -> None:
     assert len(result.errors.splitlines()) == len(invalid)
 
 
-async def test_impossible_settings_of_a_plugin_are_named(env: Mapping[str, str]) -> None:
+async def test_invalid_settings_of_a_plugin_are_named(env: Mapping[str, str]) -> None:
     invalid = {"BATCHD_S3_ADDRESSING": "dns", "BATCHD_S3_REGION": "-"}
     result = await batchd("worker", env={**env, **invalid})
 
@@ -111,7 +111,7 @@ async def test_another_storage_needs_no_setting_of_s3_and_sees_none_of_the_core(
 
 
 @pytest.mark.parametrize("command", [("migrate",), ("users", "list"), ("accounts", "list")])
-async def test_what_needs_no_storage_asks_for_no_bucket(
+async def test_command_without_storage_requires_no_bucket(
     env: Mapping[str, str], command: tuple[str, ...]
 ) -> None:
     without = {name: value for name, value in env.items() if not name.startswith("BATCHD_S3_")}
@@ -121,16 +121,14 @@ async def test_what_needs_no_storage_asks_for_no_bucket(
 
 
 @pytest.mark.parametrize("variable", ["BATCHD_LISTEN", "BATCHD_METRICS_LISTEN"])
-def test_a_port_that_does_not_exist_is_refused(variable: str) -> None:
+def test_invalid_port_is_refused(variable: str) -> None:
     environment = {"BATCHD_DATABASE_URL": "postgresql://db", variable: "127.0.0.1:99999"}
     with pytest.raises(InvalidSettings, match=f"^{variable}: the port must be a number"):
         read_core_settings(environment)
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
-async def test_a_variable_that_no_setting_reads_is_warned_of(
-    env: Mapping[str, str], command: str
-) -> None:
+async def test_unknown_variable_causes_a_warning(env: Mapping[str, str], command: str) -> None:
     with port_in_use() as port:
         pass
     unknown = {
@@ -187,7 +185,7 @@ async def test_an_empty_policy_folder_is_refused(env: Mapping[str, str], tmp_pat
     assert_refused(result, str(tmp_path), env=env)
 
 
-async def test_a_bad_policy_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
+async def test_invalid_policy_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
     write_policy(tmp_path, "p, reader, *, get_batch, perhaps")
     result = await batchd("api", env={**env, "BATCHD_POLICIES": str(tmp_path)})
 
@@ -201,7 +199,7 @@ async def test_a_port_in_use_is_refused(env: Mapping[str, str]) -> None:
     assert_refused(result, "127.0.0.1", str(port), "already in use", env=env)
 
 
-async def test_two_api_processes_share_a_port_and_end_when_asked_to(
+async def test_two_api_processes_share_a_port_and_stop_on_sigterm(
     env: Mapping[str, str], session: aiohttp.ClientSession
 ) -> None:
     with port_in_use() as port:

@@ -42,7 +42,7 @@ async def test_a_schema_that_lacks_one_migration_is_refused(env: Mapping[str, st
     assert min(required_versions()) not in result.errors
 
 
-async def test_a_database_that_does_not_answer_is_said(env: Mapping[str, str]) -> None:
+async def test_database_that_does_not_respond_is_reported(env: Mapping[str, str]) -> None:
     with port_in_use() as port:
         pass
     url = f"postgresql://batchd:hidden@127.0.0.1:{port}/batchd"
@@ -103,7 +103,7 @@ async def test_an_unknown_database_is_refused(
         ("postgresql://u:pa-ss-word@db/x?sslrootcert=/no/such.crt", "'sslrootcert'"),
     ],
 )
-def test_a_bad_database_url_is_refused_without_a_part_of_the_password(
+def test_invalid_database_url_is_refused_without_revealing_the_password(
     url: str, reason: str
 ) -> None:
     with pytest.raises(InvalidSettings) as refusal:
@@ -125,7 +125,7 @@ async def test_a_parameter_that_the_server_does_not_know_is_refused(
 
 
 @pytest.mark.parametrize("command", ["api", "migrate"])
-async def test_tls_that_the_server_does_not_offer_is_refused_alike(
+async def test_tls_that_the_server_does_not_offer_is_refused(
     env: Mapping[str, str], database_url: str, command: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?sslmode=require"}

@@ -30,7 +30,7 @@ async def users(settings: Settings) -> AsyncIterator[Users]:
         yield opened
 
 
-async def test_a_user_is_made_rotated_and_disabled(env: Mapping[str, str], users: Users) -> None:
+async def test_user_is_created_rotated_and_disabled(env: Mapping[str, str], users: Users) -> None:
     creation = await batchd("users", "create", "--role=reader", env=env)
     (created,) = creation.printed
     assert creation.errors == ""
@@ -62,7 +62,7 @@ async def test_a_user_is_made_rotated_and_disabled(env: Mapping[str, str], users
     assert rotated["secret"] not in listed.output
 
 
-async def test_a_user_is_made_as_the_options_say(env: Mapping[str, str], users: Users) -> None:
+async def test_user_is_created_with_the_given_options(env: Mapping[str, str], users: Users) -> None:
     account, end = uuid4(), int(time.time()) + 3600
     await users.create(account=None, role="admin", name="of another account")
     more = (f"--account={account}", "--name=Ada Lovelace ✓", f"--validity-ts={end}")
@@ -82,7 +82,7 @@ async def test_a_user_is_made_as_the_options_say(env: Mapping[str, str], users: 
     assert row["disabled_ts"] is None
 
 
-async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
+async def test_new_secret_of_a_disabled_user_causes_a_warning(
     env: Mapping[str, str], users: Users
 ) -> None:
     user = (await users.create(account=None, role="reader", name="")).user.user
@@ -95,7 +95,7 @@ async def test_the_new_secret_of_a_disabled_user_comes_with_a_warning(
     assert not await works(users, rotated.printed[0]["secret"])
 
 
-async def test_a_role_that_no_policy_names_is_given_with_a_warning(
+async def test_role_without_a_policy_causes_a_warning(
     env: Mapping[str, str], users: Users, tmp_path: Path
 ) -> None:
     """Nor does one that is about another account."""
@@ -115,7 +115,7 @@ async def test_a_role_that_no_policy_names_is_given_with_a_warning(
     assert (await users.current(user)).role == "partner"
 
 
-async def test_a_user_is_made_also_where_the_policies_are_not(
+async def test_user_is_created_without_policies(
     env: Mapping[str, str], users: Users, tmp_path: Path
 ) -> None:
     env = {**env, "BATCHD_POLICIES": str(tmp_path / "nowhere")}
@@ -128,7 +128,7 @@ async def test_a_user_is_made_also_where_the_policies_are_not(
     assert "can't read the policy folder" in created.errors
 
 
-async def test_what_can_not_be_done_is_said_in_one_line(env: Mapping[str, str]) -> None:
+async def test_failure_is_reported_in_one_line(env: Mapping[str, str]) -> None:
     unknown = uuid4()
     results = await asyncio.gather(
         batchd("users", "rotate", unknown, env=env),
@@ -140,7 +140,7 @@ async def test_what_can_not_be_done_is_said_in_one_line(env: Mapping[str, str]) 
     }
 
 
-async def test_a_call_in_the_wrong_form_is_explained(env: Mapping[str, str]) -> None:
+async def test_malformed_command_is_explained(env: Mapping[str, str]) -> None:
     results = await batchd("users", "create", "--account=mine", env=env)
 
     assert (results.code, results.output) == (2, "")

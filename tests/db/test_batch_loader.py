@@ -73,7 +73,7 @@ async def own(
     return caller.user.user.account, [BatchId(UUID(row.batch)) for row in rows]
 
 
-async def test_reads_that_arrive_together_are_one_query(
+async def test_concurrent_reads_share_one_query(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]], queries: list[int]
 ) -> None:
     account, batches = own
@@ -84,7 +84,7 @@ async def test_reads_that_arrive_together_are_one_query(
     assert sum(queries) == len(batches)
 
 
-async def test_no_query_asks_for_more_than_it_may(
+async def test_query_size_is_limited(
     reads: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     queries: list[int],
@@ -97,7 +97,7 @@ async def test_no_query_asks_for_more_than_it_may(
     assert max(queries) == 7
 
 
-async def test_anothers_and_unknown_batches_are_not_found(
+async def test_batches_of_others_and_unknown_ones_are_not_found(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]]
 ) -> None:
     account, batches = own
@@ -106,7 +106,7 @@ async def test_anothers_and_unknown_batches_are_not_found(
     assert await reads.find(account, BatchId(uuid4()), EVERYBODY) is None
 
 
-async def test_a_reader_that_leaves_does_not_disturb_the_others(
+async def test_cancelled_reader_does_not_disturb_the_others(
     reads: BatchLoader, own: tuple[AccountId, Sequence[BatchId]]
 ) -> None:
     account, batches = own
@@ -162,7 +162,7 @@ async def test_a_row_that_cannot_be_decoded_fails_its_own_readers_alone(
     assert max(queries) > 1, "the rows were read together"
 
 
-async def test_no_query_is_sent_that_asks_for_nothing(
+async def test_empty_query_is_not_sent(
     reads_alone: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     queries: list[int],
@@ -175,7 +175,7 @@ async def test_no_query_is_sent_that_asks_for_nothing(
     assert len(connections) == len([count for count in queries if count])
 
 
-async def test_no_query_is_sent_for_readers_that_have_left(
+async def test_query_is_not_sent_for_cancelled_readers(
     reads_alone: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     connections: list[Database],

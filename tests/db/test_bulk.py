@@ -68,7 +68,7 @@ async def test_every_chunk_is_deleted_within_a_transaction(
         assert await connection.fetchval("SHOW statement_timeout") == "6s"
 
 
-async def test_every_queued_chunk_is_taken_out_of_the_queue(
+async def test_every_queued_chunk_is_removed_from_the_queue(
     components: Components, batch: BatchId
 ) -> None:
     owner = new_batch(status=Status.CANCELLING)
@@ -83,7 +83,7 @@ async def test_every_queued_chunk_is_taken_out_of_the_queue(
     assert remaining in {0, CHUNKS // 5}
 
 
-async def test_slice_that_takes_too_long_is_a_time_limit(
+async def test_slow_slice_exceeds_its_time_limit(
     components: Components, batch: BatchId, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "TIMEOUT_S", 0.1)

@@ -39,7 +39,7 @@ async def database(settings: Settings, relay: Relay) -> AsyncIterator[Database]:
         await relay.cut()  # else the end waits for the server to say good-bye
 
 
-async def test_a_frozen_database_is_waited_for_once(database: Database, relay: Relay) -> None:
+async def test_frozen_database_causes_one_timeout(database: Database, relay: Relay) -> None:
     async def took_s(how: str) -> float:
         started = time.monotonic()
         with pytest.raises(ProcessingTimeout) as outage:
@@ -54,9 +54,7 @@ async def test_a_frozen_database_is_waited_for_once(database: Database, relay: R
     assert all(TIMEOUT_S <= seconds < 1.7 * TIMEOUT_S for seconds in all_took_s), all_took_s
 
 
-async def test_who_is_cancelled_while_it_is_frozen_has_been_cancelled(
-    database: Database, relay: Relay
-) -> None:
+async def test_cancellation_during_a_freeze_is_raised(database: Database, relay: Relay) -> None:
     querying = asyncio.Event()
 
     async def query() -> None:
@@ -73,7 +71,7 @@ async def test_who_is_cancelled_while_it_is_frozen_has_been_cancelled(
         await task
 
 
-async def test_a_statement_that_is_given_up_in_time_keeps_its_connection(
+async def test_abandoned_statement_keeps_its_connection(
     database: Database,
 ) -> None:
     async with database.connection() as connection:
@@ -86,7 +84,7 @@ async def test_a_statement_that_is_given_up_in_time_keeps_its_connection(
 
 
 @pytest.mark.parametrize("how", ["connection", "transaction", "snapshot"])
-async def test_a_limit_of_ours_is_told_from_an_outage(database: Database, how: str) -> None:
+async def test_own_time_limit_is_distinguished_from_an_outage(database: Database, how: str) -> None:
     with pytest.raises(ProcessingTimeout) as limit:
         async with getattr(database, how)() as connection:
             await connection.execute("SELECT pg_sleep(60)")
@@ -96,7 +94,7 @@ async def test_a_limit_of_ours_is_told_from_an_outage(database: Database, how: s
         assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_the_server_ends_what_a_process_leaves_behind(database: Database) -> None:
+async def test_server_ends_statements_of_a_lost_process(database: Database) -> None:
     async with database.connection() as connection:
         assert await connection.fetchval("SHOW statement_timeout") == "3s"
         assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "2s"
@@ -145,7 +143,7 @@ def with_server_before(url: str, server: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{credentials}@{server},{hosts}"))
 
 
-async def test_a_server_that_is_silent_leaves_time_for_the_next(
+async def test_silent_server_leaves_time_for_the_next(
     settings: Settings, relay: Relay, database_url: str
 ) -> None:
     relay.silence()
@@ -155,7 +153,7 @@ async def test_a_server_that_is_silent_leaves_time_for_the_next(
         assert await pid_of(database)
 
 
-async def test_migrations_go_to_the_server_that_is_there(empty_database_url: str) -> None:
+async def test_migrations_use_the_available_server(empty_database_url: str) -> None:
     await migrate(with_server_before(empty_database_url, "127.0.0.1:1"))
 
     connection = await asyncpg.connect(empty_database_url)
@@ -164,7 +162,7 @@ async def test_migrations_go_to_the_server_that_is_there(empty_database_url: str
     assert {row["version"] for row in rows} == required_versions()
 
 
-def test_of_several_servers_one_is_wanted_that_takes_writes() -> None:
+def test_primary_is_selected_among_several_servers() -> None:
     assert each_server("postgresql://u:p@a:1,b/x?sslmode=require") == [
         "postgresql://u:p@a:1/x?target_session_attrs=read-write&sslmode=require",
         "postgresql://u:p@b/x?target_session_attrs=read-write&sslmode=require",

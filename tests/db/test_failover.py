@@ -71,7 +71,7 @@ async def port_of(database: Database) -> int:
         return port
 
 
-async def test_a_pool_leaves_a_server_that_became_read_only(settings: Settings, pair: Pair) -> None:
+async def test_pool_abandons_a_server_that_became_read_only(settings: Settings, pair: Pair) -> None:
     async def write() -> int | None:
         try:
             return await port_of(database)
@@ -106,7 +106,7 @@ async def test_a_pool_leaves_a_server_that_became_read_only(settings: Settings, 
 
 
 @pytest.mark.parametrize("fail_over", [demote, crash])
-async def test_the_api_and_a_worker_go_on_after_a_failover(
+async def test_api_and_worker_continue_after_a_failover(
     caller: ApiCaller,
     worker: Callable[[], AbstractAsyncContextManager[None]],
     pair: Pair,
@@ -132,7 +132,7 @@ async def test_the_api_and_a_worker_go_on_after_a_failover(
     assert len(await caller.download(before)) == len(await caller.download(after)) == 1
 
 
-async def test_work_that_waits_at_the_failover_is_done_after_it(
+async def test_work_that_waits_during_a_failover_is_completed(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]], pair: Pair
 ) -> None:
     async def status() -> int:

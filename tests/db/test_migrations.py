@@ -69,9 +69,7 @@ def directions(migration: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
-    empty_database_url: str, tmp_path: Path
-) -> None:
+async def test_migrations_are_reversible(empty_database_url: str, tmp_path: Path) -> None:
     url = empty_database_url
     stairs = [await schema_of(url)]
     for migration in MIGRATIONS:
@@ -89,7 +87,7 @@ async def test_every_step_down_leads_back_and_up_again_to_the_same_schema(
 
 
 @pytest.mark.slow
-async def test_a_step_down_leaves_the_files_that_wait_to_the_previous_version(
+async def test_downgrade_hands_buried_files_to_the_previous_version(
     empty_database_url: str,
 ) -> None:
     url, version = empty_database_url, "20261125000001"
@@ -118,7 +116,7 @@ async def test_the_schema_is_checked_against_the_migrations(
     assert all(version in str(refusal.value) for version in required_versions())
 
 
-async def test_a_schema_of_a_later_version_is_fine(database_url: str) -> None:
+async def test_schema_of_a_later_version_is_accepted(database_url: str) -> None:
     """So that the processes of this version go on while those of the next one are started."""
     connection = await asyncpg.connect(database_url)
     await connection.execute("INSERT INTO schema_migrations VALUES ('99990101000000')")
@@ -127,7 +125,7 @@ async def test_a_schema_of_a_later_version_is_fine(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("migration", MIGRATIONS, ids=lambda path: path.stem)
-def test_a_migration_neither_waits_for_long_nor_runs_for_long(migration: Path) -> None:
+def test_migrations_have_lock_and_statement_timeouts(migration: Path) -> None:
     both = directions(migration)
 
     # Without options: outside of a transaction, SET LOCAL would be without effect.
@@ -139,7 +137,7 @@ def test_a_migration_neither_waits_for_long_nor_runs_for_long(migration: Path) -
         assert any(rest)
 
 
-def test_migrations_have_an_order() -> None:
+def test_migrations_are_ordered() -> None:
     versions = [migration.name.split("_")[0] for migration in MIGRATIONS]
 
     assert all(re.fullmatch(r"\d{14}", version) for version in versions)

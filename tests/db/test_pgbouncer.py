@@ -66,7 +66,7 @@ async def test_a_batch_runs_and_a_disabled_user_is_refused_at_once(
     await eventually(whoami, lambda status: status == 401)
 
 
-async def test_a_listener_in_a_transaction_pool_is_never_believed(
+async def test_listener_in_a_transaction_pool_is_never_connected(
     settings: Settings, mode: PoolMode, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = settings.model_copy(update={"database_direct_url": None})

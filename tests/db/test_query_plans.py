@@ -138,7 +138,7 @@ def assert_bounded(plan: Plan, *, rows: int, searches: int = 1) -> None:
 
 @pytest.mark.parametrize("depth", ["first page", "deep page"])
 @pytest.mark.parametrize("oldest_first", [False, True], ids=["newest first", "oldest first"])
-async def test_a_page_reads_its_own_rows_only(
+async def test_page_reads_only_its_rows(
     explaining: Explaining,
     connection: "asyncpg.Connection[asyncpg.Record]",
     depth: str,
@@ -168,7 +168,7 @@ async def test_a_page_reads_its_own_rows_only(
 @pytest.mark.parametrize(
     "statuses", [RARE, ABSENT, MIXED, frozenset(Status)], ids=["rare", "absent", "mixed", "all"]
 )
-async def test_a_page_of_some_statuses_reads_a_page_of_each_at_most(
+async def test_page_of_several_statuses_reads_at_most_a_page_of_each(
     explaining: Explaining,
     connection: "asyncpg.Connection[asyncpg.Record]",
     depth: str,
@@ -197,7 +197,7 @@ async def test_a_page_of_some_statuses_reads_a_page_of_each_at_most(
 @pytest.mark.parametrize("depth", ["first page", "deep page"])
 @pytest.mark.parametrize("oldest_first", [False, True], ids=["newest first", "oldest first"])
 @pytest.mark.parametrize("statuses", [frozenset[Status](), RARE], ids=["all", "rare"])
-async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
+async def test_page_of_own_batches_reads_at_most_a_page_of_each_status(
     explaining: Explaining,
     connection: "asyncpg.Connection[asyncpg.Record]",
     depth: str,
@@ -224,7 +224,7 @@ async def test_a_page_of_ones_own_reads_a_page_of_each_status_at_most(
     assert_bounded(plan, rows=scans * (LIMIT + 1), searches=scans)
 
 
-async def test_a_page_without_ones_own_reads_those_between(
+async def test_page_without_own_batches_reads_those_in_between(
     explaining: Explaining, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     stranger = await connection.fetchval(_STRANGER_OF, LARGE)
@@ -238,7 +238,7 @@ async def test_a_page_without_ones_own_reads_those_between(
     assert_bounded(explaining.plans[0], rows=2 * LIMIT)
 
 
-async def test_a_window_of_time_reads_what_lies_in_it(explaining: Explaining) -> None:
+async def test_time_range_reads_only_its_rows(explaining: Explaining) -> None:
     window = GetBatches(
         limit=1000,
         cursor=None,
@@ -264,21 +264,21 @@ async def test_get_batch_reads_one_row(
         assert_bounded(plan, rows=1)
 
 
-async def test_open_batches_are_counted_without_those_at_an_end(explaining: Explaining) -> None:
+async def test_counting_open_batches_reads_no_ended_ones(explaining: Explaining) -> None:
     count = await batches.count_open(explaining.as_connection, LARGE, limit=10_000)
 
     assert count == OPEN_OF_LARGE
     assert_bounded(explaining.plans[0], rows=count, searches=len(Status) - len(END_STATUSES))
 
 
-async def test_open_batches_are_counted_no_further_than_the_limit(explaining: Explaining) -> None:
+async def test_counting_open_batches_stops_at_the_limit(explaining: Explaining) -> None:
     count = await batches.count_open(explaining.as_connection, BUSY, limit=50)
 
     assert count == 50
     assert_bounded(explaining.plans[0], rows=50, searches=len(Status) - len(END_STATUSES))
 
 
-async def test_the_next_creation_time_is_found_from_the_last_batch(
+async def test_next_creation_time_reads_only_the_last_batch(
     explaining: Explaining, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     newest = await connection.fetchval(_NEWEST, BUSY)
@@ -287,7 +287,7 @@ async def test_the_next_creation_time_is_found_from_the_last_batch(
     assert_bounded(explaining.plans[0], rows=1)
 
 
-async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Explaining) -> None:
+async def test_search_for_orphaned_jobs_reads_only_live_batches(explaining: Explaining) -> None:
     lost = await orphans.find_orphaned_jobs(explaining.as_connection)
 
     assert len([job for job in lost if job.stage is Stage.COPY]) == OPEN_OF_LARGE // 2
@@ -299,7 +299,7 @@ async def test_lost_work_is_looked_for_among_live_batches_only(explaining: Expla
         assert plan.read_from("chunks") <= 2 * OPEN_OF_BUSY, plan
 
 
-async def test_batches_that_nobody_noticed_are_looked_for_among_live_ones_only(
+async def test_search_for_unmarked_processed_batches_reads_only_live_ones(
     explaining: Explaining,
 ) -> None:
     assert await orphans.find_unmarked_processed(explaining.as_connection) == []

@@ -46,7 +46,7 @@ def explaining(
     return Explaining(connection, generic=request.param)
 
 
-async def test_files_that_are_due_are_found_without_those_that_wait(
+async def test_search_for_due_files_reads_no_others(
     explaining: Explaining,
 ) -> None:
     due = await graveyard.find_due(explaining.as_connection, limit=1_000)
@@ -57,7 +57,7 @@ async def test_files_that_are_due_are_found_without_those_that_wait(
     assert plan.read_from("graveyard") <= DUE, plan
 
 
-async def test_expired_uploads_are_found_without_those_of_batches(explaining: Explaining) -> None:
+async def test_search_for_expired_uploads_reads_no_used_ones(explaining: Explaining) -> None:
     expired = await uploads.find_expired(
         explaining.as_connection,
         tolerance=timedelta(hours=1),

@@ -30,7 +30,7 @@ def plan_for(
 
 
 @given(files, st.sampled_from([b"", b"last"]), st.integers(1, 5), st.integers(1, 25))
-def test_chunks_read_by_themselves_give_every_line_once_in_order(
+def test_chunks_contain_every_line_once_in_order(
     terminated: bytes, last: bytes, max_lines: int, max_bytes: int
 ) -> None:
     data = terminated + last
@@ -54,7 +54,9 @@ def test_chunks_read_by_themselves_give_every_line_once_in_order(
 
 
 @given(files, st.integers(1, 5), st.integers(1, 25))
-def test_no_chunk_ends_before_it_must(data: bytes, max_lines: int, max_bytes: int) -> None:
+def test_chunks_are_as_large_as_the_limits_allow(
+    data: bytes, max_lines: int, max_bytes: int
+) -> None:
     lines = lines_in(data)
     chunks, _ = plan_for(lines, max_lines=max_lines, max_bytes=max_bytes)
     line_at = {line.start: line for line in lines}
@@ -63,18 +65,18 @@ def test_no_chunk_ends_before_it_must(data: bytes, max_lines: int, max_bytes: in
         assert chunk.lines == max_lines or extended_size > max_bytes
 
 
-def test_no_lines_make_no_chunks() -> None:
+def test_file_without_lines_has_no_chunks() -> None:
     assert plan_for([], max_lines=1, max_bytes=1) == ([], 0)
 
 
-def test_line_larger_than_a_chunk_has_a_chunk_of_its_own() -> None:
+def test_oversized_line_has_a_chunk_of_its_own() -> None:
     lines = lines_in(b"a\n" + b"b" * 50 + b"\nc\n")
     chunks, _ = plan_for(lines, max_lines=10, max_bytes=10)
     assert [(chunk.first_line, chunk.size) for chunk in chunks] == [(1, 2), (2, 51), (3, 2)]
 
 
 @given(files, st.integers(1, 3), st.integers(1, 25), st.integers(1, 9))
-def test_chunks_are_no_more_than_allowed(
+def test_number_of_chunks_is_limited(
     data: bytes, max_lines: int, max_bytes: int, max_chunks: int
 ) -> None:
     lines = lines_in(data)
@@ -94,7 +96,7 @@ def test_chunks_are_no_more_than_allowed(
     assert sum(chunk.lines for chunk in chunks) == len(lines)
 
 
-def test_chunks_of_one_line_become_larger_by_lines_before_they_do_by_bytes() -> None:
+def test_chunks_grow_in_lines_before_bytes() -> None:
     lines = lines_in(b"a\n" * 600)
     chunks, _ = plan_for(lines, max_lines=1, max_bytes=20, max_chunks=100)
     assert max(chunk.lines for chunk in chunks) == 8

@@ -40,7 +40,7 @@ async def joined(pieces: AsyncIterable[bytes]) -> bytes:
 
 
 @given(st.lists(files, min_size=1, max_size=4), st.integers(0, 20), cuts)
-async def test_gzip_of_any_members_in_any_pieces_is_unpacked(
+async def test_gzip_of_any_members_in_any_pieces_is_decompressed(
     members: list[bytes], padding: int, at: list[int]
 ) -> None:
     packed = b"".join(map(gzip.compress, members)) + bytes(padding)
@@ -48,7 +48,7 @@ async def test_gzip_of_any_members_in_any_pieces_is_unpacked(
 
 
 @given(files, files, st.data())
-async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.DataObject) -> None:
+async def test_truncated_gzip_is_detected(first: bytes, last: bytes, draw: st.DataObject) -> None:
     members = gzip.compress(first), gzip.compress(last)
     length = draw.draw(st.integers(1, len(members[1]) - 1))
     packed = members[0] + members[1][:length]
@@ -61,14 +61,14 @@ async def test_truncated_gzip_is_found_out(first: bytes, last: bytes, draw: st.D
 
 
 @given(st.sampled_from([b"x", b"\n", b"\0x", b"{}\n", b"\x1f", b"\x1f\x8b"]), cuts)
-async def test_garbage_after_gzip_is_found_out(garbage: bytes, at: list[int]) -> None:
+async def test_garbage_after_gzip_is_detected(garbage: bytes, at: list[int]) -> None:
     packed = gzip.compress(b"{}\n") + garbage
     with pytest.raises(CorruptGzip):
         await joined(decompress(stream(cut(packed, at))))
 
 
 @pytest.mark.parametrize("offset", [-8, -4, 12], ids=["checksum", "length", "data"])
-async def test_damaged_gzip_is_found_out(offset: int) -> None:
+async def test_damaged_gzip_is_detected(offset: int) -> None:
     packed = bytearray(gzip.compress(b"0123456789" * 20))
     packed[offset] ^= 0x55
     with pytest.raises(CorruptGzip):
@@ -76,7 +76,7 @@ async def test_damaged_gzip_is_found_out(offset: int) -> None:
 
 
 @pytest.mark.slow
-async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
+async def test_gzip_bomb_is_decompressed_in_small_pieces() -> None:
     size = 96 * MIB
     packer = zlib.compressobj(9, wbits=31)
     packed = b"".join([*(packer.compress(bytes(MIB)) for _ in range(96)), packer.flush()])
@@ -128,7 +128,7 @@ async def test_gzip_bomb_is_unpacked_in_small_pieces() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_message_says_what_is_wrong(data: bytes, size: int, message: str) -> None:
+async def test_message_explains_the_damage(data: bytes, size: int, message: str) -> None:
     pieces = [data[start : start + size] for start in range(0, len(data), size)]
     with pytest.raises(CorruptGzip) as caught:
         await joined(decompress(stream(pieces)))
@@ -140,7 +140,7 @@ async def test_as_many_empty_members_as_permitted_are_decompressed() -> None:
     assert await joined(decompress(stream([packed]))) == b"{}" * 5000
 
 
-async def test_more_empty_members_are_refused() -> None:
+async def test_too_many_empty_members_are_refused() -> None:
     packed = gzip.compress(b"") * (MAX_EMPTY_MEMBERS + 1)
     with pytest.raises(CorruptGzip, match="more than 1000 empty members"):
         await joined(decompress(stream([packed])))
@@ -154,7 +154,7 @@ async def test_more_empty_members_are_refused() -> None:
         pytest.param(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * MIB, id="long name"),
     ],
 )
-async def test_consumer_can_stop_although_nothing_comes_out(packed: bytes) -> None:
+async def test_consumer_can_stop_without_output(packed: bytes) -> None:
     pieces = decompress(stream([packed]))
     assert sum([1 async for piece, _ in azip(pieces, range(50)) if piece == b""]) >= 49
 

@@ -32,7 +32,7 @@ def expected(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("search_bytes", [24 * MIB, 250], ids=["whole", "partitioned again"])
 @given(gaps=st.lists(st.tuples(st.integers(1, 9), ids | st.text(min_size=1, max_size=2))))
-def test_every_line_whose_id_an_earlier_one_has_is_found(
+def test_every_line_with_an_earlier_id_is_found(
     search_bytes: int, gaps: list[tuple[int, str]]
 ) -> None:
     line = 0
@@ -49,14 +49,14 @@ def test_every_line_whose_id_an_earlier_one_has_is_found(
 
 
 @pytest.mark.parametrize("lines", [0, 1, 1000])
-def test_ids_used_once_are_not_found(lines: int) -> None:
+def test_unique_ids_are_not_reported(lines: int) -> None:
     with DuplicateIdFinder() as finder:
         for line in range(1, lines + 1):
             finder.add(line, str(UUID(int=line)))
         assert duplicates(finder) == []
 
 
-def test_an_id_on_every_line_is_found_on_all_but_the_first() -> None:
+def test_id_of_every_line_is_found_on_all_except_the_first() -> None:
     with DuplicateIdFinder() as finder:
         for line in range(1, 5001):
             finder.add(line, "a")
@@ -75,7 +75,7 @@ def test_the_bucket_of_an_id_differs_from_file_to_file() -> None:
 
 
 @pytest.mark.slow
-def test_many_ids_take_little_memory_although_all_are_in_one_bucket(
+def test_many_ids_in_one_bucket_use_little_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(duplicate_ids, "_MEMORY_PER_BUCKET", 1024)

@@ -66,7 +66,7 @@ BROKEN = "JSON with line breaks inside an object: write each object on one line"
     ],
     ids=lambda value: ascii(value[:4]) if isinstance(value, bytes) else "",
 )
-def test_other_format_is_named(head: bytes, code: str, name: str) -> None:
+def test_foreign_format_is_named(head: bytes, code: str, name: str) -> None:
     issue = foreign_format(head)
     assert issue is not None
     assert (issue.code, issue.pointer) == (code, "")
@@ -79,12 +79,12 @@ def test_other_format_is_named(head: bytes, code: str, name: str) -> None:
 @pytest.mark.parametrize(
     "head", [b"", b"\n", LINES, b"\xef\xbb\xbf" + LINES, b"\r\n \n" + LINES, b"no json", b"{}"]
 )
-def test_batch_file_is_no_other_format(head: bytes) -> None:
+def test_batch_file_is_not_a_foreign_format(head: bytes) -> None:
     assert foreign_format(head) is None
 
 
 @given(st.lists(st.binary(max_size=600), max_size=5))
-async def test_peeking_takes_nothing_away(pieces: list[bytes]) -> None:
+async def test_peeking_consumes_nothing(pieces: list[bytes]) -> None:
     async def stream() -> AsyncIterator[bytes]:
         for piece in pieces:
             yield piece

@@ -79,7 +79,7 @@ def codes_and_pointers(invalid_line: InvalidLine) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 @given(good_lines, st.booleans(), st.sampled_from(["", "\r", " \t\r"]))
-def test_line_of_the_right_form_is_taken_as_it_is(
+def test_valid_line_is_parsed_unchanged(
     line: Mapping[str, object],
     escaped: bool,
     end: str,
@@ -132,12 +132,12 @@ def test_line_that_is_not_utf8_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "body", [b'{"v": 12.50}', b'{ "v":123456789012345.123456\t}', b'{"v":1e999,"\\u00e9":-0}']
 )
-def test_body_is_kept_byte_for_byte(body: bytes) -> None:
+def test_body_is_preserved_byte_for_byte(body: bytes) -> None:
     assert parse(b'{"body": %b , "id": "a"}' % body, number=1).request.body == body
 
 
 @pytest.mark.parametrize("text", ["12.50", "1e3", "-0.0", "1E400", "123456789012345.123456"])
-def test_decimals_of_parameters_are_kept_as_written(text: str) -> None:
+def test_decimals_of_parameters_are_preserved(text: str) -> None:
     request = parse(b'{"path": {"a": %b}}' % text.encode(), number=1).request
     assert str(request.path["a"]) == text
     assert request.path["a"] == float(text)
@@ -193,7 +193,7 @@ SURROGATE = (
     ],
     ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
 )
-def test_message_says_in_words_what_is_wrong_and_where(data: bytes, message: str) -> None:
+def test_message_explains_the_fault_and_its_position(data: bytes, message: str) -> None:
     assert [issue.message for issue in parse_invalid(data).issues] == [message]
 
 
@@ -225,7 +225,7 @@ def test_line_that_is_not_an_object_is_refused(data: bytes) -> None:
         ({"path": 1, "query": 2, "body": 3, "id": 4, "more": 5}, None, None),
     ],
 )
-def test_every_part_that_is_wrong_is_named(
+def test_every_invalid_part_is_named(
     line: Mapping[str, object], pointers: list[str] | None, line_id: str | None
 ) -> None:
     invalid_line = parse_invalid(json.dumps(line).encode())
@@ -236,7 +236,7 @@ def test_every_part_that_is_wrong_is_named(
     assert invalid_line.id == line_id
 
 
-def test_id_of_64_characters_is_taken() -> None:
+def test_id_of_64_characters_is_accepted() -> None:
     line_id = "é" * 64
     assert parse(json.dumps({"id": line_id}).encode(), number=1).id == line_id
 
@@ -260,7 +260,7 @@ def test_id_of_64_characters_is_taken() -> None:
     ],
     ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
 )
-def test_name_given_twice_is_refused_at_every_depth(data: bytes, pointers: list[str]) -> None:
+def test_duplicate_name_is_refused_at_every_depth(data: bytes, pointers: list[str]) -> None:
     with pytest.raises(InvalidLine) as caught:
         check(Refusing([]), data, number=2)
     assert codes_and_pointers(caught.value) == [("request_format", pointer) for pointer in pointers]
@@ -275,7 +275,7 @@ def test_name_given_twice_is_refused_at_every_depth(data: bytes, pointers: list[
         b'{"body": {"n": %b, "a": 1e999}}' % (b"9" * 5000),
     ],
 )
-def test_name_given_once_in_each_object_is_taken(data: bytes) -> None:
+def test_same_name_in_different_objects_is_accepted(data: bytes) -> None:
     check(Refusing([]), data, number=2)
 
 
@@ -284,7 +284,7 @@ def nested(levels: int) -> bytes:
     return b'{"body":%b{"s":"[{[{"}%b}' % (b'{"a":' * (levels - 2), b"}" * (levels - 2))
 
 
-def test_line_of_the_permitted_nesting_is_taken() -> None:
+def test_line_of_the_maximum_nesting_is_accepted() -> None:
     check(Refusing([]), nested(200), number=1)
 
 
@@ -318,7 +318,7 @@ texts: st.SearchStrategy[str] = st.sampled_from(
 
 
 @given(texts)
-def test_quick_way_to_see_names_given_twice_is_right(text: str) -> None:
+def test_fast_check_for_duplicate_names_is_correct(text: str) -> None:
     data = text.encode()
     assert has_unique_names(data) is (list(repeated_names(parse_syntax(data))) == [])
 
@@ -338,7 +338,7 @@ def test_byte_order_mark_is_skipped_at_the_start_of_the_file_only() -> None:
         lambda case: json.dumps(case[0]).encode()[: case[1]] + case[2]
     )
 )
-def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> None:
+def test_any_line_is_accepted_or_refused_with_reasons(data: bytes) -> None:
     invalid_line = refusal_of(data)
     if invalid_line is None:
         return
@@ -352,7 +352,7 @@ def test_whatever_a_line_is_it_is_taken_or_refused_with_reasons(data: bytes) -> 
     assert entry["errors"]
 
 
-def test_check_says_what_the_operation_finds_wrong_and_keeps_the_id() -> None:
+def test_check_returns_the_issues_of_the_operation_and_the_id() -> None:
     missing = ValidationIssue(
         code="request_format", pointer="/path/batch", message="It is missing."
     )
@@ -384,7 +384,7 @@ class Failing:
     [RecursionError("too deep"), ValueError("secret"), None, ["no issue"]],
     ids=lambda outcome: type(outcome).__name__,
 )
-def test_check_that_fails_is_an_issue_of_its_line(outcome: object) -> None:
+def test_failing_check_is_an_issue_of_its_line(outcome: object) -> None:
     with pytest.raises(InvalidLine) as caught:
         check(Failing(outcome), b'{"id": "a"}', number=1)
     assert caught.value.id == "a"

@@ -26,16 +26,18 @@ MARKS = st.sampled_from([b"", b"", b"", b"\xef\xbb\xbf", b" ", b"\xff\xfe", b"\x
 
 
 @given(data=st.binary(max_size=60), number=st.integers(1, 2))
-def test_any_bytes(data: bytes, number: int) -> None:
+def test_any_bytes_are_reported_or_parsed(data: bytes, number: int) -> None:
     assert_line_properties(data, number=number)
 
 
 @given(text=texts, mark=MARKS, end=MARKS, number=st.integers(1, 2))
-def test_nearly_json(text: str, mark: bytes, end: bytes, number: int) -> None:
+def test_nearly_valid_json_is_reported_or_parsed(
+    text: str, mark: bytes, end: bytes, number: int
+) -> None:
     assert_line_properties(mark + text.encode() + end, number=number)
 
 
 @given(text=texts, position=st.integers(0, 200), replacement=st.binary(max_size=2))
-def test_json_that_was_damaged(text: str, position: int, replacement: bytes) -> None:
+def test_damaged_json_is_reported_or_parsed(text: str, position: int, replacement: bytes) -> None:
     data = text.encode()
     assert_line_properties(data[:position] + replacement + data[position + 1 :], number=2)

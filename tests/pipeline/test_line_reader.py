@@ -62,15 +62,13 @@ def _all_lines(data: bytes) -> list[bytes]:
 
 
 @given(files, cuts)
-async def test_pieces_of_any_size_give_the_same_lines(data: bytes, at: list[int]) -> None:
+async def test_lines_do_not_depend_on_the_size_of_pieces(data: bytes, at: list[int]) -> None:
     lines = await lines_of(cut(data, at), LineSplitter(max_line_bytes=LIMIT))
     assert lines == list(expected_lines(data))
 
 
 @given(files, st.data())
-async def test_reading_from_the_middle_gives_the_lines_from_there(
-    data: bytes, draw: st.DataObject
-) -> None:
+async def test_reading_can_start_in_the_middle(data: bytes, draw: st.DataObject) -> None:
     lines = list(expected_lines(data))
     skipped = draw.draw(st.integers(0, len(lines)))
     start = sum(line.size for line in lines[:skipped])
@@ -82,12 +80,12 @@ async def test_reading_from_the_middle_gives_the_lines_from_there(
     ("content", "blank"),
     [(b"", True), (b"\r", True), (b" \t\r", True), (b"0", False), (b"\xff", False)],
 )
-def test_line_without_anything_on_it_is_blank(content: bytes, blank: bool) -> None:
+def test_line_of_white_space_is_blank(content: bytes, blank: bool) -> None:
     (line,) = LineSplitter(max_line_bytes=LIMIT).feed(content + b"\n")
     assert line.blank is blank
 
 
-def test_byte_order_mark_leaves_the_first_line_blank_and_no_other() -> None:
+def test_byte_order_mark_is_blank_on_the_first_line_only() -> None:
     lines = LineSplitter(max_line_bytes=LIMIT).feed(b"\xef\xbb\xbf\r\n\xef\xbb\xbf\n")
     assert [line.blank for line in lines] == [True, False]
 
@@ -99,7 +97,7 @@ def test_line_of_the_permitted_length_is_kept_and_a_longer_one_is_not() -> None:
     assert [line.size for line in lines] == [LIMIT + 1, LIMIT + 2, 5]
 
 
-def test_over_long_line_takes_no_memory() -> None:
+def test_too_long_line_uses_no_memory() -> None:
     splitter = LineSplitter(max_line_bytes=MIB)
     tracemalloc.start()
     try:
@@ -115,7 +113,7 @@ def test_over_long_line_takes_no_memory() -> None:
     ]
 
 
-async def test_piece_of_line_breaks_is_split_a_part_at_a_time() -> None:
+async def test_piece_of_line_breaks_is_split_in_small_parts() -> None:
     splitter = LineSplitter(max_line_bytes=LIMIT)
     lists = [len(lines) async for lines in split_lines(stream([b"\n" * MIB]), splitter)]
     assert sum(lists) == MIB

@@ -44,7 +44,7 @@ def test_results_are_in_the_order_of_their_lines(limit: int) -> None:
         assert not store.overflowing
 
 
-def test_results_beyond_the_budget_take_no_memory(
+def test_results_beyond_the_budget_use_no_memory(
     store: ResultStore, budget: ProcessMemoryBudget
 ) -> None:
     with store:
@@ -75,7 +75,7 @@ def test_no_result_is_lost_when_the_disk_is_full(
     assert budget.try_reserve(500_000)
 
 
-def test_a_write_that_is_cut_short_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_write_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:7000], offset))
     with ResultStore(ProcessMemoryBudget(0)) as store:

@@ -40,7 +40,7 @@ def test_report_has_the_attributes_of_the_contract() -> None:
         ]
 
 
-def test_line_with_a_repeated_id_that_is_wrong_anyway_is_named_once() -> None:
+def test_invalid_line_with_a_duplicate_id_has_one_entry() -> None:
     with ValidationReport() as report:
         report.add(2, "a", [NO_BATCH])
         assert read(report, [(1, "a"), (2, "a"), (3, "a")]) == [
@@ -50,21 +50,21 @@ def test_line_with_a_repeated_id_that_is_wrong_anyway_is_named_once() -> None:
         ]
 
 
-def test_any_character_of_an_id_survives() -> None:
+def test_any_character_of_an_id_is_preserved() -> None:
     line_id = '"\n\\\u2028é\0'
     with ValidationReport() as report:
         report.add(1, line_id, [NO_BATCH])
         assert [entry["id"] for entry in read(report, [(2, line_id)])] == [line_id, line_id]
 
 
-def test_nothing_wrong_is_an_empty_report() -> None:
+def test_valid_file_has_an_empty_report() -> None:
     with ValidationReport() as report:
         assert read(report, []) == []
         assert report.invalid_lines == 0
 
 
 @given(st.sets(st.integers(1, 60)), st.sets(st.integers(1, 60)))
-def test_every_bad_line_is_named_once_in_order(invalid: set[int], repeated: set[int]) -> None:
+def test_every_invalid_line_has_one_entry_in_order(invalid: set[int], repeated: set[int]) -> None:
     with ValidationReport() as report:
         for line in sorted(invalid):
             report.add(line, None, [NOT_JSON])
@@ -76,7 +76,7 @@ def test_every_bad_line_is_named_once_in_order(invalid: set[int], repeated: set[
 
 
 @pytest.mark.slow
-def test_report_of_many_bad_lines_is_whole() -> None:
+def test_report_of_many_invalid_lines_is_complete() -> None:
     count = 9_000
     with ValidationReport() as report:
         for line in range(1, count + 1):
@@ -85,7 +85,7 @@ def test_report_of_many_bad_lines_is_whole() -> None:
         assert [entry["line"] for entry in read(report, [])] == list(range(1, count + 1))
 
 
-def test_a_report_is_bounded_and_says_how_many_lines_are_invalid(
+def test_report_is_bounded_and_states_the_number_of_invalid_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("batchd.pipeline.validate.report.MAX_ENTRIES", 3)
@@ -107,7 +107,7 @@ def test_the_size_of_a_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert json.loads(encoded[-1]) == {"truncated": True, "invalid_lines": 100}
 
 
-def test_lines_are_counted_by_code_those_beyond_the_report_included(
+def test_lines_are_counted_by_code_even_beyond_the_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("batchd.pipeline.validate.report.MAX_ENTRIES", 2)
@@ -138,7 +138,7 @@ def test_no_entry_has_a_character_at_which_a_reader_ends_a_line() -> None:
     assert json.loads(encoded)["id"] == "a\u2028b\u2029c\u0085d"
 
 
-def test_issues_carry_help_if_there_is_a_page_of_it() -> None:
+def test_issues_have_help_if_it_is_configured() -> None:
     with ValidationReport(help_base="https://docs.example/errors#") as report:
         report.add(1, None, [NO_BATCH])
         entries = read(report, [(1, "a")])

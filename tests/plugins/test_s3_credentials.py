@@ -93,7 +93,7 @@ async def test_credentials_are_fetched_once(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("lifetime", [timedelta(minutes=15), timedelta(minutes=5)])
-async def test_credentials_of_a_short_life_are_fetched_once(
+async def test_short_lived_credentials_are_fetched_once(
     endpoint: Endpoint, lifetime: timedelta
 ) -> None:
     """aiobotocore by itself would fetch them for each call: it refreshes 15 minutes ahead."""
@@ -117,7 +117,7 @@ async def test_no_call_waits_while_credentials_are_refreshed_ahead(endpoint: End
     assert endpoint.fetches == 2
 
 
-async def test_calls_that_have_to_wait_share_one_fetch(
+async def test_waiting_calls_share_one_fetch(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with expired(endpoint, monkeypatch) as presigner:
@@ -129,7 +129,7 @@ async def test_calls_that_have_to_wait_share_one_fetch(
     assert endpoint.fetches == 2
 
 
-async def test_calls_that_wait_in_vain_share_one_failure(
+async def test_waiting_calls_share_one_failure(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugin, "FAILURE_CACHED_S", 60.0)

@@ -49,7 +49,7 @@ async def test_a_valid_endpoint_opens(endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["endpoint", "public_endpoint"])
-async def test_an_endpoint_that_only_the_client_refuses_is_named(name: str) -> None:
+async def test_endpoint_that_only_the_client_refuses_is_named(name: str) -> None:
     valid = S3Settings(bucket="batchd")
     settings = valid.model_copy(update={name: "http://under_score.example.com"})
     with pytest.raises(InvalidSettings, match=f"^BATCHD_S3_{name.upper()}: "):
@@ -59,7 +59,7 @@ async def test_an_endpoint_that_only_the_client_refuses_is_named(name: str) -> N
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9000", "http://[::1]:9000"])
 @pytest.mark.parametrize("name", ["endpoint", "public_endpoint"])
-async def test_an_ip_address_has_no_bucket_in_its_host_name(name: str, endpoint: str) -> None:
+async def test_virtual_addressing_of_an_ip_address_is_refused(name: str, endpoint: str) -> None:
     context = storage_context(
         access_key="a", secret_key="s", addressing="virtual", **{name: endpoint}
     )
@@ -68,7 +68,7 @@ async def test_an_ip_address_has_no_bucket_in_its_host_name(name: str, endpoint:
             pytest.fail("it was opened")
 
 
-async def test_ambient_credentials_that_are_incomplete_are_refused(
+async def test_incomplete_ambient_credentials_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))

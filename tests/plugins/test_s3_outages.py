@@ -28,7 +28,7 @@ def dead_endpoint() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-async def test_dead_storage_is_told_quickly_and_nothing_else_is(
+async def test_stopped_storage_is_reported_quickly_without_details(
     s3: SeaweedFS, dead_endpoint: str, key: str
 ) -> None:
     async with open_storage(s3, endpoint=dead_endpoint) as storage:
@@ -52,7 +52,7 @@ async def failure_of(call: Awaitable[object]) -> ProcessingTimeout:
     return caught.value
 
 
-async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
+async def test_silent_storage_times_out(
     s3: SeaweedFS,
 ) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
@@ -72,7 +72,7 @@ async def test_storage_that_takes_connections_and_is_silent_is_not_waited_for(
         {"access_key": "unknown"},
     ],
 )
-async def test_check_fails_on_a_wrong_setting(
+async def test_check_fails_with_an_invalid_setting(
     s3: SeaweedFS, key: str, invalid: dict[str, str]
 ) -> None:
     async with open_storage(s3, **invalid) as storage:
@@ -82,7 +82,7 @@ async def test_check_fails_on_a_wrong_setting(
             await put(storage, key, LINES)
 
 
-async def test_check_passes_on_a_good_storage(storage: Storage) -> None:
+async def test_check_passes_with_a_working_storage(storage: Storage) -> None:
     await storage.check()
 
 

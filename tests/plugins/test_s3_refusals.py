@@ -35,7 +35,7 @@ def translated(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize("code", sorted(REFUSED_CODES))
-def test_code_of_a_refusal(code: str) -> None:
+def test_refusal_code_is_a_refusal(code: str) -> None:
     """Whatever the HTTP status is: NotImplemented comes with 501."""
     error = translated(client_error(code, 501))
     assert isinstance(error, StorageRefused)
@@ -46,14 +46,14 @@ def test_code_of_a_refusal(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", sorted(OUTAGE_CODES))
-def test_code_of_an_outage(code: str) -> None:
+def test_outage_code_is_an_outage(code: str) -> None:
     error = translated(client_error(code, 400))
     assert isinstance(error, ProcessingTimeout)
     assert error.is_outage
 
 
 @pytest.mark.parametrize("code", sorted(MISSING_CODES))
-def test_code_of_a_missing_object(code: str) -> None:
+def test_missing_object_code_is_a_missing_object(code: str) -> None:
     assert isinstance(translated(client_error(code, 404)), ObjectMissing)
 
 
@@ -123,7 +123,7 @@ PROBES = 3
         ("write", 1),
     ],
 )
-async def test_every_call_tells_a_refusal(
+async def test_every_call_reports_a_refusal(
     refusing: Storage, proxy: RefusingS3, key: str, call: str, requests: int
 ) -> None:
     await put(refusing, key, LINES)

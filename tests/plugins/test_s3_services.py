@@ -72,7 +72,7 @@ async def test_parts_have_one_size_and_the_last_is_no_larger(
     assert proxy.requests_with("PUT", header="x-amz-copy-source")
 
 
-async def test_a_service_without_part_copies_is_found_out_once(
+async def test_missing_support_for_part_copies_is_detected_once(
     proxied: Storage, proxy: S3Proxy, key: str
 ) -> None:
     proxy.refusals.append(no_part_copy)
@@ -83,7 +83,7 @@ async def test_a_service_without_part_copies_is_found_out_once(
     assert len(proxy.requests_with("PUT", header="x-amz-copy-source")) == 1
 
 
-async def test_a_service_that_ignores_the_source_of_a_copy_is_found_out(
+async def test_ignored_source_of_a_copy_is_detected(
     proxied: Storage, proxy: S3Proxy, key: str
 ) -> None:
     proxy.refusals.append(part_copy_is_empty)
@@ -93,7 +93,7 @@ async def test_a_service_that_ignores_the_source_of_a_copy_is_found_out(
     assert await get(proxied, key) == expected
 
 
-async def test_a_service_without_bulk_deletion_is_found_out_once(
+async def test_missing_support_for_bulk_deletion_is_detected_once(
     proxied: Storage, proxy: S3Proxy, key: str
 ) -> None:
     proxy.refusals.append(no_bulk_deletion)
@@ -108,7 +108,7 @@ async def test_a_service_without_bulk_deletion_is_found_out_once(
     assert len(proxy.requests_with("POST", query="delete")) == 1
 
 
-async def test_bulk_deletion_carries_the_digest_that_older_services_want(
+async def test_bulk_deletion_has_the_digest_that_older_services_require(
     proxied: Storage, proxy: S3Proxy, key: str
 ) -> None:
     proxy.refusals.append(bulk_deletion_wants_md5)
@@ -121,7 +121,7 @@ async def test_bulk_deletion_carries_the_digest_that_older_services_want(
     assert not proxy.requests_with("DELETE")
 
 
-async def test_a_bucket_in_another_region_is_signed_for_there(
+async def test_requests_are_signed_for_the_region_of_the_bucket(
     s3: SeaweedFS, proxy: S3Proxy, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.refusals.append(bucket_in(REGION))
@@ -138,7 +138,7 @@ async def test_a_bucket_in_another_region_is_signed_for_there(
     assert f"is in {REGION}: BATCHD_S3_REGION should say so" in caplog.text
 
 
-async def test_a_bucket_that_the_endpoint_does_not_serve_is_refused_in_one_line(
+async def test_bucket_that_the_endpoint_does_not_serve_is_refused(
     s3: SeaweedFS, proxy: S3Proxy
 ) -> None:
     proxy.refusals.append(no_such_region(REGION))
@@ -151,7 +151,7 @@ async def test_a_bucket_that_the_endpoint_does_not_serve_is_refused_in_one_line(
     assert proxy.url in str(line.value)
 
 
-async def test_the_right_region_is_not_looked_for_again(
+async def test_correct_region_is_not_looked_up_again(
     s3: SeaweedFS, proxy: S3Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.refusals.append(bucket_in(REGION))

@@ -47,7 +47,7 @@ async def test_large_file_is_written_and_read_with_little_memory(
     assert peak < 5 * PART_BYTES
 
 
-async def test_one_large_write_makes_the_same_object_as_many_small_ones(
+async def test_one_large_write_creates_the_same_object_as_many_small_ones(
     storage: Storage, key: str
 ) -> None:
     data = b"0123456789abcdef" * (21 * MIB // 16)
@@ -56,7 +56,7 @@ async def test_one_large_write_makes_the_same_object_as_many_small_ones(
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1])
-async def test_any_size_makes_a_round_trip(storage: Storage, key: str, size: int) -> None:
+async def test_object_of_any_size_is_read_as_written(storage: Storage, key: str, size: int) -> None:
     await put(storage, key, b"x" * size)
     assert await size_of(storage, key) == size
     assert await get(storage, key) == b"x" * size
@@ -89,7 +89,7 @@ async def test_small_object_is_not_appended_inside_the_storage(storage: Storage,
     assert await get(storage, key) == b"written"
 
 
-async def test_object_that_is_gone_cannot_be_appended(storage: Storage, key: str) -> None:
+async def test_missing_object_cannot_be_appended(storage: Storage, key: str) -> None:
     with pytest.raises(ObjectMissing):
         async with storage.write(key) as writer:
             assert await writer.append(f"{key}.gone", 2 * PART_BYTES)
@@ -120,7 +120,7 @@ async def test_an_object_that_is_as_large_as_expected_has_parts_of_one_size(expe
     assert 5_000 * sizes.pop() >= expected
 
 
-async def test_object_is_replaced_whole(storage: Storage, key: str) -> None:
+async def test_object_is_replaced_as_a_whole(storage: Storage, key: str) -> None:
     await put(storage, key, b"first, and longer")
     await put(storage, key, b"second")
     assert await get(storage, key) == b"second"
@@ -152,9 +152,7 @@ async def test_cancellation_while_writing_leaves_nothing(storage: Storage, key: 
     assert await unfinished_uploads(storage, key) == []
 
 
-async def test_failure_of_a_part_leaves_the_object_that_was_there(
-    storage: Storage, key: str
-) -> None:
+async def test_failure_of_a_part_leaves_the_existing_object(storage: Storage, key: str) -> None:
     await put(storage, key, LINES)
     assert isinstance(storage, S3Storage)
     client, bucket = storage.client, storage.bucket
@@ -201,14 +199,14 @@ async def test_part_of_an_object_is_read(
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, None), (0, 10), (5, 10), (0, 0)])
-async def test_empty_object_is_read_as_nothing(
+async def test_empty_object_has_no_content(
     storage: Storage, key: str, offset: int, length: int | None
 ) -> None:
     await put(storage, key, b"")
     assert await get(storage, key, offset=offset, length=length) == b""
 
 
-async def test_reading_can_be_given_up_halfway(storage: Storage, key: str) -> None:
+async def test_reading_can_be_abandoned(storage: Storage, key: str) -> None:
     await put(storage, key, b"x" * 3 * MIB)
     for _ in range(60):  # more than there are connections
         async with storage.read(key) as pieces:
@@ -236,7 +234,7 @@ async def test_object_is_read_only_as_long_as_it_has_the_entity_tag(
 
 
 @pytest.mark.parametrize(("offset", "length"), [(0, None), (3, 5), (0, 0)])
-async def test_missing_object_is_told(
+async def test_missing_object_is_reported(
     storage: Storage, key: str, offset: int, length: int | None
 ) -> None:
     assert await storage.stat(key) is None

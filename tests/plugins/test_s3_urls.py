@@ -28,7 +28,7 @@ from tests.support.s3_storage import (
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_file_goes_up_and_down_through_urls(
+async def test_file_is_uploaded_and_downloaded_by_urls(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
     upload = await storage.presign_upload(key, validity_s=60)
@@ -53,7 +53,7 @@ async def test_url_of_a_key_with_special_characters_works(
     assert await keys_of(storage, key) == [f"{key}/{name}"]
 
 
-async def test_url_tells_the_moment_that_the_storage_enforces(storage: Storage, key: str) -> None:
+async def test_url_expires_when_the_storage_enforces_it(storage: Storage, key: str) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     url = await storage.presign_download(key, validity_s=900, filename="b.jsonl")
     query = URL(url.url).query
@@ -64,14 +64,14 @@ async def test_url_tells_the_moment_that_the_storage_enforces(storage: Storage, 
     assert before <= signed_at <= datetime.now(UTC)
 
 
-async def test_no_url_promises_more_than_the_seven_days_of_s3(storage: Storage, key: str) -> None:
+async def test_url_validity_is_at_most_seven_days(storage: Storage, key: str) -> None:
     url = await storage.presign_upload(key, validity_s=30 * 24 * 3600)
     assert url.validity_ts <= datetime.now(UTC) + timedelta(days=7)
     assert URL(url.url).query["X-Amz-Expires"] == "604800"
 
 
 @pytest.mark.slow
-async def test_url_stops_working_when_it_says(
+async def test_url_stops_working_at_its_expiry_time(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
     await put(storage, key, LINES)
@@ -94,7 +94,7 @@ async def test_url_stops_working_when_it_says(
     assert accepted[-1] <= url.validity_ts + timedelta(seconds=1)
 
 
-async def test_url_opens_no_other_key_and_no_other_method(
+async def test_url_permits_no_other_key_and_no_other_method(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
     await put(storage, key, LINES)
@@ -119,7 +119,7 @@ async def test_urls_name_the_public_endpoint(s3: SeaweedFS) -> None:
         await storage.check()
 
 
-async def test_urls_name_the_bucket_in_the_host_where_asked_to() -> None:
+async def test_urls_name_the_bucket_in_the_host_with_virtual_addressing() -> None:
     async with open_presigner(
         endpoint="http://s3.internal:8333",
         public_endpoint="https://files.example.com:8443",
@@ -191,7 +191,7 @@ async def test_urls_name_aws_without_an_endpoint(
     assert URL(url.url).query["X-Amz-Security-Token"] == "of a role"
 
 
-async def test_upload_that_breaks_off_leaves_nothing(
+async def test_incomplete_upload_leaves_nothing(
     storage: Storage, browser: aiohttp.ClientSession, key: str
 ) -> None:
     async def truncated_body() -> AsyncIterator[bytes]:

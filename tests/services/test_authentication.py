@@ -76,7 +76,7 @@ async def refused(callers: Authenticator, secret: str) -> bool:
     return False
 
 
-async def test_the_database_is_asked_once(
+async def test_database_is_queried_once_per_secret(
     callers: Authenticator, counting_users: Counting, user: NewSecret
 ) -> None:
     caller = await callers.authenticate(user.secret)
@@ -85,7 +85,7 @@ async def test_the_database_is_asked_once(
     assert counting_users.lookups == 1
 
 
-async def test_what_is_unknown_is_asked_for_again(
+async def test_unknown_secret_is_looked_up_again(
     callers: Authenticator, counting_users: Counting, user: NewSecret
 ) -> None:
     unknown = "x" * len(user.secret)
@@ -94,7 +94,7 @@ async def test_what_is_unknown_is_asked_for_again(
     assert counting_users.lookups == 2
 
 
-async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
+async def test_only_a_changed_user_is_looked_up_again(
     callers: Authenticator,
     counting_users: Counting,
     components: Components,
@@ -111,7 +111,7 @@ async def test_a_user_that_changed_is_asked_for_again_and_others_are_not(
     assert counting_users.lookups == 3
 
 
-async def test_a_secret_ends_in_its_moment(
+async def test_cached_secret_expires_on_time(
     callers: Authenticator, components: Components, clock: MovableClock, user: NewSecret
 ) -> None:
     until = clock.now() + timedelta(seconds=10)
@@ -124,7 +124,7 @@ async def test_a_secret_ends_in_its_moment(
 @pytest.mark.parametrize(
     ("connected", "trusted_s"), [(True, TTL_S), (False, DISCONNECTED_TTL_S)], ids=["hears", "deaf"]
 )
-async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
+async def test_cache_entries_expire_sooner_while_disconnected(
     callers: Authenticator,
     counting_users: Counting,
     notifications: Notifications,
@@ -144,7 +144,7 @@ async def test_nobody_is_trusted_longer_than_changes_could_go_unheard(
     assert counting_users.lookups == 2
 
 
-async def test_after_a_silence_nobody_is_known(
+async def test_cache_is_cleared_after_a_reconnection(
     callers: Authenticator, counting_users: Counting, notifications: Notifications, user: NewSecret
 ) -> None:
     await callers.authenticate(user.secret)
@@ -153,7 +153,7 @@ async def test_after_a_silence_nobody_is_known(
     assert counting_users.lookups == 2
 
 
-async def test_memory_is_bounded(
+async def test_cache_size_is_bounded(
     callers: Authenticator,
     counting_users: Counting,
     components: Components,
@@ -167,7 +167,7 @@ async def test_memory_is_bounded(
     assert counting_users.lookups == 3
 
 
-async def test_the_database_tells_every_change_also_by_hand(
+async def test_database_notifies_of_every_change_even_by_hand(
     components: Components, user: NewSecret
 ) -> None:
     async def is_refused() -> bool:

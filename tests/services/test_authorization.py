@@ -20,7 +20,7 @@ PERMISSIONS = permissions_of(OPERATIONS)
 CLERK = Caller(account=OURS, user=USER, role="clerk")
 
 
-async def test_each_case_is_asked_once_for_own_and_once_for_others() -> None:
+async def test_authorizer_is_queried_once_for_own_and_once_for_others() -> None:
     authorizer = deciding(own=True, others=False)
     permissions = PermissionChecker(authorizer, PERMISSIONS)
 
@@ -63,7 +63,7 @@ async def test_grant_filters_the_rows_of_queries(
     assert grant.owner_filter(CLERK) == owner
 
 
-async def test_decisions_of_another_revision_are_forgotten() -> None:
+async def test_cached_decisions_of_another_revision_are_dropped() -> None:
     authorizer = deciding(own=True, others=True)
     permissions = PermissionChecker(authorizer, PERMISSIONS)
     await permissions.authorize(CLERK, "get_batch")
@@ -77,7 +77,7 @@ async def test_decisions_of_another_revision_are_forgotten() -> None:
     assert permissions.cached(CLERK, "get_batch") is None
 
 
-async def test_policy_that_changes_between_two_questions_decides_neither_half() -> None:
+async def test_policy_change_between_two_queries_repeats_both() -> None:
     """One that changes again and again is no policy."""
     revisions = iter("12334567890")
 
@@ -91,7 +91,7 @@ async def test_policy_that_changes_between_two_questions_decides_neither_half() 
         await permissions.authorize(CLERK, "get_batches")
 
 
-async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
+async def test_decisions_without_a_revision_are_not_cached() -> None:
     authorizer = deciding(own=True, others=True, revision=None)
     permissions = PermissionChecker(authorizer, PERMISSIONS)
 
@@ -101,7 +101,7 @@ async def test_authorizer_that_names_no_revision_is_asked_each_time() -> None:
     assert len(authorizer.requests) == 3
 
 
-async def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cache_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "MAX_CACHED", 10)
     permissions = PermissionChecker(deciding(own=True, others=True), PERMISSIONS)
 
@@ -128,7 +128,7 @@ async def answering_nonsense(_: Access) -> Decision:
 
 
 @pytest.mark.parametrize("decide", [raising, silent, answering_nonsense])
-async def test_authorizer_that_gives_no_decision_denies(
+async def test_authorizer_without_a_decision_denies(
     decide: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -143,7 +143,7 @@ async def test_authorizer_that_gives_no_decision_denies(
 
 
 @pytest.mark.parametrize("allowed", [1, "yes", None, object()])
-async def test_what_is_not_exactly_true_is_no_permission(allowed: Any) -> None:
+async def test_only_true_itself_is_a_permission(allowed: Any) -> None:
     async def decide(_: Access) -> Decision:
         return Decision(allowed=allowed, revision="1", rule=None)
 
@@ -151,7 +151,7 @@ async def test_what_is_not_exactly_true_is_no_permission(allowed: Any) -> None:
         await PermissionChecker(Scripted(decide), PERMISSIONS).authorize(CLERK, "get_batch")
 
 
-async def test_what_is_remembered_is_answered_without_a_turn_of_the_event_loop() -> None:
+async def test_cached_decision_needs_no_iteration_of_the_event_loop() -> None:
     permissions = PermissionChecker(deciding(own=True, others=True), PERMISSIONS)
     await permissions.authorize(CLERK, "get_batch")
 

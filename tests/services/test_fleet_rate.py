@@ -62,7 +62,7 @@ def max_calls_within(call_times: list[float], window_s: float) -> int:
 @pytest.mark.parametrize(
     ("per_s", "callers"), [(200, 20), (1000, 40), (40, 1)], ids=["200", "1000", "few callers"]
 )
-async def test_all_processes_together_keep_the_rate(
+async def test_rate_applies_to_all_processes_together(
     databases: list[Database], per_s: float, callers: int
 ) -> None:
     fleet = [FleetRateLimiter(database) for database in databases]
@@ -88,7 +88,7 @@ def reserved_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return reserved
 
 
-async def test_the_row_is_not_touched_for_every_call(
+async def test_row_is_not_updated_for_every_call(
     databases: list[Database], reserved_calls: list[int]
 ) -> None:
     for callers in (20, 1):
@@ -100,7 +100,7 @@ async def test_the_row_is_not_touched_for_every_call(
         assert len(reserved_calls) < len(call_times) / 10
 
 
-async def test_another_rate_of_the_same_name_is_kept_by_itself(databases: list[Database]) -> None:
+async def test_different_rates_of_one_name_are_independent(databases: list[Database]) -> None:
     process = FleetRateLimiter(databases[0])
     await process.acquire("op", 0.001)
     async with asyncio.timeout(TIMEOUT_S):
@@ -114,7 +114,7 @@ async def calls_left(process: FleetRateLimiter) -> int:
     return lane.remaining
 
 
-async def test_who_gives_up_leaves_the_call_to_the_next(
+async def test_cancelled_waiter_leaves_its_call_to_the_next(
     databases: list[Database], reserved_calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batchd.services.fleet_rate._GRACE_S", NEVER_S)
@@ -129,7 +129,7 @@ async def test_who_gives_up_leaves_the_call_to_the_next(
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_while_the_database_is_away_it_waits(database_url: str) -> None:
+async def test_limiter_waits_during_an_outage_of_the_database(database_url: str) -> None:
     async with (
         relay_to(database_url) as relay,
         open_database(settings_of(relay.url)) as database,

@@ -13,7 +13,7 @@ async def let_tasks_run() -> None:
         await asyncio.sleep(0)
 
 
-async def test_who_waits_is_served_in_order() -> None:
+async def test_waiters_are_served_in_order() -> None:
     budget = ProcessMemoryBudget(10)
     await budget.acquire(8)
     granted: list[int] = []

@@ -45,7 +45,7 @@ def registry() -> OperationRegistry:
     return operations
 
 
-def test_what_a_source_has_now_is_found(registry: OperationRegistry) -> None:
+def test_current_operations_of_a_source_are_found(registry: OperationRegistry) -> None:
     source = Changing("old")
     registry.add_source(source)
     assert list(registry) == ["get_batch", "old"]
@@ -56,7 +56,7 @@ def test_what_a_source_has_now_is_found(registry: OperationRegistry) -> None:
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch", "other"])
-def test_a_source_does_not_start_with_a_name_that_is_taken(
+def test_source_with_a_reserved_name_prevents_the_start(
     registry: OperationRegistry, name: str
 ) -> None:
     registry.add_source(Changing("other"))
@@ -65,7 +65,9 @@ def test_a_source_does_not_start_with_a_name_that_is_taken(
 
 
 @pytest.mark.parametrize("name", ["get_batch", "create_batch"])
-def test_a_source_never_replaces_what_was_there(registry: OperationRegistry, name: str) -> None:
+def test_source_never_replaces_an_existing_operation(
+    registry: OperationRegistry, name: str
+) -> None:
     before = registry.find(name)
     source = Changing()
     registry.add_source(source)

@@ -37,7 +37,7 @@ async def whoami(caller: ApiCaller, header: str) -> Reply:
     return await caller.get("/whoami", headers={"Authorization": header})
 
 
-async def test_a_new_user_is_recognised_by_its_secret(users: Users) -> None:
+async def test_new_user_is_authenticated_by_its_secret(users: Users) -> None:
     account = AccountId(uuid4())
     new = await users.create(account=account, role="reader", name="Ada")
 
@@ -59,7 +59,7 @@ async def test_a_user_without_an_account_gets_one_of_its_own(users: Users) -> No
     assert await users.find_all(AccountId(uuid4())) == []
 
 
-async def test_the_plain_header_and_bearer_are_both_taken(caller: ApiCaller) -> None:
+async def test_plain_secret_and_bearer_token_are_both_accepted(caller: ApiCaller) -> None:
     user = caller.user.user
     expected = {"account": str(user.account), "user": str(user.user), "role": "admin"}
 
@@ -68,7 +68,7 @@ async def test_the_plain_header_and_bearer_are_both_taken(caller: ApiCaller) -> 
         assert (reply.status, reply.body) == (200, expected)
 
 
-async def test_every_wrong_secret_gets_the_same_answer(
+async def test_every_invalid_secret_gets_the_same_error(
     caller: ApiCaller, make_caller: MakeCaller, components: Components, clock: MovableClock
 ) -> None:
     secret = caller.user.secret
@@ -90,7 +90,7 @@ async def test_every_wrong_secret_gets_the_same_answer(
     assert len(descriptions) == 1
 
 
-async def test_a_secret_stops_working_at_its_end(users: Users, clock: MovableClock) -> None:
+async def test_secret_stops_working_when_it_expires(users: Users, clock: MovableClock) -> None:
     new = await new_user(users, validity_ts=clock.now() + timedelta(seconds=60))
     endless = await new_user(users)
 
@@ -100,7 +100,7 @@ async def test_a_secret_stops_working_at_its_end(users: Users, clock: MovableClo
     assert await works(users, endless.secret)
 
 
-async def test_rotating_ends_the_old_secret_at_once(users: Users) -> None:
+async def test_rotation_expires_the_old_secret_at_once(users: Users) -> None:
     old = await new_user(users)
     new = await users.rotate(old.user.user)
 
@@ -109,7 +109,7 @@ async def test_rotating_ends_the_old_secret_at_once(users: Users) -> None:
     assert await works(users, new.secret)
 
 
-async def test_rotating_may_let_the_old_secret_work_for_a_while(
+async def test_rotation_can_keep_the_old_secret_for_a_while(
     users: Users, clock: MovableClock
 ) -> None:
     old = await new_user(users)
@@ -122,7 +122,7 @@ async def test_rotating_may_let_the_old_secret_work_for_a_while(
     assert await works(users, new.secret)
 
 
-async def test_rotating_brings_no_secret_back_to_life(users: Users, clock: MovableClock) -> None:
+async def test_rotation_revives_no_expired_secret(users: Users, clock: MovableClock) -> None:
     expired = await new_user(users, validity_ts=clock.now() + timedelta(seconds=10))
     clock.move(11)
     await users.rotate(expired.user.user, old_until=clock.now() + timedelta(days=1))
@@ -135,7 +135,7 @@ async def test_rotating_brings_no_secret_back_to_life(users: Users, clock: Movab
     assert not await works(users, ending.secret)
 
 
-async def test_a_rotated_secret_may_have_an_end_too(users: Users, clock: MovableClock) -> None:
+async def test_rotated_secret_can_expire(users: Users, clock: MovableClock) -> None:
     old = await new_user(users)
     new = await users.rotate(old.user.user, validity_ts=clock.now() + timedelta(seconds=10))
 
@@ -156,9 +156,7 @@ async def test_a_disabled_user_is_refused_at_once(caller: ApiCaller, users: User
         await users.current(user)
 
 
-async def test_a_user_stays_disabled_since_the_first_time(
-    users: Users, clock: MovableClock
-) -> None:
+async def test_disabling_again_keeps_the_first_time(users: Users, clock: MovableClock) -> None:
     user = (await new_user(users)).user.user
     await users.disable(user)
     since = (await users.find_all())[0].disabled_ts
@@ -171,7 +169,7 @@ async def test_a_user_stays_disabled_since_the_first_time(
     assert not await works(users, rotated.secret)
 
 
-async def test_a_new_role_counts_at_once(make_caller: MakeCaller, users: Users) -> None:
+async def test_new_role_takes_effect_at_once(make_caller: MakeCaller, users: Users) -> None:
     caller = await make_caller("nobody")
     user = caller.user.user.user
     assert_refused(await caller.get("/batches"), 403, 403535)
@@ -184,7 +182,7 @@ async def test_a_new_role_counts_at_once(make_caller: MakeCaller, users: Users) 
     assert (await users.current(user)).role == "reader"
 
 
-async def test_an_unknown_user_can_not_be_changed(users: Users) -> None:
+async def test_unknown_user_cannot_be_changed(users: Users) -> None:
     nobody = UserId(UUID(int=0))
     for change in (users.rotate(nobody), users.disable(nobody), users.set_role(nobody, "admin")):
         with pytest.raises(NotFound, match=str(nobody)):

@@ -125,7 +125,7 @@ async def test_a_cancelled_batch_keeps_what_a_stopped_worker_had_finished(
     assert await progress(caller, batch) == (FINISHED, LINES - FINISHED)
 
 
-async def test_a_worker_that_dies_of_the_other_lines_takes_no_checkpoint_with_it(
+async def test_death_during_the_other_lines_loses_no_checkpoint(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -320,7 +320,7 @@ class TestAtSigterm:
             "OWN_URL": upstream.url,
         }
 
-    async def test_no_line_is_called_twice_but_those_that_did_not_finish_in_time(
+    async def test_only_lines_that_did_not_finish_in_time_are_called_twice(
         self,
         caller: ApiCaller,
         components: Components,

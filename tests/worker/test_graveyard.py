@@ -123,7 +123,7 @@ async def test_files_of_a_batch_at_its_end_are_deleted_when_they_are_due(
     assert await seconds_until_due(components, batch) is None
 
 
-async def test_files_of_a_deleted_batch_are_kept_from_its_callers_at_once_and_deleted_when_due(
+async def test_files_of_a_deleted_batch_are_inaccessible_at_once_and_deleted_when_due(
     caller: ApiCaller, components: Components, files: Files
 ) -> None:
     batch = await ended(components, caller, "completed")
@@ -154,7 +154,7 @@ async def test_a_job_of_the_previous_version_needs_no_grave(
     assert await files() == ["results"]
 
 
-async def test_nothing_of_a_batch_that_goes_on_is_deleted(
+async def test_no_file_of_an_open_batch_is_deleted(
     caller: ApiCaller, components: Components, files: Files
 ) -> None:
     """Whatever job is left over from before a failover."""

@@ -71,7 +71,7 @@ async def outcomes(caller: ApiCaller, batch: str) -> list[dict[str, Any]]:
     ]
 
 
-async def test_cancelled_batch_whose_copy_is_gone_keeps_its_results(
+async def test_cancelled_batch_with_a_missing_copy_keeps_its_results(
     caller: ApiCaller, components: Components, storage: Storage, half_run: str
 ) -> None:
     await delete_files(storage, caller, half_run, "copy")
@@ -85,7 +85,7 @@ async def test_cancelled_batch_whose_copy_is_gone_keeps_its_results(
     assert (body["progress"]["succeeded"], body["progress"]["cancelled"]) == (LINES, LINES)
 
 
-async def test_batch_whose_copy_is_gone_completes_with_failed_lines(
+async def test_batch_with_a_missing_copy_completes_with_failed_lines(
     caller: ApiCaller, components: Components, storage: Storage, half_run: str
 ) -> None:
     await delete_files(storage, caller, half_run, "copy")
@@ -103,7 +103,7 @@ async def test_batch_whose_copy_is_gone_completes_with_failed_lines(
     assert body["errors"] == {"500": {"count": LINES, "lines": [6, 7, 8, 9, 10]}}
 
 
-async def test_lines_are_failed_if_their_part_and_the_copy_are_gone(
+async def test_lines_fail_if_their_part_and_the_copy_are_missing(
     caller: ApiCaller,
     components: Components,
     storage: Storage,
@@ -121,7 +121,7 @@ async def test_lines_are_failed_if_their_part_and_the_copy_are_gone(
     ]
 
 
-async def test_lines_of_a_truncated_part_are_failed(
+async def test_lines_of_a_truncated_part_fail(
     caller: ApiCaller,
     components: Components,
     storage: Storage,
@@ -180,7 +180,7 @@ async def test_lines_of_a_part_that_alone_cannot_be_read_are_failed(
     [(False, [1, 4, 5, 6, 7, 8]), (True, [1, 2, 3, 4, 5, 8])],
     ids=["copy", "rows"],
 )
-async def test_numbers_of_lines_come_from_the_rows_if_the_copy_is_gone(
+async def test_line_numbers_come_from_the_rows_if_the_copy_is_missing(
     caller: ApiCaller,
     components: Components,
     storage: Storage,

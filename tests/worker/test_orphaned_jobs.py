@@ -98,7 +98,7 @@ async def test_orphaned_deletion_is_requeued(
         await eventually(status, (404).__eq__)
 
 
-async def test_a_duty_that_fails_keeps_no_job_from_being_rescued(
+async def test_failing_duty_does_not_prevent_requeueing(
     caller: ApiCaller, components: Components, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = await caller.create(b"{}\n", "no_op")

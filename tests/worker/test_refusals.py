@@ -54,7 +54,7 @@ async def reason(components: Components, batch: str) -> str:
         return text
 
 
-async def test_copy_that_is_refused_ends_with_a_report(
+async def test_refused_copy_ends_with_a_report(
     caller: ApiCaller,
     components: Components,
     proxy: RefusingS3,
@@ -73,7 +73,7 @@ async def test_copy_that_is_refused_ends_with_a_report(
     assert [error["code"] for error in line["errors"]] == ["general"]
 
 
-async def test_report_that_is_refused_ends_the_batch_without_one(
+async def test_refused_report_ends_the_batch_without_one(
     caller: ApiCaller, components: Components, proxy: RefusingS3
 ) -> None:
     batch = await caller.create(b"no line\n", "gated")
@@ -108,7 +108,7 @@ async def test_results_that_are_refused_for_a_moment_are_kept(
     assert len(gated.started) == LINES
 
 
-async def test_part_that_is_refused_fails_its_lines(
+async def test_refused_part_fails_its_lines(
     caller: ApiCaller,
     components: Components,
     proxy: RefusingS3,
@@ -156,7 +156,7 @@ async def test_part_that_alone_cannot_be_stored_fails_its_lines(
 
 
 @pytest.mark.parametrize("stage", [Stage.RESULTS, Stage.CANCEL])
-async def test_results_that_are_refused_end_the_batch_without_them(
+async def test_refused_results_end_the_batch_without_them(
     caller: ApiCaller,
     components: Components,
     proxy: RefusingS3,
@@ -185,7 +185,7 @@ async def test_results_that_are_refused_end_the_batch_without_them(
     }
 
 
-async def test_cleanup_that_is_refused_leaves_the_files_and_says_so(
+async def test_refused_cleanup_leaves_the_files_and_is_logged(
     caller: ApiCaller,
     components: Components,
     proxy: RefusingS3,
@@ -202,7 +202,7 @@ async def test_cleanup_that_is_refused_leaves_the_files_and_says_so(
     assert f"files of batch {batch} can't be deleted" in caplog.text
 
 
-async def test_callers_are_told_of_an_outage_but_of_no_code(
+async def test_callers_see_an_outage_without_the_code(
     caller: ApiCaller, proxy: RefusingS3, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = {"handler": await caller.upload(lines_of({})), "operation": "get_batch"}

@@ -77,7 +77,7 @@ async def test_the_documented_permissions_are_enough_and_all_are_needed(
         await eventually(lambda: used(check), lambda actions: actions == allowed)
 
 
-async def test_an_upload_that_is_missing_is_told_from_one_that_is_forbidden(
+async def test_missing_upload_is_distinguished_from_a_forbidden_one(
     caller: ApiCaller,
 ) -> None:
     reply = await caller.call("POST", "/cache")

@@ -84,7 +84,7 @@ async def test_batch_without_lines_has_the_same_history(
     assert await history.of(batch) == SUCCESS
 
 
-async def test_batch_with_another_hash(
+async def test_batch_with_a_hash_mismatch_ends(
     caller: ApiCaller, worker: RunWorker, history: History, files: Files
 ) -> None:
     async with worker():
@@ -94,7 +94,7 @@ async def test_batch_with_another_hash(
     assert await history.of(batch) == MISMATCH
 
 
-async def test_batch_with_an_invalid_line(
+async def test_batch_with_an_invalid_line_fails_validation(
     caller: ApiCaller, worker: RunWorker, history: History, files: Files
 ) -> None:
     async with worker():
@@ -112,7 +112,7 @@ async def cancel(caller: ApiCaller, batch: str) -> None:
     assert (reply.status, reply.body["status"]) == (200, "cancel"), reply
 
 
-async def test_batch_cancelled_while_it_is_new(
+async def test_new_batch_is_cancelled(
     caller: ApiCaller, worker: RunWorker, history: History, files: Files
 ) -> None:
     batch = await caller.create(VALID)
@@ -124,7 +124,7 @@ async def test_batch_cancelled_while_it_is_new(
 
 
 @pytest.mark.parametrize("status", ["copying", "validating"])
-async def test_batch_cancelled_while_its_file_is_being_read(
+async def test_batch_is_cancelled_while_its_file_is_being_read(
     caller: ApiCaller,
     worker: RunWorker,
     components: Components,
@@ -150,7 +150,7 @@ async def test_batch_cancelled_while_its_file_is_being_read(
     assert await history.of(batch) == [*statuses, *CANCEL]
 
 
-async def test_batch_cancelled_when_it_is_copied(
+async def test_copied_batch_is_cancelled(
     caller: ApiCaller, worker: RunWorker, components: Components, history: History, files: Files
 ) -> None:
     batch = await caller.create(VALID)
@@ -162,7 +162,7 @@ async def test_batch_cancelled_when_it_is_copied(
     assert await history.of(batch) == ["new", "copying", "copied", *CANCEL]
 
 
-async def test_batch_cancelled_while_its_lines_run(
+async def test_batch_is_cancelled_while_its_lines_run(
     caller: ApiCaller, worker: RunWorker, gated: GatedOperation, history: History, files: Files
 ) -> None:
     async with worker():

@@ -120,7 +120,7 @@ async def test_a_cancelled_batch_keeps_stored_results(
         pytest.param(b"status", b"state", id="no status"),
     ],
 )
-async def test_a_part_that_is_not_whole_is_not_adopted(
+async def test_incomplete_part_is_not_adopted(
     caller: ApiCaller,
     components: Components,
     gated: GatedOperation,
@@ -167,7 +167,7 @@ async def test_a_part_of_another_copy_is_not_adopted(
     ["start", "size", "first_line", "lines", "number"],
     ids=lambda name: f"other {name}",
 )
-async def test_a_part_of_other_lines_is_not_taken_for_one_of_the_chunk(
+async def test_part_of_other_lines_is_not_adopted(
     components: Components, batch: str, attribute: str
 ) -> None:
     row, chunk = await rows(components, batch)
@@ -196,7 +196,7 @@ async def test_lines_are_run_if_stored_parts_cannot_be_listed(
     assert await caller.status(batch) == "processed"
 
 
-async def test_results_that_were_refused_after_an_uncertain_commit_are_kept(
+async def test_results_rejected_after_an_uncertain_commit_are_kept(
     caller: ApiCaller,
     components: Components,
     gated: GatedOperation,

@@ -116,7 +116,7 @@ async def test_stage_that_killed_its_workers_is_ended(
         (Stage.CANCEL, "cancelled"),
     ],
 )
-async def test_stage_whose_ending_killed_its_workers_too_is_ended_without_files(
+async def test_stage_whose_dead_lettering_killed_its_workers_is_ended_without_files(
     caller: ApiCaller, components: Components, gated: GatedOperation, stage: Stage, status: str
 ) -> None:
     batch = await batch_before(stage, caller, components, gated)
@@ -138,7 +138,7 @@ async def test_deletion_that_killed_its_workers_is_ended(
     assert (await caller.get(f"/batches/{batch}")).status == 404
 
 
-async def test_worker_that_is_stopped_has_not_died(
+async def test_stopped_worker_is_not_counted_as_dead(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
@@ -153,7 +153,7 @@ async def test_worker_that_is_stopped_has_not_died(
     assert await row(components, batch, Stage.COPY) == (0, "", False)
 
 
-async def test_worker_that_waits_for_running_chunks_has_not_died(
+async def test_worker_that_waits_for_running_chunks_is_not_counted_as_dead(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")

@@ -53,7 +53,7 @@ LINES = 5
     ],
     ids=repr,
 )
-def test_kind_of_a_failure(error: Exception, kind: FailureKind) -> None:
+def test_failure_has_its_kind(error: Exception, kind: FailureKind) -> None:
     assert kind_of(error) is kind
 
 
@@ -85,7 +85,7 @@ def full_disk(**_: object) -> IO[bytes]:
 
 
 @pytest.mark.skipif(not FULL_DEVICE.exists(), reason="there is no /dev/full")
-async def test_full_disk_of_a_worker_does_not_make_a_file_invalid(
+async def test_full_disk_of_a_worker_does_not_invalidate_a_file(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await caller.create(numbered_lines(LINES), "gated")
@@ -201,14 +201,14 @@ async def test_breaker_stays_closed_if_the_storage_is_well(
     assert lane.calls == []
 
 
-def test_one_job_that_is_refused_does_not_put_the_worker_in_doubt(troubled: Components) -> None:
+def test_one_refused_job_does_not_trigger_the_probe(troubled: Components) -> None:
     breaker = new_breaker(troubled)
     for _ in range(2 * MAX_DEFECTS):
         breaker.record_failure("copy:1", REFUSED)
     assert not breaker._is_suspected.is_set()
 
 
-def test_success_in_between_clears_the_worker_of_doubt(troubled: Components) -> None:
+def test_success_resets_the_count_of_refused_jobs(troubled: Components) -> None:
     breaker = new_breaker(troubled)
     for number in range(2 * MAX_REFUSED_JOBS):
         breaker.record_failure(f"chunk:{number}", REFUSED)
@@ -216,7 +216,7 @@ def test_success_in_between_clears_the_worker_of_doubt(troubled: Components) -> 
     assert not breaker._is_suspected.is_set()
 
 
-async def test_worker_in_trouble_leaves_the_chunks_to_a_healthy_one(
+async def test_worker_with_an_open_breaker_leaves_the_chunks_to_others(
     caller: ApiCaller,
     settings: Settings,
     components: Components,
@@ -243,7 +243,7 @@ async def test_worker_in_trouble_leaves_the_chunks_to_a_healthy_one(
             assert proxy.refused - refused <= 10
 
 
-async def test_outage_of_the_database_is_no_lone_outage(
+async def test_outage_of_the_database_is_not_a_lone_outage(
     settings: Settings, troubled: Components, database_url: str
 ) -> None:
     storage = troubled.dispatcher._context.storage
@@ -257,7 +257,7 @@ async def test_outage_of_the_database_is_no_lone_outage(
             assert await breaker.judge(outage) is FailureKind.OUTAGE
 
 
-async def test_outage_of_the_storage_is_no_lone_outage(
+async def test_outage_of_the_storage_is_not_a_lone_outage(
     troubled: Components, proxy: RefusingS3
 ) -> None:
     proxy.refuse(everything, "ServiceUnavailable", status=503)
