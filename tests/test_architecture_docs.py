@@ -18,5 +18,5 @@ def test_every_module_that_is_named_exists() -> None:
     assert [path for path in paths if is_missing(path)] == []
 
 
-def test_a_module_that_is_gone_is_noticed() -> None:
+def test_module_that_is_gone_is_noticed() -> None:
     assert is_missing("pipeline/no_such_module.py")

@@ -51,7 +51,7 @@ def services() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_secret_has_no_default(name: str) -> None:
+def test_secret_has_no_default(name: str) -> None:
     ended = compose({key: value for key, value in SECRETS.items() if key != name})
 
     assert ended.returncode != 0
@@ -59,7 +59,7 @@ def test_a_secret_has_no_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("service", OF_SERVICE)
-def test_a_service_gets_the_secrets_that_it_needs(services: dict[str, Any], service: str) -> None:
+def test_service_gets_the_secrets_that_it_needs(services: dict[str, Any], service: str) -> None:
     text = json.dumps(services[service])
     assert {name for name, value in SECRETS.items() if value in text} == OF_SERVICE[service]
 

@@ -41,7 +41,7 @@ def test_values_are_read_as_what_they_are(example: type[EnvironmentSettings]) ->
     assert read_settings(example, to_environment(values)).model_dump() == values
 
 
-def test_an_empty_variable_counts_as_unset(example: type[EnvironmentSettings]) -> None:
+def test_empty_variable_counts_as_unset(example: type[EnvironmentSettings]) -> None:
     values = {"bucket": "b", "pool": "", "timeout_s": "", "folder": "", "level": ""}
     assert read_settings(example, to_environment(values)) == example(bucket="b")  # type: ignore[call-arg]
     assert faults(example, {"BATCHD_BUCKET": ""}) == ["BATCHD_BUCKET: required, but not set"]
@@ -66,7 +66,7 @@ def test_settings_do_not_change() -> None:
         settings.listen = "other"  # type: ignore[misc]
 
 
-def test_the_core_needs_a_database_alone() -> None:
+def test_core_needs_a_database_alone() -> None:
     assert read_core_settings({"BATCHD_DATABASE_URL": URL}) == Settings(database_url=SecretStr(URL))
 
 

@@ -42,7 +42,7 @@ def used_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_sample_is_run_and_printed(running: Dev) -> None:
+def test_sample_is_run_and_printed(running: Dev) -> None:
     printed, _, rest = running.output.partition(FIRST_LINES)
     batch = json.loads(printed[printed.index("{") :])
     lines = [json.loads(line) for line in rest.partition(SECOND)[0].splitlines() if line]
@@ -52,7 +52,7 @@ def test_the_sample_is_run_and_printed(running: Dev) -> None:
     assert [line["status"] for line in lines] == [200, 200, 404, 200, 200]
 
 
-def test_the_sample_that_calls_an_upstream_is_run_and_printed(running: Dev) -> None:
+def test_sample_that_calls_an_upstream_is_run_and_printed(running: Dev) -> None:
     printed, _, rest = running.output.partition(SECOND)[2].partition(FIRST_LINES)
     batch = json.loads(printed)
     lines = [json.loads(line) for line in rest.partition(PASTE)[0].splitlines() if line]
@@ -61,7 +61,7 @@ def test_the_sample_that_calls_an_upstream_is_run_and_printed(running: Dev) -> N
     assert {"EXAMPLE_UPSTREAM_URL", "BATCHD_OPERATIONS"} <= running.until_ready()["env"].keys()
 
 
-def test_the_ready_file_describes_how_to_connect(running: Dev) -> None:
+def test_ready_file_describes_how_to_connect(running: Dev) -> None:
     facts = running.until_ready()
     assert stat.S_IMODE(running.ready_file.stat().st_mode) == 0o600
     assert set(facts) == {
@@ -90,7 +90,7 @@ def test_another_command_works_with_the_variables_of_the_ready_file(running: Dev
     assert get(f"{facts['api_url']}/whoami", secret)["role"] == "reader"
 
 
-def test_the_printed_commands_work_as_they_are(running: Dev, tmp_path: Path) -> None:
+def test_printed_commands_work_as_they_are(running: Dev, tmp_path: Path) -> None:
     facts = running.until_ready()
     lines = running.output.partition(PASTE)[2].partition("\nAPI ")[0]
     # The commands don't wait for the end of the batch: print its id, to wait for it here.
@@ -104,7 +104,7 @@ def test_the_printed_commands_work_as_they_are(running: Dev, tmp_path: Path) -> 
     assert get(url, facts["secret"])["progress"]["succeeded"] == 1
 
 
-def test_a_second_stack_in_the_same_folder_is_refused(running: Dev) -> None:
+def test_second_stack_in_the_same_folder_is_refused(running: Dev) -> None:
     folder = running.ready_file.with_suffix("")
     options = [f"--data-dir={folder}", "--port=0", f"--ready-file={running.ready_file}"]
     policies = f"--policies={POLICIES}"
@@ -115,7 +115,7 @@ def test_a_second_stack_in_the_same_folder_is_refused(running: Dev) -> None:
     assert running.ready_file.exists()
 
 
-def test_a_port_in_use_is_refused(running: Dev, tmp_path: Path) -> None:
+def test_port_in_use_is_refused(running: Dev, tmp_path: Path) -> None:
     port = urlsplit(running.until_ready()["api_url"]).port
     assert port is not None
     with run_dev(tmp_path / "data", port=port) as dev:
@@ -123,7 +123,7 @@ def test_a_port_in_use_is_refused(running: Dev, tmp_path: Path) -> None:
         assert f"Port {port} on 127.0.0.1 is in use." in dev.output
 
 
-def test_a_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folder: Path) -> None:
+def test_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folder: Path) -> None:
     admin = json.loads((used_folder / "admin.json").read_text())
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
@@ -135,7 +135,7 @@ def test_a_second_start_keeps_the_data_and_sigterm_ends_every_process(used_folde
 
 
 @pytest.mark.parametrize("kind", ["worker", "postgres"])
-def test_a_dead_child_is_reported_and_stops_the_rest(used_folder: Path, kind: str) -> None:
+def test_dead_child_is_reported_and_stops_the_rest(used_folder: Path, kind: str) -> None:
     with run_dev(used_folder, "--no-sample") as dev:
         facts = dev.until_ready()
         pid = facts["pids"][kind]

@@ -91,9 +91,7 @@ def test_everything_that_is_named_is_in_the_package() -> None:
     [("status", Status), ("end status", END_STATUSES), ("lane", Lane), ("stage", Stage)],
     ids=["status", "end status", "lane", "stage"],
 )
-def test_the_members_are_listed_in_full(
-    term: str, members: type[StrEnum] | frozenset[StrEnum]
-) -> None:
+def test_members_are_listed_in_full(term: str, members: type[StrEnum] | frozenset[StrEnum]) -> None:
     assert set(code_names(meaning_of(term))) == {str(member) for member in members}
 
 

@@ -36,11 +36,11 @@ def uses_aiohttp_web(source: str) -> bool:
         "import aiohttp\n\ndef answer() -> aiohttp.web.Response: ...",
     ],
 )
-def test_the_rule_sees_every_way_to_import_the_server(source: str) -> None:
+def test_rule_sees_every_way_to_import_the_server(source: str) -> None:
     assert uses_aiohttp_web(source)
 
 
-def test_the_rule_leaves_the_client_alone() -> None:
+def test_rule_leaves_the_client_alone() -> None:
     assert not uses_aiohttp_web("import aiohttp\n\nopen_client = aiohttp.ClientSession")
 
 

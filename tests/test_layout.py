@@ -64,16 +64,16 @@ def test_every_entry_point_leads_somewhere(entry_point: EntryPoint) -> None:
     ],
     ids=["run", *setup_cfg()["options.extras_require"], "build"],
 )
-def test_the_locks_fit_setup_cfg(lock: str, requirements: list[str]) -> None:
+def test_locks_fit_setup_cfg(lock: str, requirements: list[str]) -> None:
     pins = locked(lock)
     for requirement in map(Requirement, requirements):
         assert pins[requirement.name] in requirement.specifier, "run `make lock`"
 
 
-def test_the_tests_run_on_the_versions_of_the_image() -> None:
+def test_tests_run_on_the_versions_of_the_image() -> None:
     assert locked("run.lock").items() <= locked("dev.lock").items()
 
 
 @pytest.mark.parametrize("lock", ["build.lock", "run.lock", "dev.lock", "bench.lock", "fuzz.lock"])
-def test_the_locks_name_no_address(lock: str) -> None:
+def test_locks_name_no_address(lock: str) -> None:
     assert "://" not in (ROOT / "requirements" / lock).read_text(encoding="utf-8")

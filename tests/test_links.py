@@ -45,11 +45,11 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("link", ["no-such-page.md", "README.md#no-such-heading", "#nor-this-one"])
-def test_a_broken_link_is_noticed(link: str) -> None:
+def test_broken_link_is_noticed(link: str) -> None:
     assert is_broken(ROOT / "README.md", link)
 
 
-def test_the_index_lists_every_decision() -> None:
+def test_index_lists_every_decision() -> None:
     folder = ROOT / "docs" / "decisions"
     records = {page.name for page in folder.glob("*.md")} - {"README.md"}
     assert set(_LINK.findall(prose(folder / "README.md"))) == records

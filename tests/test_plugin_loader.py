@@ -34,7 +34,7 @@ def test_no_operation_is_declared_where_no_source_is_configured() -> None:
     assert declared_operations({}) is None
 
 
-def test_a_source_declares_its_operations(install: Install) -> None:
+def test_source_declares_its_operations(install: Install) -> None:
     install(
         "[batchd.operation_sources]\nexample = example_plugin:source\n"
         "[batchd.operation_names]\nexample = example_plugin:names\n"
@@ -43,17 +43,17 @@ def test_a_source_declares_its_operations(install: Install) -> None:
     assert declared_operations({}) is None
 
 
-def test_a_source_that_declares_no_names_may_have_any_operation(install: Install) -> None:
+def test_source_that_declares_no_names_may_have_any_operation(install: Install) -> None:
     install("[batchd.operation_sources]\nexample = example_plugin:source\n")
     assert declared_operations({}) == frozenset()
 
 
-def test_a_plugin_that_is_not_installed_is_refused_with_those_that_are() -> None:
+def test_plugin_that_is_not_installed_is_refused_with_those_that_are() -> None:
     with pytest.raises(UnknownPlugin, match=r"no plugin 'other' in batchd\.storages; .*: s3$"):
         load("batchd.storages", "other")
 
 
-def test_a_plugin_whose_package_is_missing_is_refused_with_its_extra(install: Install) -> None:
+def test_plugin_whose_package_is_missing_is_refused_with_its_extra(install: Install) -> None:
     install("[batchd.storages]\nexample = no_such_package:storage\n")
     assert "example" in {plugin.name for plugin in installed("batchd.storages")}
     with pytest.raises(UnknownPlugin, match=r"'no_such_package'.*install batchd\[example\]"):

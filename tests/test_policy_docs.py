@@ -55,7 +55,7 @@ def test_every_example_prints_what_the_page_shows(
 
 
 @pytest.mark.slow
-def test_the_review_in_ci_runs(tmp_path: Path) -> None:
+def test_review_in_ci_runs(tmp_path: Path) -> None:
     (script,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     bin_folder = Path(sys.executable).parent
     env = {
@@ -90,5 +90,5 @@ def test_the_review_in_ci_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tool", ["check", "explain", "diff", "test", "statement"])
-def test_the_page_tells_of_every_tool(tool: str) -> None:
+def test_page_tells_of_every_tool(tool: str) -> None:
     assert f"batchd policy {tool}" in PAGE.read_text(encoding="utf-8")

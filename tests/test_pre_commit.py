@@ -14,7 +14,7 @@ def commands(target: str) -> list[str]:
     return [line.strip() for line in recipe.splitlines()]
 
 
-def test_the_hooks_are_what_make_runs() -> None:
+def test_hooks_are_what_make_runs() -> None:
     config = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     entries = re.findall(r"^ +entry: (.+)$", config, re.MULTILINE)
     assert entries == [command for target in TARGETS for command in commands(target)]

@@ -39,7 +39,7 @@ def test_gauges_of_dead_processes_are_ignored(env: Mapping[str, str]) -> None:
     assert re.search(r'^batchd_lines_total{outcome="x"} 2\.0$', printed, re.MULTILINE), printed
 
 
-def test_an_invalid_policy_in_one_process_is_reported_by_all(env: Mapping[str, str]) -> None:
+def test_invalid_policy_in_one_process_is_reported_by_all(env: Mapping[str, str]) -> None:
     command = [sys.executable, "-P", "-c", SET_METRICS.format(0) + "; print(flush=True); input()"]
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -50,7 +50,7 @@ def test_an_invalid_policy_in_one_process_is_reported_by_all(env: Mapping[str, s
     assert re.search(r"^batchd_policy_in_force 0\.0$", printed, re.MULTILINE), printed
 
 
-async def test_a_short_lived_command_writes_no_metrics(
+async def test_short_lived_command_writes_no_metrics(
     env: Mapping[str, str], tmp_path: Path
 ) -> None:
     result = await batchd("users", "--help", env=env)

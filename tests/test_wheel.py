@@ -56,7 +56,7 @@ def run(*command: str | Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["examples", "migrations", "policies"])
-def test_the_wheel_ships_every_file(installed: Path, name: str) -> None:
+def test_wheel_ships_every_file(installed: Path, name: str) -> None:
     code = f"from batchd.shipped import shipped_folder; print(shipped_folder({name!r}))"
     folder = Path(run(installed, "-P", "-c", code).strip())
     assert installed.parents[1] in folder.parents

@@ -57,7 +57,7 @@ async def test_connection_persists_as_the_version_and_the_client_request(
             assert await connection.is_closed()
 
 
-async def test_an_unsupported_version_is_refused(api_url: str) -> None:
+async def test_unsupported_version_is_refused(api_url: str) -> None:
     async with raw_connection(api_url) as connection:
         await connection.send(request(b"GET /healthz HTTP/2.0"))
         assert_refused(await connection.read_reply(), 400, 400589)

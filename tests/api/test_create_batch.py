@@ -62,9 +62,7 @@ async def test_later_batches_have_later_ids(caller: ApiCaller) -> None:
     assert {batch[14] for batch in batches} == {"7"}
 
 
-async def test_a_batch_runs_the_file_whose_hash_was_given(
-    caller: ApiCaller, worker: Worker
-) -> None:
+async def test_batch_runs_the_file_whose_hash_was_given(caller: ApiCaller, worker: Worker) -> None:
     reply = await create(caller, await body_of(caller, hash=SHA256))
     batch = reply.body["batch"]
 
@@ -76,7 +74,7 @@ async def test_a_batch_runs_the_file_whose_hash_was_given(
     assert (line["line"], line["outcome"], line["status"]) == (1, "failed", 404)
 
 
-async def test_a_hash_has_64_lower_case_hexadecimal_digits(
+async def test_hash_has_64_lower_case_hexadecimal_digits(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     body = await body_of(caller)
@@ -86,7 +84,7 @@ async def test_a_hash_has_64_lower_case_hexadecimal_digits(
     assert await listed(caller) == set()
 
 
-async def test_a_malformed_body_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_malformed_body_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     body = await body_of(caller)
     for changed in (
         {"operation": "get_batch"},
@@ -130,7 +128,7 @@ async def test_unknown_handler_is_not_found(caller: ApiCaller, make_caller: Make
     assert_refused(await create(caller, await body_of(other)), 404, 404653)
 
 
-async def test_a_colleague_may_use_the_upload(caller: ApiCaller, make_caller: MakeCaller) -> None:
+async def test_colleague_may_use_the_upload(caller: ApiCaller, make_caller: MakeCaller) -> None:
     colleague = await make_caller("submitter", account=caller.user.user.account)
 
     reply = await create(colleague, await body_of(caller))

@@ -34,7 +34,7 @@ async def wait_until_deleted(caller: ApiCaller, batch: str) -> None:
     await eventually(status, lambda status: status == 404)
 
 
-async def test_the_same_body_again_returns_the_same_batch(
+async def test_same_body_again_returns_the_same_batch(
     caller: ApiCaller, components: Components
 ) -> None:
     body = await body_of(caller, hash=SHA256, batch_dict={"b": 1, "a": [{"d": 2, "c": 3}]})
@@ -78,7 +78,7 @@ async def test_repeated_body_returns_the_current_state_of_the_batch(
     )
 
 
-async def test_a_colleague_repeating_the_body_gets_the_same_batch(
+async def test_colleague_repeating_the_body_gets_the_same_batch(
     caller: ApiCaller, make_caller: MakeCaller
 ) -> None:
     colleague = await make_caller(account=caller.user.user.account)
@@ -138,7 +138,7 @@ def assert_one_created(replies: list[Reply]) -> None:
     assert [reply.status for reply in replies].count(201) == 1
 
 
-async def test_the_handler_of_a_deleted_batch_stays_used(caller: ApiCaller, worker: Worker) -> None:
+async def test_handler_of_a_deleted_batch_stays_used(caller: ApiCaller, worker: Worker) -> None:
     body = await body_of(caller)
     batch = (await create(caller, body, key="k")).body["batch"]
     async with worker():
@@ -150,7 +150,7 @@ async def test_the_handler_of_a_deleted_batch_stays_used(caller: ApiCaller, work
     assert_refused(await create(caller, {**body, "batch_dict": {}}), 400, 400358)
 
 
-async def test_the_same_key_and_body_return_the_same_batch(caller: ApiCaller) -> None:
+async def test_same_key_and_body_return_the_same_batch(caller: ApiCaller) -> None:
     body = await body_of(caller)
     first = await create(caller, body, key="my key")
 
@@ -159,7 +159,7 @@ async def test_the_same_key_and_body_return_the_same_batch(caller: ApiCaller) ->
     assert (await create(caller, body, key="another key")).body == first.body
 
 
-async def test_the_same_key_with_another_body_is_refused(caller: ApiCaller) -> None:
+async def test_same_key_with_another_body_is_refused(caller: ApiCaller) -> None:
     first = await create(caller, await body_of(caller), key="k")
     other = await body_of(caller)
 
@@ -215,7 +215,7 @@ async def test_one_of_twenty_concurrent_uploads_with_one_key_is_accepted(caller:
     assert len(await listed(caller)) == 1
 
 
-async def test_a_key_has_1_to_255_printable_characters(
+async def test_key_has_1_to_255_printable_characters(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     body = await body_of(caller)

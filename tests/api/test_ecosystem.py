@@ -22,7 +22,7 @@ from batchd.cli.api import gunicorn_runner
 from batchd.settings import Settings
 
 
-async def test_the_application_runs_under_the_test_client_of_pytest_aiohttp(
+async def test_application_runs_under_the_test_client_of_pytest_aiohttp(
     aiohttp_client: AiohttpClient, settings: Settings, components: Components
 ) -> None:
     client = await aiohttp_client(create_app(settings, lambda: nullcontext(components.services)))

@@ -135,9 +135,7 @@ async def test_deleted_batch_is_not_found(caller: ApiCaller, components: Compone
     assert_refused(await caller.get(f"/batches/{batch}"), 404, 404653)
 
 
-async def test_an_unknown_parameter_is_refused(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_unknown_parameter_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = await caller.create(ONE_LINE)
 
     for query in ("Download=true", "downloads=true", "x=", "=", "download=true&x=1"):
@@ -160,9 +158,7 @@ async def test_each_expansion_adds_only_its_attribute(
         await step(components, batch, *TO_PROCESSED, Stage.RESULTS)
 
 
-async def test_an_unknown_expansion_is_refused(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_unknown_expansion_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     batch = await caller.create(ONE_LINE)
     others = ["x", "Progress", "progress,", ",progress", "progress,,errors", "progress;errors"]
     others += ["progress, errors", "progress,x", "hashes", "download", "*"]

@@ -164,7 +164,7 @@ async def test_batch_being_deleted_has_no_download(
     assert (body["status"], body.keys()) == ("deleting", ALWAYS)
 
 
-async def test_the_url_needs_no_credential_and_names_the_file_after_the_batch(
+async def test_url_needs_no_credential_and_names_the_file_after_the_batch(
     caller: ApiCaller, components: Components
 ) -> None:
     for lines in (LINES, b"no json\n"):
@@ -203,7 +203,7 @@ async def test_validity_is_the_time_that_the_storage_enforces(
     assert before + 1234 <= download["validity_ts"] <= time.time() + 1234
 
 
-async def test_a_reader_of_the_account_may_download_as_well(
+async def test_reader_of_the_account_may_download_as_well(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await ended_batch(components, caller, LINES)

@@ -39,7 +39,7 @@ async def test_mismatch_names_both_hashes_on_request(
     assert batch in logged
 
 
-async def test_a_mismatch_names_both_hashes_while_the_batch_is_deleted(
+async def test_mismatch_names_both_hashes_while_the_batch_is_deleted(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(STRIPPED, hash=GIVEN_HASH)

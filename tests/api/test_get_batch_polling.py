@@ -69,9 +69,7 @@ async def test_etags_may_come_in_several_header_lines(caller: ApiCaller) -> None
         assert response.status == 304
 
 
-async def test_the_etag_changes_with_every_status(
-    caller: ApiCaller, components: Components
-) -> None:
+async def test_etag_changes_with_every_status(caller: ApiCaller, components: Components) -> None:
     batch = await caller.create(LINES)
     validators: list[str] = []
     for stage in (*TO_PROCESSED, Stage.RESULTS, Stage.DELETE):

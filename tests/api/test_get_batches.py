@@ -104,7 +104,7 @@ async def test_last_page_has_no_cursor(
             ]
 
 
-async def test_a_limit_is_a_number_from_1_to_1000(
+async def test_limit_is_a_number_from_1_to_1000(
     caller: ApiCaller, subtests: pytest.Subtests
 ) -> None:
     for limit in ("0", "-1", "1001", "", "ten", "1.5", " 1", "0x1", "null"):
@@ -153,9 +153,7 @@ async def test_newest_batches_come_first_with_ge_and_le(
     assert await pages(caller, ge=ge, le=le, limit=4) == [ids(rows)[3:7], ids(rows)[7:9]]
 
 
-async def test_a_malformed_parameter_is_refused(
-    caller: ApiCaller, subtests: pytest.Subtests
-) -> None:
+async def test_malformed_parameter_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     timestamps = [f"{name}={text}" for name in ("ge", "le") for text in MALFORMED_TIMESTAMPS]
     others = ["since=1", "limit=1&limit=1", "status=new&status=copied", "ge=1&ge=1", "cursor"]
     for query in timestamps + others:
@@ -202,7 +200,7 @@ async def test_list_can_be_filtered_by_all_statuses(
     assert await pages(caller, status=",".join(Status)) == [ids(rows)]
 
 
-async def test_an_unknown_status_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
+async def test_unknown_status_is_refused(caller: ApiCaller, subtests: pytest.Subtests) -> None:
     for status in ("", "done", "New", "new,", ",new", "new, copied", "new;copied"):
         with subtests.test(status=status):
             await assert_malformed(caller, status=status)
@@ -223,7 +221,7 @@ async def test_malformed_cursor_is_refused(caller: ApiCaller, subtests: pytest.S
             await assert_malformed(caller, cursor=cursor)
 
 
-async def test_a_damaged_cursor_is_refused(
+async def test_damaged_cursor_is_refused(
     caller: ApiCaller, components: Components, subtests: pytest.Subtests
 ) -> None:
     await insert_batches(components, caller, [(at(n), DONE) for n in range(2)])

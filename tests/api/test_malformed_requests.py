@@ -97,9 +97,7 @@ async def test_unreadable_request_is_refused_and_the_connection_closed(
                 assert await connection.is_closed(), name
 
 
-async def test_an_expectation_that_is_not_utf_8_is_refused(
-    api_url: str, authorization: bytes
-) -> None:
+async def test_expectation_that_is_not_utf_8_is_refused(api_url: str, authorization: bytes) -> None:
     data = request(POST, authorization, b"Expect: 1\x88\x88", b"Content-Length: 2", body=b"{}")
     assert "only '100-continue'" in assert_refused(await send(api_url, data), 400, 400589)
 
@@ -153,7 +151,7 @@ async def test_expectation_of_an_http_1_0_client_is_ignored(
     assert_refused(await send(api_url, request(old, *headers, body=b"{}")), 400, 400589)
 
 
-async def test_an_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
+async def test_unknown_expectation_is_refused(api_url: str, authorization: bytes) -> None:
     reply = await send(api_url, request(WHOAMI, authorization, b"Expect: miracles"))
     assert_refused(reply, 400, 400589)
 

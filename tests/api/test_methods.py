@@ -123,7 +123,7 @@ async def test_options_lists_the_methods(caller: ApiCaller, subtests: pytest.Sub
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "TRACE", "CONNECT", "LINK", "X-Y", "QUERY"])
-async def test_an_unknown_method_is_refused_like_any_other(
+async def test_unknown_method_is_refused_like_any_other(
     api_url: str, authorization: bytes, method: str, subtests: pytest.Subtests
 ) -> None:
     async def get_raw(path: str) -> Reply:

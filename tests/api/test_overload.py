@@ -96,7 +96,7 @@ async def test_requests_that_wait_for_their_body_do_not_count(
 
 @pytest.mark.parametrize("body_timeout_s", [0.05])
 @pytest.mark.parametrize("framing", [b"Content-Length: 3", b"Transfer-Encoding: chunked"])
-async def test_a_body_that_does_not_arrive_times_out(
+async def test_body_that_does_not_arrive_times_out(
     caller: ApiCaller, api_url: str, framing: bytes
 ) -> None:
     async with raw_connection(api_url) as connection:
@@ -107,7 +107,7 @@ async def test_a_body_that_does_not_arrive_times_out(
 
 
 @pytest.mark.parametrize("body_timeout_s", [0.3])
-async def test_a_malformed_body_is_refused_once_it_has_timed_out(
+async def test_malformed_body_is_refused_once_it_has_timed_out(
     caller: ApiCaller, api_url: str
 ) -> None:
     """The HTTP parser does not report a malformed chunk to whoever reads the body."""

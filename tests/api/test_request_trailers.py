@@ -89,9 +89,7 @@ async def test_no_request_is_handled_after_a_chunked_one(
         assert b"HTTP/1.1" not in await connection.read_to_end()
 
 
-async def test_a_chunked_body_without_a_trailer_is_served(
-    api_url: str, authorization: bytes
-) -> None:
+async def test_chunked_body_without_a_trailer_is_served(api_url: str, authorization: bytes) -> None:
     """The connection is closed all the same: that there is no trailer is known too late."""
     async with raw_connection(api_url) as connection:
         await connection.send(request(WHOAMI, authorization, CHUNKED, body=chunks()))

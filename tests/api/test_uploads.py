@@ -245,7 +245,7 @@ async def test_missing_or_expired_upload_cannot_be_invalidated(
     assert_refused(await caller.call("DELETE", f"/cache/{handler}"), 404, 404653)
 
 
-async def test_a_batch_still_runs_when_its_upload_is_invalidated(
+async def test_batch_still_runs_when_its_upload_is_invalidated(
     caller: ApiCaller, storage: Storage, worker: Worker
 ) -> None:
     body = await body_of(caller)
@@ -292,7 +292,7 @@ async def test_unused_uploads_are_deleted(
         assert not await has_row(components, handler)
 
 
-async def test_a_worker_whose_clock_is_ahead_deletes_nothing(
+async def test_worker_whose_clock_is_ahead_deletes_nothing(
     caller: ApiCaller, components: Components, clock: MovableClock, storage: Storage
 ) -> None:
     body = await body_of(caller)
@@ -352,7 +352,7 @@ async def put_again(caller: ApiCaller, components: Components, data: bytes, **mo
     return batch
 
 
-async def test_a_file_that_replaces_the_one_of_the_batch_is_not_run(
+async def test_file_that_replaces_the_one_of_the_batch_is_not_run(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await put_again(caller, components, LINES + LINES)
@@ -363,7 +363,7 @@ async def test_a_file_that_replaces_the_one_of_the_batch_is_not_run(
     assert "uploaded again" in line["errors"][0]["message"]
 
 
-async def test_a_file_that_replaces_the_one_with_the_hash_is_a_mismatch(
+async def test_file_that_replaces_the_one_with_the_hash_is_a_mismatch(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await put_again(caller, components, LINES + LINES, hash=SHA256)
@@ -371,14 +371,14 @@ async def test_a_file_that_replaces_the_one_with_the_hash_is_a_mismatch(
 
 
 @pytest.mark.parametrize("more", [{}, {"hash": SHA256}], ids=["without hash", "with hash"])
-async def test_the_same_file_uploaded_again_is_run(
+async def test_same_file_uploaded_again_is_run(
     more: dict[str, object], caller: ApiCaller, components: Components
 ) -> None:
     batch = await put_again(caller, components, LINES, **more)
     assert await caller.status(batch) == "processing"
 
 
-async def test_a_file_beyond_a_limit_that_was_lowered_is_not_read(
+async def test_file_beyond_a_limit_that_was_lowered_is_not_read(
     caller: ApiCaller,
     settings: Settings,
     components: Components,

@@ -15,7 +15,7 @@ def env(process_environment: Mapping[str, str]) -> Mapping[str, str]:
     return process_environment
 
 
-async def test_a_weight_is_set_and_listed(env: Mapping[str, str]) -> None:
+async def test_weight_is_set_and_listed(env: Mapping[str, str]) -> None:
     users = [(await batchd("users", "create", "--role=reader", env=env)).printed[0] for _ in "ab"]
     first, second = (user["account"] for user in users)
     assert (await batchd("accounts", "set-weight", second, "2.5", env=env)).printed == []

@@ -46,7 +46,7 @@ def env(tmp_path: Path) -> Mapping[str, str]:
     return {**clean, "PYTHONPATH": path}
 
 
-async def test_a_plugin_brings_a_command_that_sees_no_setting_of_the_core(
+async def test_plugin_brings_a_command_that_sees_no_setting_of_the_core(
     env: Mapping[str, str],
 ) -> None:
     result = await batchd("greet", "world", env=env)
@@ -54,7 +54,7 @@ async def test_a_plugin_brings_a_command_that_sees_no_setting_of_the_core(
     assert (result.code, result.output) == (0, "['NAME'] True\n"), result
 
 
-async def test_a_command_whose_package_is_missing_is_refused(env: Mapping[str, str]) -> None:
+async def test_command_whose_package_is_missing_is_refused(env: Mapping[str, str]) -> None:
     result = await batchd("broken", env=env)
 
     assert result.code == 1
@@ -69,11 +69,11 @@ async def test_no_plugin_replaces_a_command_of_batchd(env: Mapping[str, str]) ->
     assert "No such command" in result.errors
 
 
-def test_the_policy_tools_are_those_of_a_plugin() -> None:
+def test_policy_tools_are_those_of_a_plugin() -> None:
     assert command_names() == (*COMMANDS, "policy")
 
 
-async def test_the_version_is_that_of_the_package() -> None:
+async def test_version_is_that_of_the_package() -> None:
     setup_cfg = ConfigParser(interpolation=None)
     setup_cfg.read(ROOT / "setup.cfg", encoding="utf-8")
     result = await batchd("--version", env=environment())
@@ -82,7 +82,7 @@ async def test_the_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "docker-compose.yml"])
-def test_the_version_is_not_repeated(name: str) -> None:
+def test_version_is_not_repeated(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert "image.version" not in text
     assert "image: batchd:" not in text

@@ -35,14 +35,14 @@ async def running(env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 @pytest.mark.parametrize("command", ["api", "migrate", "worker"])
-async def test_a_missing_setting_is_named(command: str) -> None:
+async def test_missing_setting_is_named(command: str) -> None:
     result = await batchd(command, env={**environment(), "BATCHD_DATABASE_URL": ""})
 
     assert result.code == INVALID_SETTINGS
     assert refusals(result) == ["BATCHD_DATABASE_URL: required, but not set"]
 
 
-async def test_a_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) -> None:
+async def test_missing_setting_of_a_plugin_is_named(env: Mapping[str, str]) -> None:
     without = {name: value for name, value in env.items() if name != "BATCHD_S3_BUCKET"}
     result = await batchd("worker", env=without)
 
@@ -162,7 +162,7 @@ async def test_unknown_variable_causes_a_warning(env: Mapping[str, str], command
     ("command", "variable", "installed"),
     [("api", "BATCHD_AUTHORIZER", "casbin"), ("worker", "BATCHD_STORAGE", "s3")],
 )
-async def test_an_unknown_plugin_is_refused(
+async def test_unknown_plugin_is_refused(
     env: Mapping[str, str], command: str, variable: str, installed: str
 ) -> None:
     result = await batchd(command, env={**env, variable: "no_such"})
@@ -171,7 +171,7 @@ async def test_an_unknown_plugin_is_refused(
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
-async def test_a_missing_policy_folder_is_refused(
+async def test_missing_policy_folder_is_refused(
     env: Mapping[str, str], tmp_path: Path, command: str
 ) -> None:
     result = await batchd(command, env={**env, "BATCHD_POLICIES": str(tmp_path / "missing")})
@@ -179,7 +179,7 @@ async def test_a_missing_policy_folder_is_refused(
     assert_refused(result, str(tmp_path / "missing"), env=env)
 
 
-async def test_an_empty_policy_folder_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
+async def test_empty_policy_folder_is_refused(env: Mapping[str, str], tmp_path: Path) -> None:
     result = await batchd("worker", env={**env, "BATCHD_POLICIES": str(tmp_path)})
 
     assert_refused(result, str(tmp_path), env=env)
@@ -192,7 +192,7 @@ async def test_invalid_policy_is_refused(env: Mapping[str, str], tmp_path: Path)
     assert_refused(result, str(tmp_path), "roles.csv", "perhaps", env=env)
 
 
-async def test_a_port_in_use_is_refused(env: Mapping[str, str]) -> None:
+async def test_port_in_use_is_refused(env: Mapping[str, str]) -> None:
     with port_in_use() as port:
         result = await batchd("api", env={**env, "BATCHD_LISTEN": f"127.0.0.1:{port}"})
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
-async def test_an_old_schema_is_refused(
+async def test_old_schema_is_refused(
     env: Mapping[str, str], empty_database_url: str, command: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": empty_database_url}
@@ -30,7 +30,7 @@ async def test_an_old_schema_is_refused(
     assert_refused(result, "batchd migrate", *required_versions(), env=env)
 
 
-async def test_a_schema_that_lacks_one_migration_is_refused(env: Mapping[str, str]) -> None:
+async def test_schema_that_lacks_one_migration_is_refused(env: Mapping[str, str]) -> None:
     last = max(required_versions())
     connection = await asyncpg.connect(env["BATCHD_DATABASE_URL"])
     await connection.execute("DELETE FROM schema_migrations WHERE version = $1", last)
@@ -58,7 +58,7 @@ COMMANDS = [("api",), ("worker",), ("migrate",), ("users", "list"), ("accounts",
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-async def test_a_wrong_password_is_refused(
+async def test_wrong_password_is_refused(
     env: Mapping[str, str], database_url: str, command: tuple[str, ...]
 ) -> None:
     credentials, _, server = database_url.rpartition("@")
@@ -73,7 +73,7 @@ async def test_a_wrong_password_is_refused(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-async def test_an_unknown_database_is_refused(
+async def test_unknown_database_is_refused(
     env: Mapping[str, str], database_url: str, command: tuple[str, ...]
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}_missing"}
@@ -115,7 +115,7 @@ def test_invalid_database_url_is_refused_without_revealing_the_password(
     assert len(str(refusal.value).splitlines()) == 1
 
 
-async def test_a_parameter_that_the_server_does_not_know_is_refused(
+async def test_parameter_that_the_server_does_not_know_is_refused(
     env: Mapping[str, str], database_url: str
 ) -> None:
     env = {**env, "BATCHD_DATABASE_URL": f"{database_url}?no_such=1"}

@@ -121,7 +121,7 @@ async def test_cancelled_reader_does_not_disturb_the_others(
         await leaving
 
 
-async def test_a_failed_query_fails_its_readers_alone(
+async def test_failed_query_fails_its_readers_alone(
     reads: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     monkeypatch: pytest.MonkeyPatch,
@@ -137,7 +137,7 @@ async def test_a_failed_query_fails_its_readers_alone(
     assert await reads.find(account, batches[0], EVERYBODY) is not None
 
 
-async def test_a_row_that_cannot_be_decoded_fails_its_own_readers_alone(
+async def test_row_that_cannot_be_decoded_fails_its_own_readers_alone(
     reads: BatchLoader,
     own: tuple[AccountId, Sequence[BatchId]],
     components: Components,

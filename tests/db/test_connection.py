@@ -114,7 +114,7 @@ async def make_read_only(database: Database) -> int:
     return pid
 
 
-async def test_a_connection_to_a_server_that_became_read_only_is_replaced(
+async def test_connection_to_a_server_that_became_read_only_is_replaced(
     settings: Settings,
 ) -> None:
     async with open_database(settings.model_copy(update={"database_pool": 1})) as database:
@@ -128,7 +128,7 @@ async def test_a_connection_to_a_server_that_became_read_only_is_replaced(
             await connection.execute("UPDATE users SET role = role")
 
 
-async def test_a_server_that_became_read_only_is_not_ready(settings: Settings) -> None:
+async def test_server_that_became_read_only_is_not_ready(settings: Settings) -> None:
     async with open_database(settings.model_copy(update={"database_pool": 1})) as database:
         await make_read_only(database)
         with pytest.raises(ProcessingTimeout, match="read-only"):
@@ -176,7 +176,7 @@ def test_primary_is_selected_among_several_servers() -> None:
     ]
 
 
-async def test_a_rotated_password_is_an_outage_with_a_clear_log(
+async def test_rotated_password_is_an_outage_with_a_clear_log(
     settings: Settings, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     role = f"role_{uuid4().hex}"

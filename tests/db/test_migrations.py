@@ -102,7 +102,7 @@ async def test_downgrade_hands_buried_files_to_the_previous_version(
     assert job["waits"]
 
 
-async def test_the_schema_is_checked_against_the_migrations(
+async def test_schema_is_checked_against_the_migrations(
     database_url: str, empty_database_url: str
 ) -> None:
     connection = await asyncpg.connect(database_url)

@@ -43,7 +43,7 @@ async def is_connected(notifications: Notifications) -> bool:
     return notifications.connected
 
 
-async def test_a_batch_runs_and_a_disabled_user_is_refused_at_once(
+async def test_batch_runs_and_a_disabled_user_is_refused_at_once(
     caller: ApiCaller,
     components: Components,
     worker: Callable[[], AbstractAsyncContextManager[None]],

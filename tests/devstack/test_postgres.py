@@ -59,7 +59,7 @@ async def test_it_listens_on_the_loopback_interface_only(data_dir: Path) -> None
     assert has_exited(server.pid)
 
 
-async def test_a_wrong_password_is_refused(data_dir: Path) -> None:
+async def test_wrong_password_is_refused(data_dir: Path) -> None:
     async with run_postgres(data_dir, durable=False) as server:
         with pytest.raises(asyncpg.InvalidPasswordError):
             await asyncpg.connect(server.url, password="guessed")
@@ -71,14 +71,14 @@ async def test_it_is_durable_by_default(data_dir: Path) -> None:
         assert await fetch_value(server, "SHOW fsync") == "on"
 
 
-async def test_a_second_start_keeps_the_data(data_dir: Path) -> None:
+async def test_second_start_keeps_the_data(data_dir: Path) -> None:
     async with run_postgres(data_dir, durable=False) as server:
         await fetch_value(server, "CREATE TABLE numbers AS SELECT 42 AS number")
     async with run_postgres(data_dir, durable=False) as server:
         assert await fetch_value(server, "SELECT number FROM numbers") == 42
 
 
-async def test_a_folder_in_use_is_refused(data_dir: Path) -> None:
+async def test_folder_in_use_is_refused(data_dir: Path) -> None:
     async with run_postgres(data_dir, durable=False) as server:
         with pytest.raises(StackFailed, match="in use by another batchd dev"):
             async with run_postgres(data_dir, durable=False):
@@ -86,14 +86,14 @@ async def test_a_folder_in_use_is_refused(data_dir: Path) -> None:
         assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_an_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
+async def test_interrupted_first_start_is_repeated(tmp_path: Path) -> None:
     (tmp_path / "cluster.new").mkdir()
     (tmp_path / "cluster.new" / "PG_VERSION").write_text("18\n")
     async with run_postgres(tmp_path, durable=False) as server:
         assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_the_server_ends_with_its_killed_parent_and_can_restart_at_once(
+async def test_server_ends_with_its_killed_parent_and_can_restart_at_once(
     data_dir: Path,
 ) -> None:
     with starter(data_dir) as (process, pid):
@@ -114,7 +114,7 @@ async def test_it_recovers_after_server_and_parent_were_killed(data_dir: Path) -
         assert await fetch_value(server, "SELECT 1") == 1
 
 
-async def test_the_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
+async def test_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
     async with run_postgres(tmp_path, durable=False):
         pass
     (tmp_path / "cluster" / "PG_VERSION").write_text("9\n")

@@ -22,7 +22,7 @@ IGNORING_SIGTERM = (
 )
 
 
-async def test_a_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
+async def test_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-c", IGNORING_SIGTERM]
     stop_signals = ((signal.SIGTERM, 0.1),)
@@ -34,24 +34,24 @@ async def test_a_child_that_ignores_signals_is_killed(tmp_path: Path) -> None:
     assert has_exited(child.pid)
 
 
-async def test_the_error_for_a_missing_program_names_it(tmp_path: Path) -> None:
+async def test_error_for_a_missing_program_names_it(tmp_path: Path) -> None:
     with pytest.raises(StackFailed, match=r"/no/such/program can't be started: .*No such file"):
         await run_command("backup", ["/no/such/program"], env={})
 
 
-async def test_the_error_of_a_failed_command_contains_its_output() -> None:
+async def test_error_of_a_failed_command_contains_its_output() -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
     with pytest.raises(StackFailed, match=r"backup failed \(exit code 1\):\n    the disk is full"):
         await run_command("backup", command, env={})
 
 
-async def test_a_command_that_times_out_is_killed() -> None:
+async def test_command_that_times_out_is_killed() -> None:
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with pytest.raises(StackFailed, match=r"backup did not finish within 0\.1 s"):
         await run_command("backup", command, env={}, timeout_s=0.1)
 
 
-async def test_the_end_of_a_child_stops_everything_and_is_reported_with_its_log(
+async def test_end_of_a_child_stops_everything_and_is_reported_with_its_log(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "log"
@@ -73,7 +73,7 @@ async def test_the_end_of_a_child_stops_everything_and_is_reported_with_its_log(
     )
 
 
-def test_a_port_in_use_is_refused() -> None:
+def test_port_in_use_is_refused() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         port = other.getsockname()[1]
         with (
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_refused() -> None:
             pass
 
 
-def test_a_port_shared_by_api_processes_of_another_stack_is_refused() -> None:
+def test_port_shared_by_api_processes_of_another_stack_is_refused() -> None:
     with closing(socket.create_server(("127.0.0.1", 0), reuse_port=True)) as other:
         port = other.getsockname()[1]
         with pytest.raises(StackFailed, match="is in use"), reserve_port(port):

@@ -167,14 +167,14 @@ async def test_given_port_is_used(tmp_path: Path) -> None:
         assert server.endpoint == f"http://127.0.0.1:{port}"
 
 
-async def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+async def test_folder_in_use_is_refused(tmp_path: Path) -> None:
     async with run_seaweedfs(tmp_path):
         with pytest.raises(StackFailed, match="in use"):
             async with run_seaweedfs(tmp_path):
                 pytest.fail("it started")
 
 
-async def test_the_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
+async def test_error_of_a_failed_start_contains_the_server_log(tmp_path: Path) -> None:
     (tmp_path / "filerldb2").write_text("the server expects a folder here")
     with pytest.raises(StackFailed, match=re.compile("failed to start.*filerldb2", re.DOTALL)):
         async with run_seaweedfs(tmp_path):
@@ -224,7 +224,7 @@ async def test_servers_that_start_at_the_same_moment_get_different_ports(tmp_pat
             assert await read(server, "key") == server.endpoint.encode()
 
 
-async def test_a_port_that_another_program_takes_during_the_start_is_replaced(
+async def test_port_that_another_program_takes_during_the_start_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intruders: list[socket.socket] = []

@@ -51,7 +51,7 @@ def reachable_from(start: Status) -> set[Status]:
     return reachable
 
 
-def test_the_changes_are_those_of_the_contract() -> None:
+def test_changes_are_those_of_the_contract() -> None:
     assert {str(source): set(map(str, to)) for source, to in TRANSITIONS.items()} == legal_changes()
 
 
@@ -77,7 +77,7 @@ def test_no_status_is_ever_returned_to(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(END_STATUSES))
-def test_an_end_status_leads_to_deleting_only(status: Status) -> None:
+def test_end_status_leads_to_deleting_only(status: Status) -> None:
     assert TRANSITIONS[status] == {Status.DELETING}
 
 
@@ -86,7 +86,7 @@ def test_only_an_ended_batch_is_deleted_and_nothing_follows() -> None:
     assert TRANSITIONS[Status.DELETING] == frozenset()
 
 
-def test_a_batch_is_cancelled_until_all_its_lines_have_run() -> None:
+def test_batch_is_cancelled_until_all_its_lines_have_run() -> None:
     assert {str(status) for status in sources_of(Status.CANCEL)} == {
         "new",
         "copying",
@@ -97,7 +97,7 @@ def test_a_batch_is_cancelled_until_all_its_lines_have_run() -> None:
 
 
 @pytest.mark.parametrize("target", Status)
-def test_the_sources_of_a_status_are_those_that_lead_to_it(target: Status) -> None:
+def test_sources_of_a_status_are_those_that_lead_to_it(target: Status) -> None:
     assert sources_of(target) == {
         source for source in Status if str(target) in legal_changes()[str(source)]
     }
@@ -111,7 +111,7 @@ def test_something_is_downloaded_after_an_end_with_results_or_a_report() -> None
     assert END_STATUSES - {Status.HASH_MISMATCH} == DOWNLOAD_STATUSES
 
 
-def test_a_cancelled_batch_is_one_that_cancelling_led_to() -> None:
+def test_cancelled_batch_is_one_that_cancelling_led_to() -> None:
     assert reachable_from(Status.CANCEL) - {Status.DELETING} == CANCEL_STATUSES
 
 

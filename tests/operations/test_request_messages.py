@@ -86,11 +86,11 @@ def create(text: str) -> bytes:
         ),
     ],
 )
-def test_a_query_parameter_is_explained(query: Mapping[str, object], message: str) -> None:
+def test_query_parameter_is_explained(query: Mapping[str, object], message: str) -> None:
     assert refusal("get_batches", query=query).description == message
 
 
-def test_a_status_that_is_none_is_told_from_those_that_are() -> None:
+def test_status_that_is_none_is_told_from_those_that_are() -> None:
     message = refusal("get_batches", query={"status": "new,complete"}).description
     assert message == (
         "query.status: 'complete' is none of new, copying, copied, hash_mismatch, validating, "
@@ -124,7 +124,7 @@ def test_a_status_that_is_none_is_told_from_those_that_are() -> None:
         ("1.5", "body: It must be an object, not a number."),
     ],
 )
-def test_the_body_of_a_cancel_is_explained(body: str, message: str) -> None:
+def test_body_of_a_cancel_is_explained(body: str, message: str) -> None:
     assert refusal("update_batch", path=BATCH, body=body.encode()).description == message
 
 
@@ -169,7 +169,7 @@ def test_the_body_of_a_cancel_is_explained(body: str, message: str) -> None:
         ),
     ],
 )
-def test_the_body_of_a_creation_is_explained(text: str, message: str) -> None:
+def test_body_of_a_creation_is_explained(text: str, message: str) -> None:
     assert refusal("create_batch", body=create(text)).description == message
 
 
@@ -210,13 +210,13 @@ def test_the_body_of_a_creation_is_explained(text: str, message: str) -> None:
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_explained(
+def test_value_of_the_wrong_kind_is_explained(
     name: str, parts: Mapping[str, object], message: str
 ) -> None:
     assert refusal(name, **parts).description.startswith(message)
 
 
-def test_a_message_is_no_echo() -> None:
+def test_message_is_no_echo() -> None:
     name = "x" * 50_000
     for body in (f'{{"{name}": 1}}', f'{{"{name}": 1, "{name}": 1}}', f'{{"status": "{name}"}}'):
         assert len(refusal("update_batch", path=BATCH, body=body.encode()).description) < 200
@@ -238,19 +238,19 @@ def test_a_message_is_no_echo() -> None:
         ),
     ],
 )
-def test_a_place_in_a_body_is_counted_from_1(body: bytes, message: str) -> None:
+def test_place_in_a_body_is_counted_from_1(body: bytes, message: str) -> None:
     error = refusal("create_batch", body=body)
     assert isinstance(error, NotAValidJson)
     assert error.description == message
 
 
-def test_a_byte_that_is_not_utf_8_is_counted_like_one_that_is_not_json() -> None:
+def test_byte_that_is_not_utf_8_is_counted_like_one_that_is_not_json() -> None:
     error = refusal("create_batch", body=b'{"a": \xff}')
     assert isinstance(error, InvalidCharacters)
     assert error.description == "Byte 7 of the body is not UTF-8."
 
 
-def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
+def test_byte_order_mark_at_the_start_is_skipped() -> None:
     plain, marked = (
         requests.create_batch(OperationRequest(body=mark + create("")))
         for mark in (b"", b"\xef\xbb\xbf")
@@ -279,6 +279,6 @@ def test_null_counts_as_absent() -> None:
         "{}",
     ],
 )
-def test_the_batch_dict_is_kept_as_written(text: str) -> None:
+def test_batch_dict_is_kept_as_written(text: str) -> None:
     command = requests.create_batch(OperationRequest(body=create(f', "batch_dict": {text}')))
     assert command.batch_dict == text.encode()

@@ -63,7 +63,7 @@ def test_id_of_every_line_is_found_on_all_except_the_first() -> None:
         assert duplicates(finder) == [(line, "a") for line in range(2, 5001)]
 
 
-def test_the_bucket_of_an_id_differs_from_file_to_file() -> None:
+def test_bucket_of_an_id_differs_from_file_to_file() -> None:
     """Otherwise whoever writes the file could put all ids into one bucket."""
     buckets = set()
     for _ in range(20):

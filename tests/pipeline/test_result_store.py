@@ -53,7 +53,7 @@ def test_results_beyond_the_budget_use_no_memory(
         assert not budget.try_reserve(1)
 
 
-def test_the_memory_is_released_at_the_end(store: ResultStore, budget: ProcessMemoryBudget) -> None:
+def test_memory_is_released_at_the_end(store: ResultStore, budget: ProcessMemoryBudget) -> None:
     with store:
         pass
     assert budget.try_reserve(500_000)

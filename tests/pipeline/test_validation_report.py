@@ -97,7 +97,7 @@ def test_report_is_bounded_and_states_the_number_of_invalid_lines(
     assert lines[-1] == {"truncated": True, "invalid_lines": 8}
 
 
-def test_the_size_of_a_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_of_a_report_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchd.pipeline.validate.report.MAX_BYTES", 1_000)
     with ValidationReport() as report:
         for line in range(1, 101):
@@ -121,7 +121,7 @@ def test_lines_are_counted_by_code_even_beyond_the_report(
         }
 
 
-def test_the_issues_of_a_line_are_bounded() -> None:
+def test_issues_of_a_line_are_bounded() -> None:
     long = ValidationIssue(code="request_format", pointer="/" + "a" * 5_000, message="b" * 5_000)
     with ValidationReport() as report:
         report.add(1, None, [long] * 50)

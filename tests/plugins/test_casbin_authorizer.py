@@ -137,7 +137,7 @@ def test_casbin_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 # Start
 
 
-async def test_the_folder_comes_from_the_settings(
+async def test_folder_comes_from_the_settings(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

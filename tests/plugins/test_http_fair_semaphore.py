@@ -59,7 +59,7 @@ async def test_accounts_are_served_in_turn() -> None:
     assert calls.started == [GIANT, GIANT, SMALL, OTHER, GIANT, SMALL, GIANT, GIANT]
 
 
-async def test_a_call_cancelled_while_waiting_takes_no_permit() -> None:
+async def test_call_cancelled_while_waiting_takes_no_permit() -> None:
     calls = Calls(1)
     await calls.start(GIANT, 3)
     calls.tasks[1].cancel()
@@ -71,7 +71,7 @@ async def test_a_call_cancelled_while_waiting_takes_no_permit() -> None:
     assert calls.started == [GIANT, GIANT, SMALL]
 
 
-async def test_a_call_cancelled_as_it_is_granted_passes_the_permit_on() -> None:
+async def test_call_cancelled_as_it_is_granted_passes_the_permit_on() -> None:
     calls = Calls(1)
     await calls.start(GIANT, 2)
     await calls.start(SMALL)

@@ -32,7 +32,7 @@ def issues(source: HttpOperations, **parts: Any) -> list[tuple[str, str]]:
 # Requests
 
 
-async def test_a_line_becomes_one_call(declare: Declare, upstream: Upstream) -> None:
+async def test_line_becomes_one_call(declare: Declare, upstream: Upstream) -> None:
     source = await declare(POST, BASE=upstream.url)
     result = await run(
         source,
@@ -83,7 +83,7 @@ async def test_every_method_works_without_a_body(
     assert (upstream.requests[0].method, upstream.requests[0].body) == (method, b"")
 
 
-async def test_a_fixed_query_precedes_the_query_of_the_line(
+async def test_fixed_query_precedes_the_query_of_the_line(
     declare: Declare, upstream: Upstream
 ) -> None:
     text = GET.replace("/a/{x}", "/a/{x}?version=2%20b") + 'query = ["q"]'
@@ -128,7 +128,7 @@ async def test_every_issue_has_a_pointer(declare: Declare, upstream: Upstream) -
     )
 
 
-async def test_a_body_is_required_if_and_only_if_it_is_declared(
+async def test_body_is_required_if_and_only_if_it_is_declared(
     declare: Declare, upstream: Upstream
 ) -> None:
     with_body = await declare(POST, BASE=upstream.url)
@@ -139,7 +139,7 @@ async def test_a_body_is_required_if_and_only_if_it_is_declared(
     ]
 
 
-async def test_the_report_of_a_line_is_bounded(declare: Declare, upstream: Upstream) -> None:
+async def test_report_of_a_line_is_bounded(declare: Declare, upstream: Upstream) -> None:
     text = POST.replace('required = ["amount"]', "additionalProperties = false")
     source = await declare(text, BASE=upstream.url)
     body_with_unknown_names = {f"{n}{'x' * 10_000}": 1 for n in range(1000)}
@@ -148,14 +148,14 @@ async def test_the_report_of_a_line_is_bounded(declare: Declare, upstream: Upstr
     assert len(str(reported)) < 10_000
 
 
-async def test_a_pattern_takes_linear_time(declare: Declare, upstream: Upstream) -> None:
+async def test_pattern_takes_linear_time(declare: Declare, upstream: Upstream) -> None:
     text = POST.replace('type = "number"', 'pattern = "^(a|a?)+$"')
     source = await declare(text, BASE=upstream.url)
     reported = issues(source, path={"customer": "c"}, body={"amount": "a" * 100_000 + "b"})
     assert [pointer for pointer, _ in reported] == ["/body/amount"]
 
 
-async def test_a_line_that_the_current_file_refuses_is_not_sent(
+async def test_line_that_the_current_file_refuses_is_not_sent(
     declare: Declare, upstream: Upstream
 ) -> None:
     source = await declare(POST, BASE=upstream.url)
@@ -184,7 +184,7 @@ async def test_a_line_that_the_current_file_refuses_is_not_sent(
         (7, "/a/7"),
     ],
 )
-async def test_a_value_stays_one_segment_of_the_path(
+async def test_value_stays_one_segment_of_the_path(
     declare: Declare, upstream: Upstream, value: object, target: str
 ) -> None:
     source = await declare(GET, BASE=upstream.url)
@@ -205,7 +205,7 @@ async def test_a_value_stays_one_segment_of_the_path(
     ],
     ids=repr,
 )
-async def test_a_value_that_is_a_hazard_or_of_another_type_is_refused(
+async def test_value_that_is_a_hazard_or_of_another_type_is_refused(
     declare: Declare, upstream: Upstream, value: object
 ) -> None:
     source = await declare(GET, BASE=upstream.url)
@@ -243,9 +243,7 @@ async def test_values_that_together_form_a_hazard_are_refused(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(
-    declare: Declare, upstream: Upstream, status: int
-) -> None:
+async def test_redirect_is_not_followed(declare: Declare, upstream: Upstream, status: int) -> None:
     async with running_upstream() as target:
         upstream.statuses([status], Location=f"{target.url}/secret")
         source = await declare(GET, BASE=upstream.url)

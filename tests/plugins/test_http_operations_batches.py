@@ -73,7 +73,7 @@ def plugin_environment(
 
 
 @pytest.mark.slow
-async def test_the_example_runs_every_line(
+async def test_example_runs_every_line(
     caller: ApiCaller, worker: RunWorker, example: TestClient[web.Request, web.Application]
 ) -> None:
     lines = [json.loads(line) for line in SAMPLE.read_text().splitlines()]
@@ -114,7 +114,7 @@ def is_expected(line: dict[str, Any], result: dict[str, Any]) -> bool:
     )
 
 
-async def test_an_invalid_line_is_reported_by_pointers_and_nothing_is_called(
+async def test_invalid_line_is_reported_by_pointers_and_nothing_is_called(
     caller: ApiCaller, worker: RunWorker, example: TestClient[web.Request, web.Application]
 ) -> None:
     valid: dict[str, Any] = {"path": {"customer": "c"}, "body": {"amount": 1, "currency": "EUR"}}
@@ -132,7 +132,7 @@ async def test_an_invalid_line_is_reported_by_pointers_and_nothing_is_called(
 
 
 @pytest.mark.slow
-async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
+async def test_line_keeps_its_idempotency_key_after_a_takeover(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream
 ) -> None:
     async def running_calls() -> int:
@@ -151,7 +151,7 @@ async def test_a_line_keeps_its_idempotency_key_after_a_takeover(
     assert calls == dict.fromkeys(keys.items(), 2)
 
 
-async def test_the_operation_defines_the_size_of_its_chunks(
+async def test_operation_defines_the_size_of_its_chunks(
     caller: ApiCaller, worker: RunWorker, upstream: Upstream, components: Components
 ) -> None:
     async def sizes() -> list[int]:
@@ -169,19 +169,19 @@ async def test_the_operation_defines_the_size_of_its_chunks(
         assert await caller.end(batch) == "cancelled"
 
 
-async def test_the_role_requires_the_permission_of_the_operation(make_caller: MakeCaller) -> None:
+async def test_role_requires_the_permission_of_the_operation(make_caller: MakeCaller) -> None:
     submitter = await make_caller("submitter")
     body = {"handler": await submitter.upload(b"{}"), "operation": "touch"}
     assert_refused(await submitter.call("POST", "/batches", json=body), 403, 403535)
 
 
-async def test_the_error_for_an_unknown_operation_lists_the_known_ones(caller: ApiCaller) -> None:
+async def test_error_for_an_unknown_operation_lists_the_known_ones(caller: ApiCaller) -> None:
     body = {"handler": await caller.upload(b"{}"), "operation": "create_invoices"}
     description = assert_refused(await caller.call("POST", "/batches", json=body), 400, 400897)
     assert "create_invoice, delete_batch, get_batch, get_rate, invalidate" in description
 
 
-async def test_an_operation_that_was_removed_is_not_run(
+async def test_operation_that_was_removed_is_not_run(
     caller: ApiCaller, worker: RunWorker, components: Components, operations_file: Path
 ) -> None:
     batch = await caller.create(lines_of({"path": {"n": 1}}), "touch")

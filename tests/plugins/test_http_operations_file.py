@@ -132,7 +132,7 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
     ],
     ids=str,
 )
-async def test_an_invalid_file_is_reported_with_key_and_reason(
+async def test_invalid_file_is_reported_with_key_and_reason(
     declare: Declare, tmp_path: Path, text: str, key: str, reason: str
 ) -> None:
     (tmp_path / "list.json").write_text("[]")
@@ -160,7 +160,7 @@ async def test_every_fault_is_reported(declare: Declare) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"\xff"])
-async def test_an_unreadable_file_is_refused(
+async def test_unreadable_file_is_refused(
     declare: Declare, tmp_path: Path, content: bytes | None
 ) -> None:
     source = await declare(GOOD)
@@ -170,7 +170,7 @@ async def test_an_unreadable_file_is_refused(
         source.load()
 
 
-def test_the_documentation_lists_every_key() -> None:
+def test_documentation_lists_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
     keys = text.partition("\n### Keys\n")[2].partition("\n### ")[0]
     listed = set(re.findall(r"^\| `([a-z_.]+)` \|", keys, re.MULTILINE))

@@ -24,7 +24,7 @@ async def until_named(source: HttpOperations, *expected: str) -> None:
     await eventually(names, lambda actual: actual == set(expected))
 
 
-async def test_a_change_takes_effect_as_a_whole(
+async def test_change_takes_effect_as_a_whole(
     declare: Declare, upstream: Upstream, tmp_path: Path
 ) -> None:
     file = tmp_path / "operations.toml"
@@ -45,7 +45,7 @@ async def test_a_change_takes_effect_as_a_whole(
 
 
 @pytest.mark.parametrize("path", ["schema.json", "schemas/one.json", "../schema.json"])
-async def test_a_changed_schema_takes_effect(declare: Declare, tmp_path: Path, path: str) -> None:
+async def test_changed_schema_takes_effect(declare: Declare, tmp_path: Path, path: str) -> None:
     schema = tmp_path / path
     schema.parent.mkdir(exist_ok=True)
     schema.write_text('{"required": ["a"]}')
@@ -57,7 +57,7 @@ async def test_a_changed_schema_takes_effect(declare: Declare, tmp_path: Path, p
         await eventually(lambda: missing_pointers(source), lambda pointers: pointers == ["/body/b"])
 
 
-async def test_a_schema_is_watched_once_it_is_referred_to(
+async def test_schema_is_watched_once_it_is_referred_to(
     declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -93,7 +93,7 @@ INVALID_PATH = GOOD + 'body = "a\\u0000b"'
 @pytest.mark.parametrize(
     "text", ["", "[operations", GOOD.replace("op]", "get_batch]"), INVALID_PATH, None], ids=repr
 )
-async def test_an_invalid_file_changes_nothing_and_is_reported_once(
+async def test_invalid_file_changes_nothing_and_is_reported_once(
     declare: Declare, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None
 ) -> None:
     file = tmp_path / "operations.toml"
@@ -115,7 +115,7 @@ async def test_an_invalid_file_changes_nothing_and_is_reported_once(
     assert str(file) in message
 
 
-async def test_a_file_is_loaded_when_it_is_completely_written(
+async def test_file_is_loaded_when_it_is_completely_written(
     declare: Declare,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

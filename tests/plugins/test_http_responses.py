@@ -28,7 +28,7 @@ from tests.support.upstream import Upstream, answering_bytes, broken_off, bytes_
         ("application/json", b"", b"null"),
     ],
 )
-async def test_a_response_becomes_json_on_one_line(
+async def test_response_becomes_json_on_one_line(
     declare: Declare, upstream: Upstream, content_type: str, data: bytes, expected: bytes | None
 ) -> None:
     upstream.reply(bytes_of(data, content_type))
@@ -39,7 +39,7 @@ async def test_a_response_becomes_json_on_one_line(
     assert expected is None or result.body == expected
 
 
-async def test_a_response_without_a_media_type_may_be_json(declare: Declare) -> None:
+async def test_response_without_a_media_type_may_be_json(declare: Declare) -> None:
     async with answering_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[ ]") as url:
         source = await declare(GET, BASE=url)
         assert (await run(source, path={"x": "1"})).body == b"[]"
@@ -68,7 +68,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     [lambda: stream, bytes_of(b"[" + b" " * 100 + b"]")],
     ids=["unknown size", "known size"],
 )
-async def test_a_response_over_the_limit_is_a_failure(
+async def test_response_over_the_limit_is_a_failure(
     declare: Declare, upstream: Upstream, reply: Any
 ) -> None:
     upstream.reply(reply)
@@ -85,7 +85,7 @@ async def test_a_response_over_the_limit_is_a_failure(
 
 
 @pytest.mark.parametrize("status", ["600", "999", "099", "000"])
-async def test_a_status_that_http_does_not_have_is_a_failure(declare: Declare, status: str) -> None:
+async def test_status_that_http_does_not_have_is_a_failure(declare: Declare, status: str) -> None:
     async with answering_bytes(
         f"HTTP/1.1 {status} What\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     ) as url:
@@ -98,7 +98,7 @@ async def test_a_status_that_http_does_not_have_is_a_failure(declare: Declare, s
     )
 
 
-async def test_a_response_of_exactly_the_limit_is_accepted(
+async def test_response_of_exactly_the_limit_is_accepted(
     declare: Declare, upstream: Upstream
 ) -> None:
     upstream.reply(bytes_of(b"[" + b" " * 98 + b"]"))
@@ -118,7 +118,7 @@ async def test_a_response_of_exactly_the_limit_is_accepted(
         ('success = ["400-404"]', 405, False),
     ],
 )
-async def test_the_file_defines_which_statuses_are_a_success(
+async def test_file_defines_which_statuses_are_a_success(
     declare: Declare, upstream: Upstream, rule: str, status: int, succeeded: bool
 ) -> None:
     upstream.statuses([status])
@@ -145,14 +145,14 @@ def assert_no_response(result: Any, reason: str) -> None:
     )
 
 
-async def test_an_upstream_that_times_out(declare: Declare, upstream: Upstream) -> None:
+async def test_upstream_that_times_out(declare: Declare, upstream: Upstream) -> None:
     upstream.reply(lambda: hanging)
     source = await declare(GET + f"timeout_s = 0.05\n{RETRY}", BASE=upstream.url)
     assert_no_response(await run(source, path={"x": "1"}), "timed out after 0.05 s")
     assert len(upstream.requests) == 3
 
 
-async def test_an_upstream_that_closes_the_connection(declare: Declare, upstream: Upstream) -> None:
+async def test_upstream_that_closes_the_connection(declare: Declare, upstream: Upstream) -> None:
     upstream.reply(lambda: broken_off)
     source = await declare(GET + RETRY, BASE=upstream.url)
     assert_no_response(await run(source, path={"x": "1"}), BROKEN)
@@ -168,13 +168,13 @@ async def test_an_upstream_that_closes_the_connection(declare: Declare, upstream
         b"HTTP/1.1 200 OK\r\nA: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
 )
-async def test_an_upstream_without_valid_http(declare: Declare, response: bytes) -> None:
+async def test_upstream_without_valid_http(declare: Declare, response: bytes) -> None:
     async with answering_bytes(response) as url:
         source = await declare(GET + RETRY, BASE=url)
         assert_no_response(await run(source, path={"x": "1"}), BROKEN)
 
 
-async def test_an_unreachable_upstream_leaves_no_secret_in_the_log(
+async def test_unreachable_upstream_leaves_no_secret_in_the_log(
     declare: Declare, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with answering_bytes(b"") as url:

@@ -14,7 +14,7 @@ url = "${BASE}/a"
 """
 
 
-async def test_a_call_is_retried_until_its_status_is_final(
+async def test_call_is_retried_until_its_status_is_final(
     declare: Declare, upstream: Upstream, world: World
 ) -> None:
     upstream.statuses([429, 502, 503, 504, 200])
@@ -25,7 +25,7 @@ async def test_a_call_is_retried_until_its_status_is_final(
     assert world.waits_s == [0.5, 1.0, 2.0, 4.0]  # half of 1, 2, 4, 8: the jitter is 0.5
 
 
-async def test_the_last_response_becomes_the_result(declare: Declare, upstream: Upstream) -> None:
+async def test_last_response_becomes_the_result(declare: Declare, upstream: Upstream) -> None:
     upstream.statuses([503, 502, 429, 200])
     source = await declare(GET + "attempts = 3", BASE=upstream.url)
     response = await run(source)
@@ -33,9 +33,7 @@ async def test_the_last_response_becomes_the_result(declare: Declare, upstream: 
     assert not response.succeeded
 
 
-async def test_a_single_attempt_is_final(
-    declare: Declare, upstream: Upstream, world: World
-) -> None:
+async def test_single_attempt_is_final(declare: Declare, upstream: Upstream, world: World) -> None:
     upstream.statuses([503])
     source = await declare(GET + "attempts = 1", BASE=upstream.url)
     assert (await run(source)).status == 503
@@ -52,7 +50,7 @@ async def test_a_single_attempt_is_final(
         ("[]", 503, 1),
     ],
 )
-async def test_the_file_defines_which_statuses_are_retried(
+async def test_file_defines_which_statuses_are_retried(
     declare: Declare, upstream: Upstream, statuses: str, status: int, calls: int
 ) -> None:
     upstream.statuses([status])
@@ -63,7 +61,7 @@ async def test_the_file_defines_which_statuses_are_retried(
 
 @pytest.mark.parametrize("failing", [broken_off, hanging], ids=["connection closed", "timeout"])
 @pytest.mark.parametrize(("unanswered", "calls"), [("true", 3), ("false", 1)])
-async def test_the_file_defines_whether_a_missing_response_is_retried(
+async def test_file_defines_whether_a_missing_response_is_retried(
     declare: Declare, upstream: Upstream, failing: object, unanswered: str, calls: int
 ) -> None:
     upstream.reply(lambda: failing)  # type: ignore[arg-type, return-value]

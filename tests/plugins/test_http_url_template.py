@@ -17,12 +17,12 @@ VALUES = st.text(max_size=8) | st.text(alphabet="./%2eE~_-a1", max_size=8)
 
 
 @given(value=VALUES)
-def test_a_value_is_encoded_as_by_the_standard_library(value: str) -> None:
+def test_value_is_encoded_as_by_the_standard_library(value: str) -> None:
     assert encode(value) == quote(value, safe="")
 
 
 @given(value=VALUES)
-def test_a_value_that_needs_no_encoding_is_no_hazard(value: str) -> None:
+def test_value_that_needs_no_encoding_is_no_hazard(value: str) -> None:
     if needs_no_encoding(value):
         assert value
         assert quote(value, safe="") == value
@@ -30,7 +30,7 @@ def test_a_value_that_needs_no_encoding_is_no_hazard(value: str) -> None:
 
 
 @given(value=VALUES)
-def test_a_value_stays_one_segment_of_the_path(value: str) -> None:
+def test_value_stays_one_segment_of_the_path(value: str) -> None:
     path = parse_template("https://host/a/{x}/b").path({"x": value})
 
     assert [unquote(segment) for segment in path.split("/")] == ["", "a", value, "b"]
@@ -69,7 +69,7 @@ def test_what_a_server_could_resolve_is_a_hazard(value: str, hazard: str | None)
 
 
 @given(value=VALUES, times=st.integers(0, 7))
-def test_a_hazard_stays_one_however_it_is_encoded(value: str, times: int) -> None:
+def test_hazard_stays_one_however_it_is_encoded(value: str, times: int) -> None:
     encoded = value
     for _ in range(times):
         encoded = quote(encoded, safe="")

@@ -52,7 +52,7 @@ async def run_line(source: HttpOperations, line: str) -> OperationResult:
     ],
     ids=lambda text: str(text)[:30],
 )
-async def test_a_body_is_validated_as_it_was_written(
+async def test_body_is_validated_as_it_was_written(
     declare: Declare, upstream: Upstream, body_text: str, message: str | None
 ) -> None:
     rule = f"type = 'number', maximum = {10**17}, multipleOf = 0.01"
@@ -75,7 +75,7 @@ async def test_a_body_is_validated_as_it_was_written(
         '{"v":"\\u00e9\\/\\ud83d\\ude00é","w":[ ],"x":{ }}',
     ],
 )
-async def test_a_body_arrives_as_it_was_written(
+async def test_body_arrives_as_it_was_written(
     declare: Declare, upstream: Upstream, body_text: str
 ) -> None:
     source = await declare(POST, BASE=upstream.url)
@@ -127,7 +127,7 @@ async def test_numbers_of_a_query_arrive_as_they_were_written(
         ('{ x = "number" }', '"1.5.0"', "It must be a number."),
     ],
 )
-async def test_a_parameter_of_the_path_is_judged_by_its_type(
+async def test_parameter_of_the_path_is_judged_by_its_type(
     declare: Declare, upstream: Upstream, types: str, number: str, message: str | None
 ) -> None:
     source = await declare(GET + f"types = {types}", BASE=upstream.url)
@@ -145,7 +145,7 @@ async def test_a_parameter_of_the_path_is_judged_by_its_type(
         ('{ page = "number" }', "101.0", None),
     ],
 )
-async def test_a_parameter_of_the_query_is_judged_by_its_type(
+async def test_parameter_of_the_query_is_judged_by_its_type(
     declare: Declare, upstream: Upstream, types: str, value: str, message: str | None
 ) -> None:
     source = await declare(GET + f'query = ["page"]\ntypes = {types}', BASE=upstream.url)

@@ -48,7 +48,7 @@ async def wait_until_allowed(authorizer: Authorizer) -> None:
     await eventually(lambda: is_allowed(authorizer), bool, within_s=8)
 
 
-def test_the_waits_of_the_watcher_leave_time_within_a_second() -> None:
+def test_waits_of_the_watcher_leave_time_within_a_second() -> None:
     """A change is reported or polled, collected with what follows it, and settles."""
     assert 2 * file_watcher.POLL_INTERVAL_S + file_watcher.SETTLE_S < 0.8
 

@@ -32,7 +32,7 @@ from tests.support.s3_storage import open_presigner, storage_context
         ("region", "1"),
     ],
 )
-async def test_an_invalid_setting_is_refused(name: str, value: str) -> None:
+async def test_invalid_setting_is_refused(name: str, value: str) -> None:
     context = storage_context(access_key="access", secret_key="secret", **{name: value})
     with pytest.raises(InvalidSettings, match=f"BATCHD_S3_{name.upper()}: "):
         async with s3_storage(context):
@@ -42,7 +42,7 @@ async def test_an_invalid_setting_is_refused(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     "endpoint", ["http://localhost:9000", "https://s3.example.com./", "http://[::1]:9000/s3"]
 )
-async def test_a_valid_endpoint_opens(endpoint: str) -> None:
+async def test_valid_endpoint_opens(endpoint: str) -> None:
     async with open_presigner(access_key="a", secret_key="s", endpoint=endpoint) as presigner:
         url = await presigner.sign("put_object", "uploads/1", validity_s=60)
     assert url.url.startswith(endpoint.rstrip("/"))
@@ -78,7 +78,7 @@ async def test_incomplete_ambient_credentials_are_refused(
             pytest.fail("it was opened")
 
 
-async def test_a_url_expires_with_the_temporary_credentials_that_signed_it() -> None:
+async def test_url_expires_with_the_temporary_credentials_that_signed_it() -> None:
     class Temporary:
         _expiry_time = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
 

@@ -200,7 +200,7 @@ async def test_without_permission_to_list_no_list_looks_empty(proxied: Storage, 
         await keys_of(proxied, key)
 
 
-async def test_an_object_that_may_be_listed_but_not_read_is_not_missing(
+async def test_object_that_may_be_listed_but_not_read_is_not_missing(
     proxied: Storage, proxy: S3Proxy, key: str
 ) -> None:
     proxy.refusals.append(lambda request: no_access(request) if request.is_of_object else None)
@@ -226,7 +226,7 @@ async def test_without_any_permission_no_object_is_missing(
         await proxied.check()
 
 
-async def test_an_access_probe_that_was_deleted_is_written_again(
+async def test_access_probe_that_was_deleted_is_written_again(
     proxied: Storage, unlisted: S3Proxy, key: str
 ) -> None:
     for _ in range(2):

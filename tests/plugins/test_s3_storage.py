@@ -114,7 +114,7 @@ async def test_parts_of_a_very_large_file_stay_within_the_limits_of_s3() -> None
 
 
 @pytest.mark.parametrize("expected", [0, 1, 20 * GIB, 100 * GIB + 1, 1_000 * GIB])
-async def test_an_object_that_is_as_large_as_expected_has_parts_of_one_size(expected: int) -> None:
+async def test_object_that_is_as_large_as_expected_has_parts_of_one_size(expected: int) -> None:
     sizes = {part_bytes(number, expected_bytes=expected) for number in range(1, 5_001)}
     assert len(sizes) == 1
     assert 5_000 * sizes.pop() >= expected

@@ -23,7 +23,7 @@ BATCH = BatchId(UUID(int=7))
     ],
     ids=lambda job: job.key,
 )
-async def test_the_columns_of_a_job_are_the_parts_of_its_key(
+async def test_columns_of_a_job_are_the_parts_of_its_key(
     job: Job, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     await jobs.enqueue(connection, new_batch(), [job])
@@ -32,7 +32,7 @@ async def test_the_columns_of_a_job_are_the_parts_of_its_key(
     assert tuple(row) == (job.stage, job.batch, job.chunk)
 
 
-async def test_the_engine_has_nothing_to_change_about_the_schema(
+async def test_engine_has_nothing_to_change_about_the_schema(
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
     plan = await Queries.from_asyncpg_connection(connection).plan_upgrade()

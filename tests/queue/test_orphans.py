@@ -27,7 +27,7 @@ async def test_lost_chunks_of_all_batches_are_found_in_one_round(
     assert await sweep(connection) == [0, 0, 2, 2]
 
 
-async def test_a_round_looks_at_the_next_chunks_and_begins_anew_after_the_last(
+async def test_round_looks_at_the_next_chunks_and_begins_anew_after_the_last(
     connection: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphans, "_SLICE_CHUNKS", 2)
@@ -37,7 +37,7 @@ async def test_a_round_looks_at_the_next_chunks_and_begins_anew_after_the_last(
     assert rounds == [[1], [2], [4], [1]]
 
 
-async def test_a_round_that_is_rolled_back_is_repeated(
+async def test_round_that_is_rolled_back_is_repeated(
     connection: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(orphans, "_SLICE_CHUNKS", 2)

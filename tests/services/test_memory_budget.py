@@ -44,7 +44,7 @@ async def test_more_than_the_budget_is_granted_to_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("granted", [False, True], ids=["waiting", "granted meanwhile"])
-async def test_a_cancelled_waiter_leaves_its_bytes_to_the_next(*, granted: bool) -> None:
+async def test_cancelled_waiter_leaves_its_bytes_to_the_next(*, granted: bool) -> None:
     budget = ProcessMemoryBudget(10)
     await budget.acquire(10)
     cancelled = asyncio.create_task(budget.acquire(9))

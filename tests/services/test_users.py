@@ -49,7 +49,7 @@ async def test_new_user_is_authenticated_by_its_secret(users: Users) -> None:
     assert await users.find_all(account) == [new.user]
 
 
-async def test_a_user_without_an_account_gets_one_of_its_own(users: Users) -> None:
+async def test_user_without_an_account_gets_one_of_its_own(users: Users) -> None:
     first, second = await new_user(users), await new_user(users)
 
     assert first.user.account != second.user.account
@@ -144,7 +144,7 @@ async def test_rotated_secret_can_expire(users: Users, clock: MovableClock) -> N
     assert not await works(users, new.secret)
 
 
-async def test_a_disabled_user_is_refused_at_once(caller: ApiCaller, users: Users) -> None:
+async def test_disabled_user_is_refused_at_once(caller: ApiCaller, users: Users) -> None:
     user = caller.user.user.user
     new = await users.rotate(user)
     assert (await whoami(caller, new.secret)).status == 200

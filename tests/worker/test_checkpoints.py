@@ -96,7 +96,7 @@ async def test_only_the_lines_that_were_not_finished_are_run_again(
     assert sorted(gated.finished) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_chunk_can_be_stopped_several_times(
+async def test_chunk_can_be_stopped_several_times(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await caller.create(numbered_lines(3 * FINISHED), "gated")
@@ -110,7 +110,7 @@ async def test_a_chunk_can_be_stopped_several_times(
     assert sorted(gated.finished) == list(range(1, 3 * FINISHED + 1))
 
 
-async def test_a_cancelled_batch_keeps_what_a_stopped_worker_had_finished(
+async def test_cancelled_batch_keeps_what_a_stopped_worker_had_finished(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -138,7 +138,7 @@ async def test_death_during_the_other_lines_loses_no_checkpoint(
     assert statuses == {200: FINISHED, 500: LINES - FINISHED}
 
 
-async def test_the_lines_of_a_lost_checkpoint_are_run_again(
+async def test_lines_of_a_lost_checkpoint_are_run_again(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -159,7 +159,7 @@ async def test_the_lines_of_a_lost_checkpoint_are_run_again(
         pytest.param(None, id="not JSON"),
     ],
 )
-async def test_the_lines_of_a_checkpoint_that_cannot_be_read_are_run_again(
+async def test_lines_of_a_checkpoint_that_cannot_be_read_are_run_again(
     caller: ApiCaller,
     components: Components,
     gated: GatedOperation,
@@ -177,7 +177,7 @@ async def test_the_lines_of_a_checkpoint_that_cannot_be_read_are_run_again(
     assert [line["status"] for line in await caller.download(batch)] == [200] * LINES
 
 
-async def test_a_poisoned_chunk_counts_the_lines_of_its_checkpoint_as_they_ended(
+async def test_poisoned_chunk_counts_the_lines_of_its_checkpoint_as_they_ended(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -190,7 +190,7 @@ async def test_a_poisoned_chunk_counts_the_lines_of_its_checkpoint_as_they_ended
     assert body["errors"] == {"500": {"count": LINES - FINISHED, "lines": []}}
 
 
-async def test_a_claim_that_ends_in_an_outage_of_the_database_is_released_after_it(
+async def test_claim_that_ends_in_an_outage_of_the_database_is_released_after_it(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -235,7 +235,7 @@ async def test_no_line_outlives_a_chunk_that_ends_with_a_defect(
     assert [task for task in asyncio.all_tasks() if "_run_lines" in repr(task.get_coro())] == []
 
 
-async def test_a_replaced_worker_stores_no_checkpoint(
+async def test_replaced_worker_stores_no_checkpoint(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -251,7 +251,7 @@ async def test_a_replaced_worker_stores_no_checkpoint(
     assert await files(components, caller, batch) == []
 
 
-async def test_the_checkpoints_of_an_ended_batch_are_deleted(
+async def test_checkpoints_of_an_ended_batch_are_deleted(
     caller: ApiCaller, components: Components, gated: GatedOperation
 ) -> None:
     batch = await create_processing_batch(caller, components)
@@ -263,7 +263,7 @@ async def test_the_checkpoints_of_an_ended_batch_are_deleted(
     assert await files(components, caller, batch) == []
 
 
-async def test_a_defect_loses_no_finished_line(
+async def test_defect_loses_no_finished_line(
     caller: ApiCaller,
     components: Components,
     gated: GatedOperation,

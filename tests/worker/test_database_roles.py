@@ -76,7 +76,7 @@ async def database_url(roles: Roles) -> str:
     return roles.user_url
 
 
-async def test_the_user_runs_batches(
+async def test_user_runs_batches(
     caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]]
 ) -> None:
     async def status() -> int:
@@ -104,7 +104,7 @@ async def test_the_user_runs_batches(
         "SELECT pg_read_file('PG_VERSION')",
     ],
 )
-async def test_the_user_can_do_nothing_but_read_and_write_rows(
+async def test_user_can_do_nothing_but_read_and_write_rows(
     database_url: str, statement: str
 ) -> None:
     connection = await asyncpg.connect(database_url)

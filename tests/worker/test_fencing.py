@@ -180,7 +180,7 @@ async def test_claims_that_the_database_has_forgotten_share_nothing_with_later_o
     assert [line["line"] for line in await caller.download(batch)] == list(range(1, LINES + 1))
 
 
-async def test_a_stage_that_the_database_has_forgotten_shares_no_key_with_a_later_claim(
+async def test_stage_that_the_database_has_forgotten_shares_no_key_with_a_later_claim(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(b"{}\n")
@@ -212,7 +212,7 @@ async def test_a_stage_that_the_database_has_forgotten_shares_no_key_with_a_late
         pytest.param([Stage.COPY, Stage.VALIDATE, Stage.CHUNK], id="processed"),
     ],
 )
-async def test_a_batch_of_the_previous_version_goes_on(
+async def test_batch_of_the_previous_version_goes_on(
     caller: ApiCaller, components: Components, gated: GatedOperation, stages_before: list[Stage]
 ) -> None:
     """It has no fencing tokens, and its files carry numbers."""
@@ -275,7 +275,7 @@ async def test_replaced_worker_completes_no_stage(
     assert await caller.status(batch) == next_status
 
 
-async def test_a_frozen_copy_deletes_nothing_of_a_batch_that_was_completed_meanwhile(
+async def test_frozen_copy_deletes_nothing_of_a_batch_that_was_completed_meanwhile(
     caller: ApiCaller, components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It thaws right before it would end the batch as hash_mismatch."""
@@ -305,7 +305,7 @@ async def test_a_frozen_copy_deletes_nothing_of_a_batch_that_was_completed_meanw
     assert len(await caller.download(batch)) == 1
 
 
-async def test_a_mismatch_leaves_no_copy_of_any_attempt(
+async def test_mismatch_leaves_no_copy_of_any_attempt(
     caller: ApiCaller, components: Components
 ) -> None:
     batch = await caller.create(b"{}\n", hash="0" * 64)

@@ -144,7 +144,7 @@ async def test_files_of_a_deleted_batch_are_inaccessible_at_once_and_deleted_whe
     assert await seconds_until_due(components, batch) is None
 
 
-async def test_a_job_of_the_previous_version_needs_no_grave(
+async def test_job_of_the_previous_version_needs_no_grave(
     caller: ApiCaller, components: Components, files: Files
 ) -> None:
     batch = await ended(components, caller, "completed")
@@ -175,7 +175,7 @@ async def let_time_pass(components: Components, seconds: float) -> None:
         )
 
 
-async def test_the_expired_upload_of_a_batch_is_kept_as_long_as_its_other_files(
+async def test_expired_upload_of_a_batch_is_kept_as_long_as_its_other_files(
     caller: ApiCaller, components: Components, files: Files
 ) -> None:
     batch = await caller.create(numbered_lines(2), "no_op")

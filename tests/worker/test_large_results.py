@@ -123,7 +123,7 @@ async def test_lines_beyond_the_limit_fail_without_being_run(
     assert body["errors"] == {"400": {"count": refused, "lines": [4, 5, 6, 7, 8]}}
 
 
-async def test_a_full_disk_loses_no_finished_line(
+async def test_full_disk_loses_no_finished_line(
     caller: ApiCaller,
     components: Components,
     large: LargeOperation,

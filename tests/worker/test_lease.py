@@ -123,7 +123,7 @@ class TestRepeatedCalls:
     def gated(self) -> GatedOperation:
         return RepeatedOperation()
 
-    async def test_a_call_is_not_repeated_after_the_creator_was_disabled(
+    async def test_call_is_not_repeated_after_the_creator_was_disabled(
         self,
         caller: ApiCaller,
         components: Components,
@@ -139,7 +139,7 @@ class TestRepeatedCalls:
         await chunk
         assert gated.started == [1, 2]
 
-    async def test_a_call_is_not_repeated_after_the_lease_has_expired(
+    async def test_call_is_not_repeated_after_the_lease_has_expired(
         self,
         caller: ApiCaller,
         components: Components,

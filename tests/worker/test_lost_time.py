@@ -193,7 +193,7 @@ async def assert_nothing_is_lost(
     )
 
 
-async def test_a_failover_to_a_standby_that_lags_loses_no_result(
+async def test_failover_to_a_standby_that_lags_loses_no_result(
     pair: ReplicatedPair,
     caller: ApiCaller,
     components: Components,
@@ -218,7 +218,7 @@ async def test_a_failover_to_a_standby_that_lags_loses_no_result(
     assert await outcomes(caller, in_flight) == all_succeeded(LINES)
 
 
-async def test_a_restored_backup_loses_no_result(
+async def test_restored_backup_loses_no_result(
     caller: ApiCaller,
     components: Components,
     settings: Settings,

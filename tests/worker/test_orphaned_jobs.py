@@ -114,7 +114,7 @@ async def test_failing_duty_does_not_prevent_requeueing(
     assert "the supervisor could not prune" in caplog.text
 
 
-async def test_the_log_of_the_engine_is_pruned(components: Components, database_url: str) -> None:
+async def test_log_of_the_engine_is_pruned(components: Components, database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute(

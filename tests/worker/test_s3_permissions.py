@@ -53,7 +53,7 @@ async def storage(s3: SeaweedFS) -> AsyncIterator[Storage]:
         yield storage
 
 
-async def test_the_documented_permissions_are_enough_and_all_are_needed(
+async def test_documented_permissions_are_enough_and_all_are_needed(
     caller: ApiCaller, worker: RunWorker, check: PolicyCheck, s3: SeaweedFS, proxy: S3Proxy
 ) -> None:
     async with worker():
@@ -87,7 +87,7 @@ async def test_missing_upload_is_distinguished_from_a_forbidden_one(
     assert (await create(caller, await body_of(caller))).status == 201
 
 
-async def test_a_deleted_batch_leaves_no_file_behind(
+async def test_deleted_batch_leaves_no_file_behind(
     caller: ApiCaller, worker: RunWorker, storage: Storage
 ) -> None:
     async with worker():

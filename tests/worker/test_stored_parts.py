@@ -77,7 +77,7 @@ async def batch(caller: ApiCaller, components: Components, gated: GatedOperation
     return batch
 
 
-async def test_a_stored_part_completes_its_chunk_without_a_call(
+async def test_stored_part_completes_its_chunk_without_a_call(
     caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
 ) -> None:
     _, before = await rows(components, batch)
@@ -97,7 +97,7 @@ async def test_a_stored_part_completes_its_chunk_without_a_call(
     assert [line["outcome"] for line in await caller.download(batch)] == ["succeeded"] * LINES
 
 
-async def test_a_cancelled_batch_keeps_stored_results(
+async def test_cancelled_batch_keeps_stored_results(
     caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
 ) -> None:
     await forget_completion(components)
@@ -143,7 +143,7 @@ async def test_incomplete_part_is_not_adopted(
     assert await caller.status(batch) == "processed"
 
 
-async def test_a_part_of_another_copy_is_not_adopted(
+async def test_part_of_another_copy_is_not_adopted(
     caller: ApiCaller, components: Components, gated: GatedOperation, batch: str
 ) -> None:
     """The upload may have been replaced since then: the lines would be others."""
