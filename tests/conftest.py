@@ -5,29 +5,38 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import botocore.hooks
 import botocore.loaders
+import botocore.regions
 import botocore.session
 import hypothesis
 import pytest
 import pytest_asyncio
+from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser, HierarchicalEmitter
 from xdist.remote import Producer
 
+from batchd import file_watcher
 from batchd.devstack.postgres import Postgres, run_postgres
 from batchd.devstack.seaweedfs import SeaweedFS, run_seaweedfs
 from batchd.operations.openapi.document import document
 from batchd.operations.table import OPERATIONS
 from tests.support.databases import DatabaseServer, connected, make_template
+from tests.support.leftovers import remove_leftovers
 from tests.support.scheduling import ModuleScheduling
 
+# How long an example takes says something of the machine, and nothing of the code.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("default")
 hypothesis.settings.register_profile("fuzz", max_examples=2_000, deadline=None)
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.history"]
 
 MEMORY = Path("/dev/shm")
 """A file system in memory, on Linux."""
+PREFIX = "batchd-tests-"
 POSTGRES_SPACE = 4 * 1024**3
 """What is used is a tenth of it, by each process of pytest-xdist."""
 
@@ -40,21 +49,50 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModuleS
 def computed_only_once() -> Iterator[None]:
     """Compute only once what would take longer than most of the tests.
 
-    botocore's service model, what its 120 event handlers accept and how their events are named;
-    the OpenAPI document of the operations.
+    Of botocore: the model, the methods and the endpoint rules of a service, what its 120 event
+    handlers accept and how their events are named. Of batchd: the OpenAPI document.
     """
     loader = botocore.loaders.create_loader()
+    providers: dict[int, object] = {}
+    methods: dict[str, dict[str, object]] = {}
+    new_provider = botocore.regions.EndpointProvider  # type: ignore[attr-defined]
+    create_methods = ClientCreator._create_methods  # type: ignore[attr-defined]
+
+    def provider(**arguments: Any) -> object:
+        rules = id(arguments["ruleset_data"])  # the loader keeps them
+        if rules not in providers:
+            providers[rules] = new_provider(**arguments)
+        return providers[rules]
+
+    def methods_of(creator: ClientCreator, model: Any) -> dict[str, object]:
+        if model.service_name not in methods:
+            methods[model.service_name] = create_methods(creator, model)
+        return dict(methods[model.service_name])
+
     names = EventAliaser(HierarchicalEmitter())
     alias = cache(partial(EventAliaser._alias_event_name, names))  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", lambda _: loader)
         patch.setattr(botocore.hooks, "accepts_kwargs", cache(botocore.hooks.accepts_kwargs))
         patch.setattr(EventAliaser, "_alias_event_name", lambda _, name: alias(name))
+        patch.setattr(
+            botocore.hooks.NodeList, "__copy__", lambda node: type(node)(*map(list, node))
+        )
+        patch.setattr(botocore.regions, "EndpointProvider", provider)
+        patch.setattr(ClientCreator, "_create_methods", methods_of)
         documents = {id(OPERATIONS): document(OPERATIONS)}
         patch.setattr(
             "batchd.api.app.document",
             lambda operations: documents.get(id(operations)) or document(operations),
         )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watchers_that_stop_at_once() -> Iterator[None]:
+    """Let no test wait at its end for the thread that watches the policy files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_watcher, "STEP_MS", 5)
         yield
 
 
@@ -73,7 +111,8 @@ def postgres_dir(stack_dir: Path) -> Iterator[Path]:
     if not in_memory:
         yield stack_dir / "postgres"
         return
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="batchd-tests-") as folder:
+    remove_leftovers(MEMORY, PREFIX)
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix=PREFIX) as folder:
         yield Path(folder)
 
 

@@ -29,6 +29,8 @@ _Snapshot: TypeAlias = Mapping[Path, tuple[int, ...]]
 
 POLL_INTERVAL_S = 0.25
 """For file systems that report no changes: network mounts, links to other folders."""
+STEP_MS = 50
+"""How often the watching thread looks whether it shall stop."""
 SETTLE_S = 0.2
 """Files must stay unchanged for this long: they are copied one by one, and in pieces."""
 _MAX_READ_ATTEMPTS = 20
@@ -167,7 +169,7 @@ class _Watcher:
                     *folders,
                     watch_filter=None,
                     debounce=round(POLL_INTERVAL_S * 1000),
-                    step=50,
+                    step=STEP_MS,
                     rust_timeout=round(POLL_INTERVAL_S * 1000),
                     yield_on_timeout=True,
                     stop_event=self._stop,
