@@ -36,6 +36,7 @@ def tarred() -> bytes:
 
 FORM = b'--xyz\r\nContent-Disposition: form-data; name="file"\r\n\r\n{}\r\n--xyz--\r\n'
 ARRAY = "a JSON array: write each element on a line of its own, without brackets and commas"
+CSV = "CSV: write each row as an object"
 BROKEN = "JSON with line breaks inside an object: write each object on one line"
 
 
@@ -53,7 +54,31 @@ BROKEN = "JSON with line breaks inside an object: write each object on one line"
         (lzma.compress(LINES), "request_format", "compressed with xz"),
         (bz2.compress(LINES), "request_format", "compressed with bzip2"),
         (zlib.compress(LINES), "request_format", "compressed with zlib"),
+        (zlib.compress(LINES, 5), "request_format", "compressed with zlib"),
+        (lzma.compress(LINES, lzma.FORMAT_ALONE), "request_format", "compressed with LZMA"),
+        (b"LZIP\x01", "request_format", "compressed with lzip"),
+        (b"\x1f\x9d\x90", "request_format", "compressed with compress"),
+        (b"\xff\x06\0\0sNaPpY", "request_format", "compressed with Snappy"),
+        (bytes.fromhex("502a4d1804000000"), "request_format", "compressed with zstd"),
         (gzip.compress(LINES), "request_format", "compressed with gzip twice"),
+        (b"PAR1\x15", "request_format", "a Parquet file"),
+        (b"Obj\x01\x04", "request_format", "an Avro file"),
+        (b"ORC\x11", "request_format", "an ORC file"),
+        (b"SQLite format 3\0", "request_format", "an SQLite database"),
+        (bytes.fromhex("d0cf11e0a1b11ae1"), "request_format", "an old Office document"),
+        (b"%PDF-1.7\n", "request_format", "a PDF document"),
+        (
+            b'\x1e{"id": "a"}\n',
+            "request_format",
+            "a JSON text sequence: remove the character U+001E at the start of each text",
+        ),
+        (b"---\nid: a\n", "request_format", "YAML"),
+        (b'id,"batch no"\r\na,b\r\n', "request_format", CSV),
+        (b"\xef\xbb\xbfid;batch\n", "request_format", CSV),
+        (b"id\tbatch\n", "request_format", CSV),
+        (b"\x89PNG\r\n", "invalid_characters", "not text"),
+        (b"caf\xe9\n", "invalid_characters", "not text"),
+        (b"MZ\0\0", "invalid_characters", "not text"),
         (
             FORM,
             "request_format",
@@ -77,7 +102,20 @@ def test_foreign_format_is_named(head: bytes, code: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"\n", LINES, b"\xef\xbb\xbf" + LINES, b"\r\n \n" + LINES, b"no json", b"{}"]
+    "head",
+    [
+        b"",
+        b"\n",
+        LINES,
+        b"\xef\xbb\xbf" + LINES,
+        b"\r\n \n" + LINES,
+        b"no json",
+        b"{}",
+        b'{"id": "\xff\0"}',
+        "no json, but caf\u00e9".encode()[:-1],
+        b"5\n",
+        b'{"a":1},{"b":2}\n',
+    ],
 )
 def test_batch_file_is_not_a_foreign_format(head: bytes) -> None:
     assert foreign_format(head) is None

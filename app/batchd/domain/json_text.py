@@ -19,6 +19,9 @@ _SURROGATES = re.compile(
     rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
+_NOT_A_NUMBER = re.compile(rb"-?(?:NaN|Infinity)\b")
+_FIRST_PRINTABLE = 0x20
+_NAMES = {"\ufeff": ", a byte order mark"}
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -42,27 +45,69 @@ def describe_error(text: bytes, error: str, *, skipped: int = 0) -> str:
     if not text.strip():
         return "it is empty"
     if half := _half_surrogate_pair(text):
-        escape = half[1].decode()
-        position = half.start() + 1 + skipped
-        return (
-            f"{escape} is half of a surrogate pair, whose other half is missing (byte {position})"
-        )
+        reason = "is half of a surrogate pair, whose other half is missing"
+        return f"{half[1].decode()} {reason} (byte {half.start() + 1 + skipped})"
     if error == "Input data was truncated":
         return "it ends in the middle"
+    try:
+        # Its messages are the same whatever the text was to be decoded to.
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.MsgspecError as malformed:
+        error = str(malformed)
     error = error.removeprefix("JSON is malformed: ")
     match = _BYTE.search(error)
     if match is None:
         return error
-    start = int(match[1])
-    character = text[start : start + 4].decode(errors="ignore")[:1]
-    name = "" if character.isascii() else f" U+{ord(character):04X}"
-    return f"{_BYTE.sub('', error)}{name} (byte {start + 1 + skipped})"
+    start = int(match[1]) - _is_next(text, error, int(match[1]))
+    position = f"(byte {start + 1 + skipped})"
+    if name := _NOT_A_NUMBER.match(text, start):
+        return f"{name[0].decode()} is not a number in JSON {position}"
+    return f"{_BYTE.sub('', error)}{_invisible(text[start : start + 4])} {position}"
+
+
+def _is_next(text: bytes, error: str, start: int) -> bool:
+    """Return whether msgspec names the byte after the one that is wrong."""
+    if error.startswith("invalid character ("):
+        # In a word: its second character, unless this is a string with a control character.
+        return text[start - 1 : start] in {b"t", b"f", b"n"} and text[start] >= _FIRST_PRINTABLE
+    return error.startswith(("trailing characters", "invalid character in unicode escape"))
+
+
+def _invisible(text: bytes) -> str:
+    """Return the first character's name, to follow what is wrong with it, if no editor shows it."""
+    character = text.decode(errors="ignore")[:1]
+    if not character or (character.isascii() and character.isprintable()):
+        return ""
+    return f": U+{ord(character):04X}{_NAMES.get(character, '')}"
 
 
 def _half_surrogate_pair(text: bytes) -> re.Match[bytes] | None:
     if b"\\u" not in text:
         return None
     return next((match for match in _SURROGATES.finditer(text) if match[1]), None)
+
+
+_ENCODINGS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+_ENCODINGS_WITHOUT_MARK = {
+    re.compile(rb"[\s{\[]\0\0\0|\0\0\0[\s{\[]"): "UTF-32",
+    re.compile(rb"[\s{\[]\0|\0[\s{\[]"): "UTF-16",
+}
+
+
+def foreign_encoding(text: bytes) -> str | None:
+    """Return the encoding that JSON text is recognized to have by its first bytes, if not UTF-8."""
+    for mark, encoding in _ENCODINGS.items():
+        if text.startswith(mark):
+            return encoding
+    for pattern, encoding in _ENCODINGS_WITHOUT_MARK.items():
+        if pattern.match(text):
+            return encoding
+    return None
 
 
 def repeated_name(text: bytes) -> str | None:
