@@ -1,5 +1,6 @@
 """What a request is refused with says what is wrong, and what to do."""
 
+import gzip
 from collections.abc import Mapping
 
 import pytest
@@ -43,10 +44,20 @@ def create(text: str) -> bytes:
             "query.limit[]: There is no such parameter. Its name is 'limit': give it once.",
         ),
         (
-            {"status": ["completed", "cancelled"]},
+            {"status": ("completed", "cancelled")},
             "query.status: It is given more than once: separate several values by commas.",
         ),
-        ({"limit": ["1", "2"]}, "query.limit: It is given more than once."),
+        ({"limit": ("1", "2")}, "query.limit: It is given more than once."),
+        (
+            {"status": ["completed"]},
+            "query.status: It must not be a list: separate several values by commas.",
+        ),
+        ({"limit": [1]}, "query.limit: It must not be a list."),
+        (
+            {"page": "1"},
+            "query.page: There is no such parameter. There are limit, cursor, ge, le and status.",
+        ),
+        ({"GE": "1"}, "query.GE: There is no such parameter. Perhaps 'ge' is meant."),
         (
             {"ge": "2026-01-01T00:00:00Z"},
             GE,
@@ -151,21 +162,21 @@ def test_body_of_a_cancel_is_explained(body: str, message: str) -> None:
         (
             ', "batch_dict": {"A": 1}',
             (
-                "body.batch_dict: A key must have 1 to 64 of a-z, 0-9 and _, and not begin with a "
-                "digit."
+                "body.batch_dict.A: A key must have 1 to 64 of a-z, 0-9 and _, and not begin with "
+                "a digit."
             ),
         ),
         (
             ', "handler": "x"',
-            "body: 'handler' is given twice in one object: leave one of them out.",
+            "body.handler: 'handler' is given twice in one object: leave one of them out.",
         ),
         (
             ', "batch_dict": {"a": 1, "a": 1}',
-            "body: 'a' is given twice in one object: leave one of them out.",
+            "body.batch_dict.a: 'a' is given twice in one object: leave one of them out.",
         ),
         (
             ', "batch_dict": {"a": [1, {"b": 1, "\\u0062": 2}]}',
-            "body: 'b' is given twice in one object: leave one of them out.",
+            "body.batch_dict.a.1.b: 'b' is given twice in one object: leave one of them out.",
         ),
     ],
 )
@@ -228,6 +239,14 @@ def test_message_is_no_echo() -> None:
     [
         (b"", "The body is not JSON: it is empty."),
         (b'{"a": ?}', "The body is not JSON: invalid character (byte 7)."),
+        (b'{"a": 1}x', "The body is not JSON: trailing characters (byte 9)."),
+        (b'{"a": "\\q"}', "The body is not JSON: invalid escaped character (byte 9)."),
+        (b'{"a": tru}', "The body is not JSON: invalid character (byte 7)."),
+        (b'{"a": NaN}', "The body is not JSON: NaN is not a number in JSON (byte 7)."),
+        (
+            b"\xef\xbb\xbf{}\xef\xbb\xbf",
+            "The body is not JSON: trailing characters: U+FEFF, a byte order mark (byte 6).",
+        ),
         (b'\xef\xbb\xbf{"a": ?}', "The body is not JSON: invalid character (byte 10)."),
         (
             b'{"a": "\\ud83d"}',
@@ -248,6 +267,25 @@ def test_byte_that_is_not_utf_8_is_counted_like_one_that_is_not_json() -> None:
     error = refusal("create_batch", body=b'{"a": \xff}')
     assert isinstance(error, InvalidCharacters)
     assert error.description == "Byte 7 of the body is not UTF-8."
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"a": 1}'.encode("utf-16"), "The body is UTF-16, not UTF-8."),
+        ('{"a": 1}'.encode("utf-16-be"), "The body is UTF-16, not UTF-8."),
+        ('{"a": 1}'.encode("utf-32"), "The body is UTF-32, not UTF-8."),
+        (
+            gzip.compress(b'{"a": 1}'),
+            "The body is compressed: send Content-Encoding: gzip with it.",
+        ),
+    ],
+    ids=["UTF-16", "UTF-16 without a mark", "UTF-32", "gzip"],
+)
+def test_other_encoding_of_a_body_is_named(body: bytes, message: str) -> None:
+    error = refusal("create_batch", body=body)
+    assert isinstance(error, InvalidCharacters)
+    assert error.description == message
 
 
 def test_byte_order_mark_at_the_start_is_skipped() -> None:

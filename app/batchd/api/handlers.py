@@ -66,12 +66,12 @@ async def _operation_request(
 
 
 def _query(request: web.Request) -> Mapping[str, object]:
-    """Return the query parameters; one that is given more than once becomes a list."""
+    """Return the query parameters; one that is given more than once becomes a tuple."""
     if not request.query_string:
         return {}
     query = request.query
     return {
-        name: values[0] if len(values) == 1 else values
+        name: values[0] if len(values) == 1 else tuple(values)
         for name in query
         for values in [query.getall(name)]
     }

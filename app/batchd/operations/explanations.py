@@ -1,6 +1,5 @@
 """Explains what is wrong with a part of a request, in terms that callers know."""
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import msgspec
 
 from batchd.domain.errors import RequestFormat
 from batchd.domain.json_text import MAX_QUOTED, quoted
+from batchd.domain.suggestions import hint
 
 EXPECTED = "expected"
 """Key of `Meta.extra`: what a value must be, to follow "It must be"."""
@@ -23,7 +23,6 @@ KEY_PATTERN = "^[a-z_][0-9a-z_]{0,63}$"
 _PATTERNS = {
     UUID_PATTERN: "must be a UUID in its canonical form",
     SHA256_PATTERN: "must be a SHA-256 of 64 lower-case hexadecimal digits",
-    KEY_PATTERN: "must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit",
 }
 _KINDS = {
     "array": "a list",
@@ -56,10 +55,9 @@ class InvalidRequest(RequestFormat):
 def explain(error: str, pointer: str, schema: type[Any] | None = None) -> InvalidRequest:
     """Translate msgspec's message about a value of the schema into the terms of the caller."""
     message, _, location = error.rpartition(" - at ")
-    if not message or not location.startswith(("`$", "`key`")):
+    if not message or not location.startswith("`$"):
         message, location = error, ""
-    in_key = location.startswith("`key` in ")
-    location = location.removeprefix("`key` in ").strip("`").removeprefix("$")
+    location = location.strip("`").removeprefix("$")
     location = location.replace(".", "/").replace("[", "/").replace("]", "")
     typed = pointer.startswith("/body")
     if unknown := _UNKNOWN.fullmatch(message):
@@ -71,7 +69,7 @@ def explain(error: str, pointer: str, schema: type[Any] | None = None) -> Invali
         return InvalidRequest(f"{pointer}{location}/{missing[1]}", "It is missing.")
     for pattern, meaning in _PATTERNS.items():
         if pattern in message:
-            return InvalidRequest(pointer + location, f"{'A key' if in_key else 'It'} {meaning}.")
+            return InvalidRequest(pointer + location, f"It {meaning}.")
     name = location.removeprefix("/")
     must_be = _must_be(message, schema, name, typed=typed)
     return InvalidRequest(pointer + location, f"It must be {must_be}.")
@@ -85,9 +83,7 @@ def one_of(value: str, allowed: tuple[str, ...]) -> str:
         return f"There is a space before or after '{value.strip()}': leave it out."
     if len(allowed) == 1:
         return f"It must be '{allowed[0]}', not '{quoted(value)}'."
-    text = f"'{quoted(value)}' is none of {', '.join(allowed)}."
-    nearest = _nearest(value, allowed)
-    return f"{text} Perhaps '{nearest}' is meant." if nearest else text
+    return f"'{quoted(value)}' is none of {', '.join(allowed)}.{hint(value, allowed)}"
 
 
 def null(schema: type[Any], name: str) -> str:
@@ -153,9 +149,7 @@ def _unknown(name: str, schema: type[Any] | None, kind: str) -> str:
         advice = "separate several values by commas" if is_list(schema, single) else "give it once"
         return f"{text} Its name is '{single}': {advice}."
     names = tuple(_attributes(schema))
-    if nearest := _nearest(name, names):
-        return f"{text} Perhaps '{nearest}' is meant."
-    return f"{text} There {_are(names)}."
+    return text + (hint(name, names) or f" There {_are(names)}.")
 
 
 def _are(names: tuple[str, ...]) -> str:
@@ -170,10 +164,6 @@ def _are(names: tuple[str, ...]) -> str:
 
 def _words(kinds: str) -> str:
     return " or ".join(_KINDS.get(kind, kind) for kind in kinds.split(" | "))
-
-
-def _nearest(value: str, allowed: tuple[str, ...]) -> str | None:
-    return next(iter(difflib.get_close_matches(value[:MAX_QUOTED].lower(), allowed, n=1)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

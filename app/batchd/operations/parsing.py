@@ -9,7 +9,14 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import msgspec
 
 from batchd.domain.errors import BatchdError, InvalidCharacters, NotAValidJson
-from batchd.domain.json_text import describe_error, quoted, repeated_name
+from batchd.domain.json_text import (
+    describe_error,
+    foreign_encoding,
+    has_unique_names,
+    parse_syntax,
+    quoted,
+    repeated_names,
+)
 from batchd.domain.operations import OperationRequest
 from batchd.operations.explanations import (
     InvalidRequest,
@@ -29,6 +36,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _SPACES = " \t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
 
 # JSON booleans as well, for batch lines; 1 and 0 are equal to them as keys.
 _BOOLEANS: Mapping[object, bool] = {
@@ -73,6 +81,10 @@ def _decode(body: bytes, schema: type[T]) -> T:
     """Convert a body; what the schema declares as `msgspec.Raw` is kept as written."""
     # As in a batch file, a byte order mark at the start is not part of the text.
     skipped = len(_BOM) if body.startswith(_BOM) else 0
+    if encoding := foreign_encoding(body):
+        raise InvalidCharacters(f"The body is {encoding}, not UTF-8.")
+    if body.startswith(_GZIP):
+        raise InvalidCharacters("The body is compressed: send Content-Encoding: gzip with it.")
     text = body[skipped:]
     try:
         text.decode()
@@ -81,9 +93,10 @@ def _decode(body: bytes, schema: type[T]) -> T:
         raise InvalidCharacters(f"Byte {position} of the body is not UTF-8.") from None
     try:
         value = _parse(text)
-        if repeated := repeated_name(text):
-            message = f"'{quoted(repeated)}' is given twice in one object: leave one of them out."
-            raise InvalidRequest("/body", message)
+        if not has_unique_names(text):
+            pointer, name = next(repeated_names(parse_syntax(text), "/body"))
+            message = f"'{quoted(name)}' is given twice in one object: leave one of them out."
+            raise InvalidRequest(pointer, message)
     except RecursionError:
         raise NotAValidJson("The body is nested too deeply.") from None
     except msgspec.MsgspecError as error:
@@ -125,14 +138,15 @@ def _check_value(schema: type[Any], name: str, value: object, pointer: str) -> o
         raise explain(f"Object contains unknown field `{name}`", pointer, schema)
     if value is None:
         raise InvalidRequest(f"{pointer}/{name}", null(schema, name))
-    if kind is bool and not isinstance(value, list):
+    if kind is bool and not isinstance(value, tuple | list):
         boolean = _BOOLEANS.get(value) if isinstance(value, str | int) else None
         if boolean is None:
             raise InvalidRequest(f"{pointer}/{name}", "It must be true or false (also 1, 0).")
         return boolean
-    if isinstance(value, list):
-        hint = ": separate several values by commas" if is_list(schema, name) else ""
-        raise InvalidRequest(f"{pointer}/{name}", f"It is given more than once{hint}.")
+    if isinstance(value, tuple | list):
+        fault = "is given more than once" if isinstance(value, tuple) else "must not be a list"
+        how = ": separate several values by commas" if is_list(schema, name) else ""
+        raise InvalidRequest(f"{pointer}/{name}", f"It {fault}{how}.")
     if get_origin(kind) is Annotated and get_args(kind)[0] is int and not _is_integer(value):
         expected = expectation(schema, name) or "a whole number"
         raise InvalidRequest(f"{pointer}/{name}", f"It must be {expected}.")

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
@@ -53,7 +53,6 @@ _Timestamp = Annotated[
         extra={EXPECTED: "seconds (not milliseconds) since the Unix epoch, for example 1767225600"},
     ),
 ]
-BatchDict: TypeAlias = dict[Annotated[str, Meta(pattern=KEY_PATTERN + PATTERN_END)], msgspec.Raw]
 
 
 class BatchPath(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

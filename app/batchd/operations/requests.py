@@ -10,9 +10,15 @@ from msgspec import UNSET
 from batchd.domain import commands
 from batchd.domain.batches import Status
 from batchd.domain.ids import BatchId, Handler
+from batchd.domain.json_text import pointer_token
 from batchd.domain.operations import OperationRequest
 from batchd.operations.cursors import decode_cursor
-from batchd.operations.explanations import UUID_PATTERN, InvalidRequest, one_of
+from batchd.operations.explanations import (
+    KEY_PATTERN,
+    UUID_PATTERN,
+    InvalidRequest,
+    one_of,
+)
 from batchd.operations.parsing import (
     read_body,
     read_object,
@@ -23,7 +29,6 @@ from batchd.operations.parsing import (
 from batchd.operations.request_schemas import (
     EXPANDABLE,
     MAX_KEY_LENGTH,
-    BatchDict,
     BatchPath,
     CreateBatchBody,
     GetBatchesQuery,
@@ -36,6 +41,8 @@ from batchd.operations.request_schemas import (
 
 _STATUSES = tuple(status.value for status in Status)
 _UUID = re.compile(UUID_PATTERN)
+_DICT_KEY = re.compile(KEY_PATTERN.removeprefix("^").removesuffix("$"))
+_DICT_KEY_MUST = "A key must have 1 to 64 of a-z, 0-9 and _, and not begin with a digit."
 _KEY = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_LENGTH}}}")
 
 
@@ -119,8 +126,11 @@ def _batch(request: OperationRequest) -> BatchId:
 
 
 def _batch_dict(text: msgspec.Raw) -> bytes:
-    """Return the text as it was written, with the caller's decimals and white space."""
-    read_object(bytes(text), BatchDict, "/body/batch_dict")
+    """Return it as it was written: decimals and white space are the caller's."""
+    members = read_object(bytes(text), dict[str, msgspec.Raw], "/body/batch_dict")
+    for name in members:
+        if not _DICT_KEY.fullmatch(name):
+            raise InvalidRequest(f"/body/batch_dict/{pointer_token(name)}", _DICT_KEY_MUST)
     return bytes(text)
 
 

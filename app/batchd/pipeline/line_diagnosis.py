@@ -1,6 +1,5 @@
 """The diagnosis of an invalid line of a batch file: every issue, with a message."""
 
-import difflib
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import TypeGuard
@@ -20,6 +19,7 @@ from batchd.domain.json_text import (
     repeated_names,
 )
 from batchd.domain.operations import ValidationIssue
+from batchd.domain.suggestions import hint
 from batchd.pipeline.line_reader import BOM
 
 MAX_ID_LENGTH = 64
@@ -107,8 +107,7 @@ def _check(name: str, value: object) -> str | None:
     """Say what is wrong with an attribute of the line."""
     if name not in {"id", *_OBJECTS}:
         text = f"Unknown attribute '{quoted(name)}': a line may have 'id', 'path', 'query', 'body'."
-        nearest = difflib.get_close_matches(quoted(name).lower(), ("id", *_OBJECTS), n=1)
-        return f"{text} Perhaps '{nearest[0]}' is meant." if nearest else text
+        return text + hint(name, ("id", *_OBJECTS))
     if value is None:
         return f"'{name}' must not be null: leave it out."
     if name == "id":

@@ -23,6 +23,7 @@ from batchd.domain.jobs import Job, Stage
 from batchd.domain.permission import OwnerFilter
 from batchd.domain.ports import Clock, Ids, ObjectInfo, Storage
 from batchd.domain.storage_keys import upload_key
+from batchd.domain.suggestions import hint
 from batchd.domain.users import Caller
 from batchd.queue import jobs
 from batchd.services.authorization import PermissionChecker
@@ -109,8 +110,10 @@ class BatchCreation:
         names = [
             name for name in self._operations if await self._permissions.is_allowed(caller, name)
         ]
-        hint = f"These can: {', '.join(names)}." if names else "Your role may run none that can."
-        return OperationNotAllowed(f"'{operation}' can't be run in batches. {hint}")
+        text = f"'{operation}' can't be run in batches."
+        if not names:
+            return OperationNotAllowed(f"{text} Your role may run none that can.")
+        return OperationNotAllowed(f"{text} These can: {', '.join(names)}.{hint(operation, names)}")
 
     async def _find_created(
         self,
