@@ -117,10 +117,10 @@ async def test_every_issue_has_a_pointer(declare: Declare, upstream: Upstream) -
         [
             ("/path/customer", "It is missing."),
             ("/path/client", "There is no such parameter."),
-            ("/query/lang", "It must be a string, a number or a boolean, or a list of these."),
+            ("/query/lang", "It must not be null: leave it out."),
             ("/query/tag", "It must be a string, a number or a boolean, or a list of these."),
             ("/query/page", "There is no such parameter."),
-            ("/body/amount", 'It is not of type "number".'),
+            ("/body/amount", "It must be a number, not text."),
             ("/body/to~1day", 'It is not a "date".'),
             ("/body/items/1/sku", "It is missing."),
             ("/body/x", "There is no such attribute."),

@@ -38,6 +38,63 @@ async def run_line(source: HttpOperations, line: str) -> OperationResult:
 @pytest.mark.parametrize(
     ("body_text", "message"),
     [
+        ('{"n": "5"}', "It must be a whole number, not text."),
+        ('{"n": 1.5}', "It must be a whole number."),
+        ('{"n": null}', "It must be a whole number, not null."),
+        ('{"t": true}', "It must be text or null, not true or false."),
+        ('{"t": {}}', "It must be text or null, not an object."),
+        ('{"currency": "eur"}', 'It must be one of "CHF", "EUR", 1. Perhaps \'EUR\' is meant.'),
+        ('{"currency": [1.50]}', 'It must be one of "CHF", "EUR", 1.'),
+    ],
+)
+async def test_a_value_of_a_body_is_explained(
+    declare: Declare, body_text: str, message: str
+) -> None:
+    rules = """
+    properties.n = { type = "integer" }
+    properties.t = { type = ["string", "null"] }
+    properties.currency = { enum = ["CHF", "EUR", 1] }
+    """
+    source = await declare(POST + rules, BASE="http://localhost:1")
+    reported = issues_of_line(source, f'{{"path": {{"x": "a"}}, "body": {body_text}}}')
+    assert [text for _, text in reported] == [message]
+
+
+@pytest.mark.parametrize(
+    ("query_text", "message"),
+    [
+        ('{"pagee": 1}', "There is no such parameter. Perhaps 'page' is meant."),
+        ('{"page": null}', "It must not be null: leave it out."),
+    ],
+)
+async def test_a_parameter_of_the_query_is_explained(
+    declare: Declare, query_text: str, message: str
+) -> None:
+    source = await declare(f"{GET}query = ['page']", BASE="http://localhost:1")
+    reported = issues_of_line(source, f'{{"path": {{"x": "a"}}, "query": {query_text}}}')
+    assert [text for _, text in reported] == [message]
+
+
+@pytest.mark.parametrize(
+    ("path_text", "message"),
+    [
+        ("-0.0", "-0.0 is a decimal number; write 0."),
+        ("1e2", "1e2 is a decimal number; write 100."),
+        ("101.00", "101.00 is a decimal number; write 101."),
+        ("null", "It must be a string, a number or a boolean, not null."),
+    ],
+)
+async def test_a_parameter_of_the_path_is_explained(
+    declare: Declare, path_text: str, message: str
+) -> None:
+    source = await declare(GET, BASE="http://localhost:1")
+    reported = issues_of_line(source, f'{{"path": {{"x": {path_text}}}}}')
+    assert [text for _, text in reported] == [message]
+
+
+@pytest.mark.parametrize(
+    ("body_text", "message"),
+    [
         ('{"amount": 100000000000000000.01}', "It is greater than the maximum of"),
         ('{"amount": 1e17}', None),
         ('{"amount": 12.50}', None),

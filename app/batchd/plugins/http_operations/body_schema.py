@@ -11,6 +11,7 @@ from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from batchd.domain.errors import RequestFormat
 from batchd.domain.operations import ValidationIssue
+from batchd.domain.suggestions import hint
 
 MAX_ISSUES = 20
 """Per line; bounds the size of the report whatever a line contains."""
@@ -20,6 +21,16 @@ _MAX_FLOAT_LENGTH = 15
 """Maximum length of a number that a float represents without loss."""
 _MAX_EXPONENT = 1000
 """Work with the exact value of a number grows with its exponent, which takes few characters."""
+
+
+_TYPES = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "object": "an object",
+    "string": "text",
+}
 
 
 class BodySchema:
@@ -89,6 +100,14 @@ def _issues(error: ValidationError) -> Iterator[ValidationIssue]:
     match error.kind:
         case ValidationErrorKind.Required(property=name):
             yield new_issue("It is missing.", "body", *path, name)
+        case ValidationErrorKind.Type(types=types):
+            kinds = " or ".join(_TYPES.get(name, name) for name in sorted(types, key="null".__eq__))
+            given = _json_kind(error.instance)
+            # A number that is not whole is of the kind that is expected.
+            contrast = "" if given == "a number" and "integer" in types else f", not {given}"
+            yield new_issue(f"It must be {kinds}{contrast}.", "body", *path)
+        case ValidationErrorKind.Enum(options=options):
+            yield new_issue(_none_of(error.instance, options), "body", *path)
         case ValidationErrorKind.AdditionalProperties(unexpected=names):
             for name in names:
                 yield new_issue("There is no such attribute.", "body", *path, name)
@@ -97,6 +116,34 @@ def _issues(error: ValidationError) -> Iterator[ValidationIssue]:
             if len(message) > _MAX_MESSAGE_LENGTH:
                 message = message[:_MAX_MESSAGE_LENGTH] + "…"
             yield new_issue(f"{message.rstrip('.')}.", "body", *path)
+
+
+def _none_of(value: object, options: Sequence[object]) -> str:
+    """Say which values are allowed, and which one may be meant; the value may be a secret."""
+    allowed = [msgspec.json.encode(option).decode() for option in options]
+    text = ", ".join(allowed)
+    if len(text) > _MAX_MESSAGE_LENGTH:
+        text = f"{text[:_MAX_MESSAGE_LENGTH]}…"
+    names = [option for option in options if isinstance(option, str)]
+    suggestion = hint(value, names) if isinstance(value, str) else ""
+    return f"It must be one of {text}.{suggestion}"
+
+
+def _json_kind(value: object) -> str:
+    """Return what a value is in JSON, in words."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return "a number"
 
 
 def new_issue(message: str, *path: str | int) -> ValidationIssue:

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from batchd.domain.errors import BatchdError, ProcessingTimeout, QuotaViolation, RequestFormat
+from batchd.domain.errors import (
+    BatchdError,
+    ProcessingTimeout,
+    QuotaViolation,
+    RequestFormat,
+    help_url,
+)
 from batchd.domain.operations import (
     HTTP_STATUSES,
     MemoryBudget,
@@ -161,9 +167,7 @@ class HttpOperation:
         return self._error_result(error, trace)
 
     def _error_result(self, error: BatchdError, trace: str) -> OperationResult:
-        base = self._dependencies.help_base
-        url = None if base is None else f"{base}{error.name}"
-        return error_result(error, trace, help_url=url)
+        return error_result(error, trace, help_url=help_url(error, self._dependencies.help_base))
 
 
 def _body(request: OperationRequest) -> bytes | None:

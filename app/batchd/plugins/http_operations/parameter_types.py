@@ -35,6 +35,8 @@ def _whole_number(text: str) -> str | None:
     number = Decimal(text)
     if number != number.to_integral_value():
         return None
+    if number == 0:
+        return "0"
     if number.adjusted() >= _MAX_DIGITS:
         return "it without a fraction and an exponent"
     return f"{number.to_integral_value():f}"

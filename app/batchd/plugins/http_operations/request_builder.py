@@ -1,10 +1,11 @@
 """Builds the upstream request of a line, and validates the line's parts for it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from yarl import URL
 
 from batchd.domain.operations import OperationRequest, ValidationIssue
+from batchd.domain.suggestions import hint
 from batchd.plugins.http_operations.body_schema import new_issue
 from batchd.plugins.http_operations.parameter_types import ParameterType, find_mismatch
 from batchd.plugins.http_operations.schema import OperationSchema
@@ -54,9 +55,9 @@ def _path_issues(schema: OperationSchema, path: Mapping[str, object]) -> Iterato
     for name, value in path.items():
         text = _text(value)
         if name not in names:
-            yield new_issue("There is no such parameter.", "path", name)
+            yield new_issue(_no_such_parameter(name, names), "path", name)
         elif text is None:
-            yield new_issue(f"It {_SCALAR}.", "path", name)
+            yield new_issue(f"It {_SCALAR}{_not_null(value)}.", "path", name)
         elif not text:
             yield new_issue("It is empty.", "path", name)
         elif mismatch := find_mismatch(value, text, schema.types.get(name, _PATH_TYPE)):
@@ -74,7 +75,9 @@ def _query_issues(
 ) -> Iterator[ValidationIssue]:
     for name, value in query.items():
         if name not in schema.query:
-            yield new_issue("There is no such parameter.", "query", name)
+            yield new_issue(_no_such_parameter(name, schema.query), "query", name)
+        elif value is None:
+            yield new_issue("It must not be null: leave it out.", "query", name)
         elif any(_text(item) is None for item in _items(value)):
             yield new_issue(f"It {_SCALAR}, or a list of these.", "query", name)
         elif (kind := schema.types.get(name)) is not None:
@@ -89,6 +92,14 @@ def _body_issues(schema: OperationSchema, body: object) -> Sequence[ValidationIs
     if not isinstance(body, bytes):
         return [new_issue("It is missing.", "body")]
     return schema.body.validate(body)
+
+
+def _no_such_parameter(name: str, names: Iterable[str]) -> str:
+    return f"There is no such parameter.{hint(name, sorted(names))}"
+
+
+def _not_null(value: object) -> str:
+    return ", not null" if value is None else ""
 
 
 def _is_plain_text(value: object) -> bool:
