@@ -1,4 +1,4 @@
-"""Settings are read from variables: what counts as set, and what is said of wrong ones."""
+"""Settings are read from variables: which values count as set, and the errors for invalid ones."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What setup.cfg says holds against the folders, the code and the locks."""
+"""setup.cfg is consistent with the folders, the code and the locks."""
 
 import re
 from configparser import ConfigParser

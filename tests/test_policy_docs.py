@@ -1,4 +1,4 @@
-"""The examples of docs/policies.md, run: what they print is what the page shows."""
+"""The examples of docs/policies.md print what the page shows."""
 
 import os
 import re

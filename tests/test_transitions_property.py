@@ -1,4 +1,4 @@
-"""Whatever is asked of a batch, and in whatever order, it goes the ways of the contract only."""
+"""Whatever is requested of a batch, in any order, only transitions of the contract occur."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

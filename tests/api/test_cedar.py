@@ -1,4 +1,4 @@
-"""The service with Cedar in the place of Casbin: nothing else is different."""
+"""The service with Cedar instead of Casbin: nothing else differs."""
 
 from collections.abc import Mapping
 from pathlib import Path

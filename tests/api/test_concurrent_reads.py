@@ -1,4 +1,4 @@
-"""Many readers and a writer at once: answers are fresh, whole, and of one's own account."""
+"""Concurrent readers and a writer: responses are fresh, consistent, and of the caller's account."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Connections end that say nothing, do not read, or are too many; half-closed ones are answered."""
+"""Silent, slow and surplus connections are closed; half-closed ones get their responses."""
 
 import re
 import time

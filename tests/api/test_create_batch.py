@@ -1,4 +1,4 @@
-"""create_batch: what it takes, what it refuses, and what a batch then is."""
+"""create_batch: what it accepts, what it refuses, and the batch that it creates."""
 
 import shutil
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""create_batch, repeated: one upload makes one batch, and so does one Idempotency-Key."""
+"""create_batch, repeated: one batch per upload, and per Idempotency-Key."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Batches created at once: no more than the limit, and visible in the order of their times."""
+"""Concurrently created batches: limited, and visible in the order of their times."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The client goes away in the middle of a change: it is made whole, or not at all."""
+"""A client disconnects during a change: it is made completely, or not at all."""
 
 import json
 

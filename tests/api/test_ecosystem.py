@@ -1,4 +1,4 @@
-"""What the aiohttp ecosystem plugs in works: its test client, OpenTelemetry, Sentry, gunicorn."""
+"""Integrations of the aiohttp ecosystem work: its test client, OpenTelemetry, Sentry, gunicorn."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext

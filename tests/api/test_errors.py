@@ -1,4 +1,4 @@
-"""The table of errors: each row of it really met, and what all failures have in common."""
+"""The errors of the contract: how each occurs, and what all of them have in common."""
 
 import io
 import json

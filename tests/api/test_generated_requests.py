@@ -1,4 +1,4 @@
-"""Whatever is sent, the answers are those of the document: schemathesis, on the real stack."""
+"""Generated requests get only documented responses: schemathesis, on the real stack."""
 
 import asyncio
 from collections.abc import Callable

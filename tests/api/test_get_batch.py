@@ -1,4 +1,4 @@
-"""get_batch: which attributes an answer has, of which types, and what may be asked for."""
+"""get_batch: the attributes of its responses, their types, and those added on request."""
 
 import hashlib
 import re

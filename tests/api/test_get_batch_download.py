@@ -1,4 +1,4 @@
-"""get_batch with `download`: the words for yes and no, when there is a URL, and what it gives."""
+"""get_batch with `download`: spellings of the boolean, when there is a URL, and its content."""
 
 import time
 from collections.abc import Mapping

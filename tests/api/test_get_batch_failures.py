@@ -1,4 +1,4 @@
-"""get_batch says why a batch ended before its lines ran, when it is asked."""
+"""get_batch reports on request why a batch ended before its lines ran."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""get_batch asked again and again: the ETag, and the 304 that costs nothing to read."""
+"""get_batch, polled: the ETag, and the 304 for an unchanged batch."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""get_batches: which batches a page holds, in which order, and how one page leads to the next."""
+"""get_batches: which batches a page has, in which order, and how pages follow each other."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""Two accounts: what belongs to the one does not exist for the other."""
+"""Two accounts: the objects of one do not exist for the other."""
 
 from collections.abc import Sequence
 from uuid import uuid4

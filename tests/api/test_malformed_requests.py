@@ -1,4 +1,4 @@
-"""What is hardly HTTP any more, sent by the byte: answered by the contract, never by a 5xx."""
+"""Malformed HTTP, sent as raw bytes: refused as the contract says, never with a 5xx."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""HEAD, OPTIONS, methods that nobody knows, and paths with a slash at the end."""
+"""HEAD, OPTIONS, unknown methods, and paths with a trailing slash."""
 
 from uuid import uuid4
 

@@ -1,4 +1,4 @@
-"""What an operator can measure of the API."""
+"""The metrics of the API."""
 
 import re
 

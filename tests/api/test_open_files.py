@@ -1,4 +1,4 @@
-"""A process may have as many connections as its setting says, if the system permits it."""
+"""The limit of open files is raised for as many connections as the setting allows."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, and the same as the routes, the errors and the answers."""
+"""The OpenAPI document: valid, and consistent with routes, errors and responses."""
 
 import hashlib
 from collections.abc import Callable

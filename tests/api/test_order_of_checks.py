@@ -1,4 +1,4 @@
-"""Of all that is wrong with a call, the first check that fails is told: 401, 403, 400, 404, 400."""
+"""The order of checks, of which the first that fails decides: 401, 403, 400, 404, 400."""
 
 import dataclasses
 import json

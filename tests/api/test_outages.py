@@ -1,4 +1,4 @@
-"""The database or the storage is away: 503, soon, with a time to come again."""
+"""Outages of the database or the storage: 503 without a long wait, and Retry-After."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Roles limited to what the caller made itself: the rest answers as if it were not there."""
+"""Roles limited to the caller's own objects: the others are not found."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""get_batches while batches come, change and go: what was there from the start is given once."""
+"""Pages of get_batches while batches come and go: each existing batch is listed once."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""A policy that changes while requests are made: each is answered by the old or by the new one."""
+"""A policy changes while requests are made: each is decided by the old or by the new one."""
 
 import asyncio
 from collections.abc import Mapping

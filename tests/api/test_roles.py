@@ -1,4 +1,4 @@
-"""GET /roles and GET /roles/{role}: the policy as statements, and no other account's."""
+"""GET /roles and GET /roles/{role}: the policy as statements, without those of other accounts."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A database password that was changed while the API runs: an outage, and a clear reason."""
+"""The database password changes while the API runs: an outage with a clear reason."""
 
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit

@@ -1,4 +1,4 @@
-"""/readyz and /metrics: whoever asks, and however often, each costs one computation a second."""
+"""/readyz and /metrics cost one computation per second, however many requests there are."""
 
 import asyncio
 import time

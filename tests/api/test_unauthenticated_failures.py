@@ -1,4 +1,4 @@
-"""Whoever has no secret is counted, and can't fill the log."""
+"""Failures of unauthenticated requests are counted, and can't fill the log."""
 
 import logging
 import re

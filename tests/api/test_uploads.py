@@ -1,4 +1,4 @@
-"""Uploads: the temporary URL, its end, and what becomes of files that no batch needs."""
+"""Uploads: the presigned URL, its expiry, and the deletion of unused files."""
 
 import asyncio
 import time

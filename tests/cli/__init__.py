@@ -1,1 +1,1 @@
-"""The command `batchd`, as a process of its own."""
+"""The command `batchd`, as a separate process."""

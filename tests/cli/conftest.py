@@ -1,4 +1,4 @@
-"""The environment of the commands that start."""
+"""The environment of the commands under test."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""`batchd accounts`: the weights that it sets are those that it lists."""
+"""`batchd accounts`: sets and lists weights."""
 
 from collections.abc import Mapping
 from uuid import uuid4

@@ -1,4 +1,4 @@
-"""The commands of `batchd`: its own, and those that plugins bring."""
+"""The commands of `batchd`: its own, and those of plugins."""
 
 import sys
 from asyncio.subprocess import PIPE, create_subprocess_exec

@@ -1,4 +1,4 @@
-"""`batchd migrate`: several at once, its waiting, its URL, its end."""
+"""`batchd migrate`: concurrent runs, waiting, the URL, and termination."""
 
 import asyncio
 import signal

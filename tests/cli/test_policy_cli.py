@@ -1,4 +1,4 @@
-"""`batchd policy`: what each tool prints, for people and for programs, and how it ends."""
+"""`batchd policy`: the output of each tool, for people and for programs, and the exit codes."""
 
 import json
 from pathlib import Path

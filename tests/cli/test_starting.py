@@ -1,4 +1,4 @@
-"""How `batchd` starts, and what it says when it refuses to: one line for each fault, and a code."""
+"""The start of `batchd`: one line per fault of the configuration, and an exit code."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""How `batchd` starts with a database that is away, refuses it, or has an old schema."""
+"""The start of `batchd` with a database that is down, refuses it, or has an old schema."""
 
 from collections.abc import Mapping
 

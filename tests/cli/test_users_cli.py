@@ -1,4 +1,4 @@
-"""`batchd users`: what it prints, and that it does what it prints."""
+"""`batchd users`: the output of each command, and its effect."""
 
 import asyncio
 import time

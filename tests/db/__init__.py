@@ -1,1 +1,1 @@
-"""The database: its schema, and how its queries are answered."""
+"""The database: its schema and its queries."""

@@ -1,4 +1,4 @@
-"""Gathered reads: one query for many, and nobody disturbs anybody else."""
+"""The batch loader: one query for concurrent reads, without effects on each other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

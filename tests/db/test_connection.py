@@ -1,4 +1,4 @@
-"""A database that freezes, fails over or changes its password, and what becomes of who waits."""
+"""Connections to a database that freezes, fails over or changes its password."""
 
 import asyncio
 import time

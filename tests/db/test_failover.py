@@ -1,4 +1,4 @@
-"""A primary that fails over to its standby while the API and a worker use it."""
+"""A primary fails over to its standby while the API and a worker use it."""
 
 import asyncio
 import os

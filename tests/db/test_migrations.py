@@ -1,4 +1,4 @@
-"""The migrations: up, down and up again, and none that could hold up the requests of others."""
+"""The migrations: up, down and up again, without blocking requests for long."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What finds files to delete reads only what is due, however much waits."""
+"""The queries that find files to delete read only what is due."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

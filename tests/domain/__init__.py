@@ -1,1 +1,1 @@
-"""The rules that need nothing but themselves."""
+"""The domain's rules, without input or output."""

@@ -1,4 +1,4 @@
-"""What a request is refused with says what is wrong, and what to do."""
+"""The messages about invalid requests say what is wrong and what to do."""
 
 import gzip
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a row says of its operation is what its HTTP method and its parameters imply."""
+"""Each row of the table is consistent with its HTTP method and its parameters."""
 
 import pytest
 

@@ -1,1 +1,1 @@
-"""The stages of a batch, each piece of them by itself."""
+"""The parts of the stages, each on its own."""

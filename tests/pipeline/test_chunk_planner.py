@@ -1,4 +1,4 @@
-"""The chunks hold every line that will run, once, in order, within the limits."""
+"""Chunks contain every line that will run, once, in order, within the limits."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""gzip is decompressed however it arrives, and what is wrong with it is said."""
+"""gzip is decompressed in pieces of any size, and damage is reported."""
 
 import gzip
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Ids used twice are found, all of them and no others, in little memory whatever they are."""
+"""Duplicate ids are found completely and exactly, in little memory."""
 
 import tracemalloc
 from uuid import UUID

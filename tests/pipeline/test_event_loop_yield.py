@@ -1,4 +1,4 @@
-"""A task that computes for long lets the others run."""
+"""A long computation in a task lets others run."""
 
 import asyncio
 import time

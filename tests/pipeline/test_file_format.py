@@ -1,4 +1,4 @@
-"""A file of another format is recognized by its first bytes, and none that may be valid is."""
+"""Files of other formats are recognized by their first bytes; valid batch files never are."""
 
 import bz2
 import gzip

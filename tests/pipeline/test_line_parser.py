@@ -1,4 +1,4 @@
-"""One line of a batch file: taken as it is, or refused with everything that is wrong with it."""
+"""One line of a batch file: parsed unchanged, or refused with every issue."""
 
 import json
 from collections.abc import Mapping, Sequence

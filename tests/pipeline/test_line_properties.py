@@ -1,4 +1,4 @@
-"""Whatever bytes a line consists of, it is reported in bounds or taken as any parser would."""
+"""Any bytes of a line are reported within bounds, or parsed as any parser would."""
 
 from hypothesis import given
 from hypothesis import strategies as st

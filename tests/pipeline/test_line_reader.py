@@ -1,4 +1,4 @@
-"""The bytes of a batch file become lines, however they arrive."""
+"""The bytes of a batch file are split into lines, whatever the size of the pieces."""
 
 import tracemalloc
 from collections.abc import AsyncIterable, AsyncIterator, Iterator

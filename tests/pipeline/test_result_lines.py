@@ -1,4 +1,4 @@
-"""A line of the results file is one line to every reader."""
+"""A line of the results file is one line for every reader."""
 
 import json
 

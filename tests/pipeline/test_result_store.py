@@ -1,4 +1,4 @@
-"""Results are kept in memory while the budget lasts, then on disk, and are read in file order."""
+"""Results are stored in memory within the budget, then on disk, and are read in file order."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The validation report has one line for each bad line, with all that is wrong with it."""
+"""The validation report has one entry per invalid line, with all of its issues."""
 
 import json
 from typing import Any

@@ -1,1 +1,1 @@
-"""The plugins against what they talk to."""
+"""The plugins with the services that they call."""

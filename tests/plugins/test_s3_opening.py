@@ -1,4 +1,4 @@
-"""How the S3 storage opens, and which settings it refuses."""
+"""Opening the S3 storage, and the settings that it refuses."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The S3 storage that does not answer, refuses, or can't be opened."""
+"""An S3 storage that does not respond, refuses calls, or can't be opened."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""S3 services that differ from AWS, each a proxy that refuses what they refuse."""
+"""S3 services that differ from AWS, each simulated by a proxy that refuses calls."""
 
 import logging
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What callers do with the URLs of the S3 storage, over plain HTTP."""
+"""Presigned URLs of the S3 storage, used over plain HTTP as callers do."""
 
 import socket
 from collections.abc import AsyncIterator

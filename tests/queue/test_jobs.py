@@ -1,4 +1,4 @@
-"""The columns of a job say what it is for, and PgQueuer is content with them."""
+"""The columns of a job state its purpose, and PgQueuer accepts them."""
 
 from uuid import UUID
 

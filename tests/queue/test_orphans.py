@@ -1,4 +1,4 @@
-"""Chunks without a job are found, a bounded number of chunks at a time."""
+"""Orphaned chunks are found, a bounded number of chunks per round."""
 
 import asyncpg
 import pytest

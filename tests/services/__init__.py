@@ -1,1 +1,1 @@
-"""The components, without HTTP where that is not the point."""
+"""The services, without HTTP where it is irrelevant."""

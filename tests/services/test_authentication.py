@@ -1,4 +1,4 @@
-"""Authenticator are remembered, and forgotten at once when something about them changes."""
+"""The authenticator caches callers, and drops them as soon as something about them changes."""
 
 from datetime import timedelta
 

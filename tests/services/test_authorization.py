@@ -1,4 +1,4 @@
-"""The permission check: what it caches, and what it makes of failing authorizers."""
+"""The permission check: what it caches, and how it handles failing authorizers."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""A rate of the whole fleet holds however many processes share it, and is not wasted."""
+"""A fleet-wide rate is kept by any number of processes, and used fully."""
 
 import asyncio
 import time

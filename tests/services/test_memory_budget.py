@@ -1,4 +1,4 @@
-"""The memory budget is never exceeded by those who wait for it, and none of it is lost."""
+"""The memory budget is never exceeded by waiters, and never leaks."""
 
 import asyncio
 from contextlib import suppress

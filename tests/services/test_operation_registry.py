@@ -1,4 +1,4 @@
-"""Which operation a name means, where several plugins could say."""
+"""Which operation a name refers to if several plugins declare it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Users and their secrets: when one is taken, and that nothing but its hash is kept."""
+"""Users and their secrets: when a secret is valid, and that only its hash is stored."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Authorizers that a test holds in its hands."""
+"""Authorizers that a test controls."""
 
 from collections.abc import Awaitable, Callable, Sequence
 

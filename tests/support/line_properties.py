@@ -1,4 +1,4 @@
-"""What holds for any line of a batch file, whatever bytes it consists of."""
+"""The properties of any line of a batch file, whatever its bytes."""
 
 import json
 from collections.abc import Mapping

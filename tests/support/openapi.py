@@ -1,4 +1,4 @@
-"""The OpenAPI document as the tests hold answers against it."""
+"""The OpenAPI document, to validate responses against."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How PostgreSQL answers a query: its plan, as it really ran."""
+"""The plan by which PostgreSQL actually ran a query."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""HTTP by the byte: what no client library would send, and the raw response."""
+"""Raw HTTP: requests that no client library would send, and raw responses."""
 
 import asyncio
 import json

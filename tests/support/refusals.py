@@ -1,4 +1,4 @@
-"""What every failure has in common, whatever failed: the form that the contract gives it."""
+"""The common form of all failures, as the contract defines it."""
 
 from tests.support.callers import Reply
 

@@ -1,4 +1,4 @@
-"""A proxy before the S3 server that refuses what other S3 services refuse."""
+"""A proxy in front of the S3 server that refuses what other S3 services refuse."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The S3 storage as a test opens it, and what it does with objects all the time."""
+"""The S3 storage as tests open it, and common operations on objects."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager

@@ -1,4 +1,4 @@
-"""Whether a secret is taken, by a process that has not seen it before and so remembers nothing."""
+"""Whether a secret is valid, checked by a process without a cache."""
 
 from batchd.db.notifications import Notifications
 from batchd.domain.errors import Unauthorized

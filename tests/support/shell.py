@@ -1,4 +1,4 @@
-"""The command `batchd` in this process: quick, for what starts nothing."""
+"""The command `batchd` in this process: fast, for commands that start nothing."""
 
 import os
 from collections.abc import Mapping

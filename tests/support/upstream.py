@@ -1,4 +1,4 @@
-"""Somebody else's API: a real server over a socket, which answers as a test tells it."""
+"""An upstream API: a real server over a socket, whose responses a test defines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

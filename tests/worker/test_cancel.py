@@ -1,4 +1,4 @@
-"""Cancelling quickly stops the lines that are not done, and keeps the results of the others."""
+"""Cancelling quickly stops unfinished lines, and keeps the results of finished ones."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager

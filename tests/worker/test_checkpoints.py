@@ -1,4 +1,4 @@
-"""The finished lines of a chunk whose worker stops are kept, and only the others are run again."""
+"""The finished lines of a stopped worker's chunk are kept, and only the others run again."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What an operation raises is reported on its line, at once and not after retries."""
+"""An exception of an operation is reported on its line, immediately and without retries."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence

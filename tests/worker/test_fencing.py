@@ -1,4 +1,4 @@
-"""A worker whose claim is lost changes nothing any more."""
+"""A worker that has lost its claim changes nothing any more."""
 
 import asyncio
 import hashlib

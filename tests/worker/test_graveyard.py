@@ -1,4 +1,4 @@
-"""Files that are no longer needed are kept for a while, in case a failover turns back time."""
+"""Unneeded files are kept for a while, in case a failover turns back time."""
 
 from collections.abc import Awaitable, Callable
 from uuid import UUID

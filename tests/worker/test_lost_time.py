@@ -1,4 +1,4 @@
-"""The database goes back in time, the storage does not: no result is lost."""
+"""The database goes back in time, but the storage does not: no result is lost."""
 
 import asyncio
 from collections import Counter

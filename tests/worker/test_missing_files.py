@@ -1,4 +1,4 @@
-"""A batch ends whatever is gone from the storage: its rows are enough."""
+"""A batch ends although files are missing from the storage: its rows are enough."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Orphaned batches and chunks, whose jobs are lost, are found and queued again."""
+"""Orphaned jobs of batches and chunks are found and queued again."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""A storage that refuses calls does not keep a batch from ending, and its code is in the log."""
+"""A storage that refuses calls does not keep a batch from ending, and its code is logged."""
 
 from collections.abc import AsyncIterator, Mapping
 

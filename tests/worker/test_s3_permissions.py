@@ -1,4 +1,4 @@
-"""Batches on a storage that allows what the documented policy says, and nothing else."""
+"""Batches on a storage that grants exactly the documented permissions."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""Results that are stored already are adopted, although the database has forgotten them."""
+"""Stored results that the database has forgotten are adopted."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace

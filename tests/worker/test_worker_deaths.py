@@ -1,4 +1,4 @@
-"""A stage that kills its workers is not repeated for ever: its batch ends, in its rows alone."""
+"""A stage that kills its workers is not repeated for ever: its batch ends in the database alone."""
 
 import asyncio
 from collections.abc import AsyncIterator
