@@ -1,4 +1,4 @@
-"""A worker whose disk or storage access fails steps aside, and ends no batch for it."""
+"""A worker whose disk or storage access fails claims no jobs, and ends no batch for it."""
 
 import asyncio
 import errno

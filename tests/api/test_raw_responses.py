@@ -1,4 +1,4 @@
-"""The head of an answer, byte by byte: what HTTP asks of it beyond what the contract does."""
+"""Responses byte by byte: the requirements of HTTP beyond those of the contract."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
