@@ -18,7 +18,7 @@ from batchd.settings import Settings
 from tests.support.callers import ApiCaller, Reply, lines_of
 from tests.support.expectation import CHUNKS, CLAIMED_STATUS, NEXT_STAGE, Expectation
 from tests.support.fixtures import MakeCaller
-from tests.support.history import GONE, History
+from tests.support.history import DELETED, History
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ class Scene:
         if replace(self.expected).delete()[0] >= 400:
             await self.call("delete")
         reply = await self.caller.get(f"{self.path}?download=true&expand=progress")
-        if self.expected.status == GONE:
+        if self.expected.status == DELETED:
             assert summary(reply) == (404, 404653)
             return
         assert summary(reply) == (200, self.expected.status)

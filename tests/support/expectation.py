@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from batchd.domain.batches import Status
 from batchd.domain.jobs import Stage
-from tests.support.history import GONE
+from tests.support.history import DELETED
 
 CHUNKS = 2
 """Number of chunks of a valid batch."""
@@ -64,7 +64,7 @@ class Expectation:
                 self.status = "cancelled"
                 self.cancelled = (self.total or 0) - self.completed_chunks
             case Stage.DELETE:
-                self.status = GONE
+                self.status = DELETED
 
     @property
     def has_download(self) -> bool:
@@ -85,7 +85,7 @@ class Expectation:
 
     def cancel(self) -> tuple[int, object]:
         """Return the HTTP status, and the subcode or the new status of the batch."""
-        if self.status == GONE:
+        if self.status == DELETED:
             return 404, 404653
         if self.status in CANCEL_STATUSES:
             return 400, 400358
@@ -95,7 +95,7 @@ class Expectation:
         return 200, self.status
 
     def delete(self) -> tuple[int, object]:
-        if self.status == GONE:
+        if self.status == DELETED:
             return 404, 404653
         if self.status not in END_STATUSES:
             return 400, 400592
@@ -103,4 +103,4 @@ class Expectation:
         return 200, self.status
 
     def repeat_create(self) -> tuple[int, object]:
-        return (400, 400358) if self.status == GONE else (201, self.status)
+        return (400, 400358) if self.status == DELETED else (201, self.status)

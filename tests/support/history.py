@@ -8,7 +8,7 @@ from batchd.bootstrap import Components
 from batchd.db.connection import Database
 from batchd.domain.batches import TRANSITIONS, Status
 
-GONE = "gone"
+DELETED = "gone"
 """Takes the place of a status after the row has been deleted."""
 
 _RECORD = """
@@ -54,7 +54,7 @@ class History:
         statuses = [new_status for _, new_status in transitions]
         assert [old_status for old_status, _ in transitions] == [None, *statuses][:-1]
         assert [each for each in transitions if not is_legal(*each)] == []
-        return [status or GONE for status in statuses]
+        return [status or DELETED for status in statuses]
 
 
 def is_legal(old_status: str | None, new_status: str | None) -> bool:

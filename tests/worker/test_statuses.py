@@ -13,7 +13,7 @@ from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
 from tests.support.callers import ApiCaller, lines_of
 from tests.support.gated_operation import GatedOperation, numbered_lines
-from tests.support.history import GONE, History
+from tests.support.history import DELETED, History
 from tests.support.polling import eventually
 from tests.support.slow_storage import SlowStorage
 
@@ -29,12 +29,12 @@ SUCCESS = [*TO_PROCESSING, "processed", "writing_results", "completed"]
 MISMATCH = ["new", "copying", "hash_mismatch"]
 INVALID_FILE = ["new", "copying", "copied", "validating", "validation_failed"]
 CANCEL = ["cancel", "cancelling", "cancelled"]
-DELETION = ["deleting", GONE]
+DELETION = ["deleting", DELETED]
 
 
 def test_expected_histories_contain_every_status() -> None:
     statuses = {*SUCCESS, *MISMATCH, *INVALID_FILE, *CANCEL, *DELETION}
-    assert statuses == set(Status) | {GONE}
+    assert statuses == set(Status) | {DELETED}
 
 
 Files = Callable[[], Awaitable[list[str]]]
