@@ -1,7 +1,7 @@
 # `make` without a target lists the targets. Works with GNU Make 3.81 and newer, in any folder.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-quick lint types imports docker format coverage bench bench-quick fuzz lock clean
+.PHONY: help setup run test test-quick test-slow lint types imports docker format coverage bench bench-quick fuzz lock clean
 
 # The first of these that is 3.11 or newer and can create virtual environments is used.
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -14,7 +14,7 @@ ARGS ?=
 # everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A process for each core; each starts a PostgreSQL and an S3 server of its own.
+# A process for each core, two for slow tests; each starts a PostgreSQL and an S3 server of its own.
 PYTEST = .venv/bin/pytest --numprocesses logical --maxprocesses 4
 
 help: ## list the targets
@@ -27,9 +27,13 @@ run: setup ## start everything on this machine and run the sample batches; Ctrl-
 
 # Measuring nearly doubles the CPU time where Python has no sys.monitoring (3.11), so only the quick tests are
 # measured; they must reach the threshold in setup.cfg by themselves.
-test: lint types imports docker ## run every check and every test, as CI does
+# mypy runs beside the slow tests, which leave the cores idle for much of the time.
+test: lint imports docker ## run every check and every test, as CI does
 	$(PYTEST) -m 'not slow' --cov --cov-report=
-	$(PYTEST) -m slow
+	@$(MAKE) -j2 types test-slow
+
+test-slow: setup ## run the tests that start or kill processes, need many rows, or wait
+	$(PYTEST) -m slow $(ARGS)
 
 test-quick: setup ## run the tests that start no processes and need few rows, in about a minute
 	$(PYTEST) -m 'not slow' $(ARGS)

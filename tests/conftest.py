@@ -1,5 +1,6 @@
 """What all tests of a process share, PostgreSQL and S3 above all; a database for each test."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -27,10 +28,12 @@ from tests.support.databases import DatabaseServer, connected, make_template
 from tests.support.leftovers import remove_leftovers
 from tests.support.scheduling import ModuleScheduling
 
-# How long an example takes says something of the machine, and nothing of the code.
-hypothesis.settings.register_profile("default", deadline=None)
+# How long examples take, to be generated or to run, depends on the machine.
+hypothesis.settings.register_profile(
+    "default", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("default")
-hypothesis.settings.register_profile("fuzz", max_examples=2_000, deadline=None)
+hypothesis.settings.register_profile("fuzz", max_examples=2_000)
 
 pytest_plugins = ["tests.support.fixtures", "tests.support.history"]
 
@@ -43,6 +46,12 @@ POSTGRES_SPACE = 4 * 1024**3
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModuleScheduling:
     return ModuleScheduling(config, log)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return a process for each core; two for the slow tests, which wait for other processes."""
+    cores = os.cpu_count() or 1
+    return 2 * cores if config.option.markexpr == "slow" else cores
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from botocore.utils import ContainerMetadataFetcher
 
 from batchd.domain.errors import ProcessingTimeout
 from batchd.plugins.s3 import credentials as plugin
@@ -66,6 +67,7 @@ async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Endpoint]:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)  # between its attempts
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     yield endpoint
