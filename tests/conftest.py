@@ -26,7 +26,7 @@ from batchd.operations.openapi.document import document
 from batchd.operations.table import OPERATIONS
 from tests.support.databases import DatabaseServer, connected, make_template
 from tests.support.leftovers import remove_leftovers
-from tests.support.scheduling import ModuleScheduling
+from tests.support.scheduling import ModuleScheduling, longest_first
 
 # How long examples take, to be generated or to run, depends on the machine.
 hypothesis.settings.register_profile(
@@ -46,6 +46,10 @@ POSTGRES_SPACE = 4 * 1024**3
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ModuleScheduling:
     return ModuleScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = longest_first(items)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

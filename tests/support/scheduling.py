@@ -1,5 +1,8 @@
 """How pytest-xdist spreads the tests over its processes."""
 
+from collections.abc import Sequence
+
+import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _WHOLE_MODULES = frozenset(
@@ -11,6 +14,26 @@ _WHOLE_MODULES = frozenset(
     }
 )
 """Their tests share a module's fixture that takes seconds to set up."""
+_LONG_TESTS = frozenset(
+    {
+        "tests/api/test_concurrent_reads.py",
+        "tests/test_transitions_property.py",
+        "tests/worker/test_large_results.py",
+        "tests/worker/test_lost_time.py",
+        "tests/worker/test_restarts.py",
+        "tests/worker/test_worker_crash.py",
+    }
+)
+"""One of them at the very end would keep a single process busy while the others are idle."""
+
+
+def longest_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests in the order in which they are started, after the whole modules."""
+    return sorted(items, key=lambda item: _module_of(item.nodeid) not in _LONG_TESTS)
+
+
+def _module_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it is untyped
@@ -21,5 +44,5 @@ class ModuleScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it is unty
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
+        module = _module_of(nodeid)
         return module if module in _WHOLE_MODULES else nodeid

@@ -20,7 +20,7 @@ from tests.support.worker_process import worker_process
 
 pytestmark = pytest.mark.slow
 
-LINES = 6_000
+LINES = 3_000
 
 
 class Servers:

@@ -82,17 +82,17 @@ async def create_batch(caller: ApiCaller, lines: int) -> str:
     )
 
 
-async def test_batch_of_20000_lines_survives_a_killed_worker(
+async def test_batch_of_many_chunks_survives_a_killed_worker(
     caller: ApiCaller, process_environment: Mapping[str, str], history: History
 ) -> None:
-    batch = await create_batch(caller, 20_000)
+    batch = await create_batch(caller, 5_000)
     async with worker_process(process_environment) as killed:
         await wait_for_progress(caller, batch)
         await kill(killed)
     assert await caller.status(batch) == "processing"
     async with worker_process(process_environment):
         assert await caller.end(batch, within_s=120) == "completed"
-    await assert_each_line_has_one_result(caller, batch, 20_000)
+    await assert_each_line_has_one_result(caller, batch, 5_000)
     assert await history.of(batch) == SUCCESS
 
 
