@@ -15,7 +15,7 @@ from tests.support.rows import T0, insert_batches
 pytestmark = pytest.mark.slow
 
 READERS = 256
-READS = 12
+READS = 6
 BATCHES = 40
 
 _STATUSES = [status.value for status in Status if status is not Status.DELETING]
