@@ -25,8 +25,8 @@ setup: .venv/ready ## install batchd and its development tools into .venv
 run: setup ## start everything on this machine and run the sample batches; Ctrl-C stops it
 	@exec .venv/bin/batchd dev $(ARGS)
 
-# Measuring nearly doubles the CPU time where Python has no sys.monitoring (3.11), so only the quick tests are
-# measured; they must reach the threshold in setup.cfg by themselves.
+# Measuring nearly doubles the CPU time where sys.monitoring can't measure branches (before Python 3.14), so only
+# the quick tests are measured; they must reach the threshold in setup.cfg by themselves.
 # mypy runs beside the slow tests, which leave the cores idle for much of the time.
 test: lint imports docker ## run every check and every test, as CI does
 	$(PYTEST) -m 'not slow' --cov --cov-report=
