@@ -9,6 +9,7 @@ from batchd.domain.operations import (
     OperationCall,
     OperationRequest,
     OperationResult,
+    UpstreamUnavailable,
     ValidationIssue,
 )
 from tests.support.callers import lines_of
@@ -27,6 +28,8 @@ class GatedOperation:
         """The batches of the lines in `started`."""
         self.finished: list[int] = []
         """Line numbers, in the order of the results."""
+        self.unavailable: UpstreamUnavailable | None = None
+        """What the lines that are not started yet raise."""
         self._released = asyncio.Semaphore(0)
 
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
@@ -35,6 +38,8 @@ class GatedOperation:
     async def run(self, call: OperationCall) -> OperationResult:
         batch, _, number_text = call.key.rpartition(":")
         number = int(number_text)
+        if self.unavailable is not None:
+            raise self.unavailable
         self.started.append(number)
         self.started_batches.append(batch)
         await self._released.acquire()

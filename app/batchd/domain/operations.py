@@ -1,5 +1,6 @@
 """What can be run in batches: the port that an operation plugin implements."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -92,6 +93,24 @@ class OperationCall(msgspec.Struct, frozen=True, kw_only=True):
 
     Raises the error that the line fails with, and CancelledError if the line must end without a
     result."""
+    pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    """Await it to wait so many seconds between two calls.
+
+    Raises CancelledError as soon as the line must end, which need not wait for the pause."""
+
+
+class UpstreamUnavailable(Exception):
+    """Raised by `Operation.run`: what the line calls can't be called now, so the line waits.
+
+    Only for a line that may be called again: one that has had no call yet, or only calls that the
+    operation repeats. The line gets no result. Its chunk is released, with its finished lines as a
+    checkpoint, and is claimed again after `retry_after_s`, however often this happens: the
+    operation decides when to give up. The message is for operators.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Operation(Protocol):
@@ -108,7 +127,17 @@ class Operation(Protocol):
         """Make the call. An exception becomes a failed line with status 500.
 
         After ProcessingTimeout the call is made again: raise it only if it had no effect.
+        After UpstreamUnavailable the worker releases the chunk, and runs others meanwhile.
         """
+        ...
+
+
+@runtime_checkable
+class ChecksUpstream(Operation, Protocol):
+    """An operation that knows whether its lines would have to wait, before one is started."""
+
+    def check_upstream(self) -> None:
+        """Raise UpstreamUnavailable if no line of the operation can be run now."""
         ...
 
 

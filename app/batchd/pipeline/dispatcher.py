@@ -10,6 +10,7 @@ from batchd.db import job_failures
 from batchd.db.job_failures import FailureCounter
 from batchd.domain.errors import ProcessingTimeout
 from batchd.domain.jobs import Job, Stage
+from batchd.domain.operations import UpstreamUnavailable
 from batchd.observability import metrics
 from batchd.pipeline.cancel import cancel
 from batchd.pipeline.chunks.runner import run_chunk
@@ -58,6 +59,8 @@ class Dispatcher:
     async def handle(self, job: Job) -> None:
         """Run the job's stage. An exception means that the job must be retried.
 
+        RetryLater also stands for a chunk whose upstream is unavailable: it is no failure that is
+        counted, but it is recorded as the reason why the batch does not advance.
         Failures are recorded with their reason. After a bounded number of counted ones, or after
         MAX_DEATHS deaths of workers, the job is dead-lettered.
         """
@@ -78,6 +81,10 @@ class Dispatcher:
             raise
         except ClaimLost as error:
             logger.info("job %s is obsolete: %s", job.key, error)
+        except UpstreamUnavailable as error:
+            logger.info("job %s waits for %.1f s: %s", job.key, error.retry_after_s, error)
+            await self._record_failure(job, error, None)
+            raise RetryLater(error.retry_after_s) from error
         except Exception as error:
             self._context.breaker.record_failure(job.key, error)
             kind = await self._context.breaker.judge(error)

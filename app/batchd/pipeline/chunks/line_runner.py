@@ -9,7 +9,7 @@ from typing import Any
 from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import OperationNotAllowed, ProcessingTimeout, QuotaViolation
-from batchd.domain.operations import OperationCall, OperationResult
+from batchd.domain.operations import OperationCall, OperationResult, UpstreamUnavailable
 from batchd.observability import logs
 from batchd.pipeline import result_lines
 from batchd.pipeline.chunks.checkpoint import read_checkpoint
@@ -38,6 +38,7 @@ class LineRunner:
         self._key_prefix = f"{batch.batch}:"
         self._lines: list[RawLine] = []
         self._stopping = asyncio.Event()
+        self._unavailable: UpstreamUnavailable | None = None
         self.results = ResultStore(context.memory)
         self.counter = result_lines.OutcomeCounter()
         self.checkpointed = LineCounts()
@@ -111,10 +112,13 @@ class LineRunner:
             self._record(line_index, parse_valid(line), result_lines.CANCELLED)
 
     async def run(self, lease: ChunkLease) -> None:
-        """Run the lines concurrently until all are done or the lease is interrupted."""
+        """Run the lines concurrently until all are done or the lease is interrupted.
+
+        Raises UpstreamUnavailable, after the running lines have ended, if lines have to wait.
+        """
         permission = CreatorPermission(self._context, self._batch, lease)
         await permission.refresh()
-        remaining = self._unfinished()
+        remaining = iter(self._in_turn())
         concurrency = min(self._context.settings.line_concurrency, len(self._lines))
         tasks = [
             asyncio.create_task(self._run_lines(remaining, permission, lease))
@@ -139,6 +143,17 @@ class LineRunner:
             # Raises only defects: the failure of a line is its result.
             with suppress(asyncio.CancelledError):
                 await runners
+        if self._unavailable is not None and lease.interruption is None:
+            raise self._unavailable
+
+    def _in_turn(self) -> list[tuple[int, RawLine]]:
+        """Return the unfinished lines, beginning with another one after each release.
+
+        A single line can be what its upstream fails of: it must not always be the one that probes.
+        """
+        unfinished = list(self._unfinished())
+        first = self._chunk.releases % max(len(unfinished), 1)
+        return unfinished[first:] + unfinished[:first]
 
     def _grace_s(self, lease: ChunkLease) -> float:
         """Return how long the lines that have started may take to finish."""
@@ -163,6 +178,10 @@ class LineRunner:
             except asyncio.CancelledError:
                 # The line may not be started (any more), or did not end within the grace period.
                 return
+            except UpstreamUnavailable as error:
+                self._unavailable = error
+                self._stopping.set()
+                return
             self._record(line_index, parsed, result)
             if self.results.overflowing:
                 lease.interrupt(Interruption.OVERFLOW)
@@ -172,12 +191,15 @@ class LineRunner:
     ) -> OperationResult:
         """Run the line as the batch's creator, and retry it after an outage.
 
-        Raises CancelledError if the lease was interrupted before the line had a result.
+        Raises CancelledError if the lease was interrupted before the line had a result, and
+        UpstreamUnavailable if the line has to wait.
         """
         logs.clear_trace()
         for delay_s in _RETRY_DELAYS_S:
             try:
                 return await self._call(line, parsed, permission)
+            except UpstreamUnavailable:
+                raise
             except ProcessingTimeout:
                 await self._pause(delay_s)
             except Exception as error:  # noqa: BLE001  # any error is the line's result
@@ -217,6 +239,7 @@ class LineRunner:
             request=parsed.request,
             key=self._key(line),
             authorize=permission.require,
+            pause=self._pause,
         )
         return await operation.run(call)
 

@@ -13,6 +13,7 @@ from batchd.domain.chunks import Chunk
 from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ids import BatchId
 from batchd.domain.jobs import Job, Stage
+from batchd.domain.operations import ChecksUpstream
 from batchd.domain.storage_keys import checkpoint_key, part_key
 from batchd.observability import metrics
 from batchd.pipeline.chunks.lease import ChunkLease, Interruption
@@ -48,13 +49,16 @@ async def run_chunk(
 ) -> None:
     """Run the lines of a chunk and store their results, unless another worker claims it.
 
-    The lines of a poisoned chunk fail without being run.
+    The lines of a poisoned chunk fail without being run. Raises UpstreamUnavailable if what they
+    call can't be called now: the chunk is then released.
     """
     claimed_at = context.clock.monotonic()
     async with context.database.transaction() as connection:
-        claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
         batch = await batches.find_unscoped(connection, batch_id)
         is_remembered = await incarnation.is_current(connection, batch_id)
+        if batch is not None and not poisoned:
+            _check_upstream(context, batch)
+        claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
     if claimed is None or batch is None:
         # Completed already, perhaps by a worker that died before it changed the batch's status.
         await mark_processed(context, batch_id)
@@ -79,6 +83,13 @@ async def run_chunk(
     metrics.CHUNK_SECONDS.observe(time.monotonic() - started_at)
     if completed:
         await mark_processed(context, batch_id)
+
+
+def _check_upstream(context: PipelineContext, batch: Batch) -> None:
+    """Raise UpstreamUnavailable before a claim that could run no line: it would read the copy."""
+    operation = context.operations.find(batch.operation)
+    if batch.status is Status.PROCESSING and isinstance(operation, ChecksUpstream):
+        operation.check_upstream()
 
 
 class _ChunkRun:
