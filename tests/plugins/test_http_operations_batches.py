@@ -232,3 +232,44 @@ async def test_running_calls_end_with_the_process(
         await eventually(calls_in_progress, lambda calls: calls == 1)
     async with asyncio.timeout(TIMEOUT_S):
         await eventually(calls_in_progress, lambda calls: calls == 0)
+
+
+@pytest.mark.slow
+async def test_a_batch_waits_for_its_upstream_and_others_run_meanwhile(
+    caller: ApiCaller,
+    worker: RunWorker,
+    upstream: Upstream,
+    example: TestClient[web.Request, web.Application],
+) -> None:
+    async def calls() -> int:
+        return len(upstream.requests)
+
+    upstream.statuses([503])
+    lines = lines_of(*({"path": {"n": n}} for n in range(200)))
+    async with worker():
+        waiting = await caller.create(lines, "touch_few")
+        await eventually(calls, lambda count: count >= 10)
+        other = await caller.create(lines_of({"path": {"currency": "CHF"}}), "get_rate")
+        assert await caller.end(other) == "completed"
+        assert await caller.status(waiting) == "processing"
+        upstream.statuses([200])
+        assert await caller.end(waiting) == "completed"
+    assert [line["status"] for line in await caller.download(waiting)] == [200] * 200
+
+
+@pytest.mark.slow
+async def test_a_batch_that_waits_for_its_upstream_is_cancelled(
+    caller: ApiCaller, worker: RunWorker, upstream: Upstream
+) -> None:
+    async def calls() -> int:
+        return len(upstream.requests)
+
+    upstream.statuses([*[200] * 5, 503])
+    lines = lines_of(*({"path": {"n": n}} for n in range(200)))
+    async with worker():
+        batch = await caller.create(lines, "touch")
+        await eventually(calls, lambda count: count >= 15)
+        await caller.call("PATCH", f"/batches/{batch}", json={"status": "cancel"})
+        assert await caller.end(batch) == "cancelled"
+    outcomes = Counter(line["outcome"] for line in await caller.download(batch))
+    assert outcomes == {"succeeded": 5, "cancelled": 195}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchd.plugins.http_operations import InvalidOperationsFile
-from batchd.plugins.http_operations.schema import OperationSchema, Retry
+from batchd.plugins.http_operations.schema import Breaker, OperationSchema, Retry
 from tests.support.http_operations import GOOD, OP, URL, Declare
 
 VARIABLES = {"TOKEN": "s3cret", "TWO_LINES": "s3cret\n", "BATCHD_X": "s3cret", "BRACE": "s3cret{a"}
@@ -39,6 +39,11 @@ def op(*lines: str, url: str = "http://127.0.0.1:9/a") -> str:
         (GOOD + "retry.attempt = 3", "operations.op.retry.attempt", "unknown key"),
         (GOOD + "retry.attempts = 0", "operations.op.retry.attempts", "greater than or equal to 1"),
         (GOOD + "retry.attempts = '3'", "operations.op.retry.attempts", "valid integer"),
+        (GOOD + "retry.give_up_after_s = 0", "operations.op.retry.give_up_after_s", "than 0"),
+        (GOOD + "breaker.failures = -1", "operations.op.breaker.failures", "equal to 0"),
+        (GOOD + "breaker.statuses = ['6xx']", "operations.op.breaker.statuses", "a class"),
+        (GOOD + "breaker.window_s = 1", "operations.op.breaker.window_s", "unknown key"),
+        (GOOD + "adaptive_concurrency = 1", "operations.op.adaptive_concurrency", "boolean"),
         (GOOD + "timeout_s = inf", "operations.op.timeout_s", "finite number"),
         (GOOD + "timeout_s = 0", "operations.op.timeout_s", "greater than 0"),
         (GOOD + "rate_per_s = -1", "operations.op.rate_per_s", "greater than 0"),
@@ -174,8 +179,12 @@ def test_documentation_lists_every_key() -> None:
     text = (Path(__file__).parents[2] / "docs" / "batches.md").read_text(encoding="utf-8")
     keys = text.partition("\n### Keys\n")[2].partition("\n### ")[0]
     listed = set(re.findall(r"^\| `([a-z_.]+)` \|", keys, re.MULTILINE))
-    keys_of_operations = OperationSchema.model_fields.keys() - {"retry"}
-    assert listed == keys_of_operations | {f"retry.{name}" for name in Retry.model_fields}
+    keys_of_operations = OperationSchema.model_fields.keys() - {"retry", "breaker"}
+    assert listed == {
+        *keys_of_operations,
+        *(f"retry.{name}" for name in Retry.model_fields),
+        *(f"breaker.{name}" for name in Breaker.model_fields),
+    }
 
 
 async def test_defaults(declare: Declare) -> None:
@@ -185,5 +194,9 @@ async def test_defaults(declare: Declare) -> None:
     assert (schema.timeout_s, schema.concurrency, schema.rate_per_s) == (30, 64, None)
     assert schema.retry.attempts == 3
     assert schema.retry.statuses == {429, 502, 503, 504}
+    assert schema.retry.give_up_after_s == 3600
+    assert (schema.breaker.failures, schema.breaker.max_probe_interval_s) == (10, 30)
+    assert schema.breaker.statuses == set(range(500, 600))
+    assert schema.adaptive_concurrency
     assert schema.success == set(range(200, 300))
     assert schema.max_answer_bytes == 65536

@@ -36,19 +36,26 @@ Declare: TypeAlias = Callable[..., Awaitable[HttpOperations]]
 
 @dataclass
 class World:
-    """The world that the operations see: no time passes, and randomness is fixed."""
+    """The world that the operations see: time passes in pauses only, and randomness is fixed."""
 
     waits_s: list[float] = field(default_factory=list)
     acquired: list[tuple[str, float]] = field(default_factory=list)
     chance: float = 0.5
+    elapsed_s: float = 0.0
     memory: ProcessMemoryBudget = field(default_factory=lambda: ProcessMemoryBudget(1024**3))
 
     @property
     def timing(self) -> RetryTiming:
-        return RetryTiming(sleep=self._sleep, jitter=lambda: self.chance, now=lambda: NOW)
+        return RetryTiming(
+            pause=self._pause,
+            jitter=lambda: self.chance,
+            now=lambda: NOW,
+            monotonic=lambda: self.elapsed_s,
+        )
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _pause(self, _: OperationCall, seconds: float) -> None:
         self.waits_s.append(seconds)
+        self.elapsed_s += seconds
 
     async def acquire(self, name: str, per_s: float) -> None:
         self.acquired.append((name, per_s))

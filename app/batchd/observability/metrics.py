@@ -57,6 +57,18 @@ BREAKER_OPEN = Gauge(
     "1 while a worker claims no jobs because its storage access or its disk fails",
     multiprocess_mode="livemax",
 )
+UPSTREAM_BREAKER_OPEN = Gauge(
+    "batchd_upstream_breaker_open",
+    "1 while lines wait because the host of HTTP operations answers nobody",
+    ["host"],
+    multiprocess_mode="livemax",
+)
+UPSTREAM_CONCURRENCY = Gauge(
+    "batchd_upstream_concurrency",
+    "Concurrent calls that the host of HTTP operations gets, as found out by their duration",
+    ["host"],
+    multiprocess_mode="livesum",
+)
 DEAD_LETTERS = Counter("batchd_given_up", "Jobs dead-lettered because they kept failing", ["stage"])
 FAILING_JOBS = Gauge(
     "batchd_jobs_in_trouble",

@@ -43,6 +43,9 @@ class NoResponse(Exception):
         # For the log. Other aiohttp errors contain headers, and so secrets, and whole URLs.
         is_safe = isinstance(error, aiohttp.ClientConnectorError)
         self.cause = str(error) if is_safe else type(error).__name__
+        self.timed_out = isinstance(error, TimeoutError)
+        self.was_sent = not isinstance(error, aiohttp.ClientConnectorError)
+        """Whether the upstream may have received the call."""
 
 
 def open_client() -> aiohttp.ClientSession:

@@ -33,8 +33,13 @@ from batchd.plugins.http_operations.client import (
 from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 from batchd.plugins.http_operations.request_builder import build_url, validate
 from batchd.plugins.http_operations.response_body import encode_body
-from batchd.plugins.http_operations.retry import RetryTiming, retry_delay_s
+from batchd.plugins.http_operations.retry import (
+    RetryTiming,
+    may_be_repeated,
+    retry_delay_s,
+)
 from batchd.plugins.http_operations.schema import OperationSchema
+from batchd.plugins.http_operations.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +56,7 @@ class Dependencies:
 
 
 class HttpOperation:
-    """Replaced when the file changes; the semaphore is kept, so that its limit holds throughout."""
+    """Replaced when the file changes; the semaphore and the upstream are kept, with their state."""
 
     def __init__(
         self,
@@ -59,11 +64,13 @@ class HttpOperation:
         schema: OperationSchema,
         dependencies: Dependencies,
         semaphore: FairSemaphore,
+        upstream: Upstream,
     ) -> None:
         self.name = name
         self._schema = schema
         self._dependencies = dependencies
         self._semaphore = semaphore
+        self._upstream = upstream
         self._timeout = aiohttp.ClientTimeout(total=schema.timeout_s)
         self._headers = dict(schema.headers)
         if schema.body and "content-type" not in map(str.lower, schema.headers):
@@ -76,10 +83,13 @@ class HttpOperation:
     def check(self, request: OperationRequest) -> Sequence[ValidationIssue]:
         return validate(self._schema, request)
 
+    def check_upstream(self) -> None:
+        self._upstream.check(self._schema)
+
     async def run(self, call: OperationCall) -> OperationResult:
         """Call until the response is one that is not retried, or no attempts are left.
 
-        Raises what the authorization of an attempt does.
+        Raises UpstreamUnavailable, and what the authorization of an attempt does.
         """
         issues = self.check(call.request)
         if issues:
@@ -87,14 +97,24 @@ class HttpOperation:
             text = f"{issues[0].pointer}: {issues[0].message}"
             return self._error_result(RequestFormat(text), logs.current_trace())
         request = self._build_request(call)
-        retry, timing = self._schema.retry, self._dependencies.timing
+        timing = self._dependencies.timing
         attempt = 1
-        outcome = await self._attempt(request, call)
-        while (delay_s := retry_delay_s(retry, outcome, attempt, timing)) is not None:
-            await timing.sleep(delay_s)
+        outcome = await self._attempt(request, call, is_first=True)
+        while (delay_s := self._delay_s(outcome, attempt)) is not None:
+            await timing.pause(call, delay_s)
             attempt += 1
-            outcome = await self._attempt(request, call)
+            outcome = await self._attempt(request, call, is_first=False)
         return self._result(outcome, call, attempt)
+
+    def _delay_s(self, outcome: UpstreamResponse | NoResponse, attempt: int) -> float | None:
+        """Return the delay before the next attempt; None if there is none.
+
+        Raises UpstreamUnavailable if the line may wait until the upstream answers again.
+        """
+        retry, timing = self._schema.retry, self._dependencies.timing
+        if self._upstream.is_open(self._schema) and may_be_repeated(retry, outcome):
+            raise self._upstream.unavailable()
+        return retry_delay_s(retry, outcome, attempt, timing)
 
     def _build_request(self, call: OperationCall) -> UpstreamRequest:
         return UpstreamRequest(
@@ -105,28 +125,57 @@ class HttpOperation:
         )
 
     async def _attempt(
-        self, request: UpstreamRequest, call: OperationCall
+        self, request: UpstreamRequest, call: OperationCall, *, is_first: bool
     ) -> UpstreamResponse | NoResponse:
-        # The permit is released between attempts, and each attempt counts against the rate.
-        await self._semaphore.acquire(call.caller.account)
+        # The permits are released between attempts, and each attempt counts against the rate.
+        account = call.caller.account
+        self._upstream.check(self._schema, may_leave=is_first)
+        await self._semaphore.acquire(account)
         try:
-            if self._schema.rate_per_s is not None:
-                await self._dependencies.rate.acquire(self.name, self._schema.rate_per_s)
-            return await self._send(request, call)
-        except NoResponse as error:
-            return error
+            if not self._schema.adaptive_concurrency:
+                return await self._call(request, call, is_first=is_first)
+            await self._upstream.acquire(account)
+            try:
+                return await self._call(request, call, is_first=is_first)
+            finally:
+                self._upstream.release()
         finally:
             self._semaphore.release()
 
-    async def _send(self, request: UpstreamRequest, call: OperationCall) -> UpstreamResponse:
+    async def _call(
+        self, request: UpstreamRequest, call: OperationCall, *, is_first: bool
+    ) -> UpstreamResponse | NoResponse:
+        schema, upstream, dependencies = self._schema, self._upstream, self._dependencies
+        while (hold_s := upstream.hold_s(schema, may_leave=is_first)) > 0:
+            await dependencies.timing.pause(call, hold_s)
+        is_probe = upstream.begin_call(schema)
+        try:
+            if schema.rate_per_s is not None:
+                await dependencies.rate.acquire(self.name, schema.rate_per_s)
+            outcome, started_at = await self._send(request, call)
+            upstream.record(self.name, schema, outcome, started_at=started_at, is_probe=is_probe)
+            return outcome
+        finally:
+            if is_probe:
+                upstream.end_probe()
+
+    async def _send(
+        self, request: UpstreamRequest, call: OperationCall
+    ) -> tuple[UpstreamResponse | NoResponse, float]:
+        """Return the outcome, and when the call was started."""
         memory, max_bytes = self._dependencies.memory, self._schema.max_answer_bytes
         await memory.acquire(max_bytes)
         try:
             # Last: the waits before it, and between two attempts, can take minutes.
             await call.authorize()
-            return await send(
-                self._dependencies.client, request, timeout=self._timeout, max_bytes=max_bytes
-            )
+            started_at = self._dependencies.timing.monotonic()
+            try:
+                response = await send(
+                    self._dependencies.client, request, timeout=self._timeout, max_bytes=max_bytes
+                )
+            except NoResponse as error:
+                return error, started_at
+            return response, started_at
         finally:
             # The body becomes a result line before another call can use its memory.
             memory.release(max_bytes)

@@ -1,12 +1,13 @@
 """The retry policy: which outcomes are retried, and after what delay."""
 
-import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from batchd.domain.operations import OperationCall
 from batchd.plugins.http_operations.client import NoResponse, UpstreamResponse
 from batchd.plugins.http_operations.schema import Retry
 
@@ -15,14 +16,20 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _pause(call: OperationCall, seconds: float) -> Awaitable[object]:
+    return call.pause(seconds)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryTiming:
     """The clock and the random numbers, replaceable in tests."""
 
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    pause: Callable[[OperationCall, float], Awaitable[object]] = _pause
+    """Raises CancelledError at once when the line must end."""
     jitter: Callable[[], float] = random.random
     """From 0 to 1."""
     now: Callable[[], datetime] = _now
+    monotonic: Callable[[], float] = time.monotonic
 
 
 def retry_delay_s(
@@ -35,10 +42,23 @@ def retry_delay_s(
     max_delay_s: float = min(retry.max_backoff_s, retry.backoff_s * 2.0 ** (attempt - 1))
     delay_s = timing.jitter() * max_delay_s
     if isinstance(outcome, UpstreamResponse):
-        retry_after_s = _parse_retry_after(outcome.retry_after, timing.now())
         # Not before the upstream allows it, and still not all at the same time.
-        delay_s += min(retry_after_s, retry.max_retry_after_s)
+        delay_s += retry_after_s(retry, outcome, timing)
     return delay_s
+
+
+def retry_after_s(retry: Retry, outcome: UpstreamResponse, timing: RetryTiming) -> float:
+    """Return for how long the upstream asks not to be called; 0 if it does not ask."""
+    if not outcome.retry_after or outcome.status not in retry.statuses:
+        return 0.0
+    return min(_parse_retry_after(outcome.retry_after, timing.now()), retry.max_retry_after_s)
+
+
+def may_be_repeated(retry: Retry, outcome: UpstreamResponse | NoResponse) -> bool:
+    """Return whether the line may be called again, however many attempts it has had."""
+    if isinstance(outcome, NoResponse) and not outcome.was_sent:
+        return True
+    return retry.attempts > 1 and _is_retried(retry, outcome)
 
 
 def _is_retried(retry: Retry, outcome: UpstreamResponse | NoResponse) -> bool:

@@ -34,6 +34,18 @@ class Retry(_Table):
     backoff_s: Seconds = 0.5
     max_backoff_s: Seconds = 30.0
     max_retry_after_s: Seconds = 60.0
+    give_up_after_s: Annotated[float, Field(gt=0, le=30 * 86400, allow_inf_nan=False)] = 3600.0
+    """Time without an answer of the upstream after which lines fail instead of waiting."""
+
+
+class Breaker(_Table):
+    """When the upstream of the operation is taken to answer nobody."""
+
+    failures: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Number of calls in a row without an answer that open the breaker; 0 turns it off."""
+    statuses: Statuses = frozenset(range(500, 600))
+    """The statuses that are no answer, as a missing response is none."""
+    max_probe_interval_s: Seconds = 30.0
 
 
 class OperationSchema(_Table):
@@ -48,8 +60,11 @@ class OperationSchema(_Table):
     timeout_s: Seconds = 30.0
     """Timeout of one attempt, from connecting to the end of the response."""
     retry: Retry = Retry()
+    breaker: Breaker = Breaker()
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Maximum number of concurrent attempts in each process."""
+    adaptive_concurrency: bool = True
+    """Make fewer concurrent attempts if the host answers more slowly, or refuses some."""
     rate_per_s: Rate | None = None
     """Maximum rate of attempts of the whole fleet; None means unlimited."""
     chunk_lines: Annotated[int, Field(ge=1, le=100_000)] | None = None

@@ -1,6 +1,7 @@
 """The operations in effect, replaced as a whole when the file changes."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ from batchd.plugins.http_operations.fair_semaphore import FairSemaphore
 from batchd.plugins.http_operations.loader import load_file
 from batchd.plugins.http_operations.operation import Dependencies, HttpOperation
 from batchd.plugins.http_operations.schema import OperationSchema
+from batchd.plugins.http_operations.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ class HttpOperations:
         self._is_reserved = is_reserved
         self._operations: Mapping[str, HttpOperation] = {}
         self._semaphores: dict[tuple[str, int], FairSemaphore] = {}
+        self._upstreams: dict[str, Upstream] = {}
+        """By origin; kept when the file changes, with what was learned of them."""
         self._contents: Contents = {}
 
     def __str__(self) -> str:
@@ -63,9 +67,16 @@ class HttpOperations:
             raise
         self._contents = loaded.contents
         self._operations = {
-            name: HttpOperation(name, schema, self._dependencies, self._semaphore(name, schema))
+            name: HttpOperation(
+                name,
+                schema,
+                self._dependencies,
+                self._semaphore(name, schema),
+                self._upstream(schema),
+            )
             for name, schema in loaded.operations.items()
         }
+        self._bound_upstreams(loaded.operations.values())
         logger.info("operations in effect: %s, from %s", ", ".join(self._operations), self._file)
 
     def watch(self) -> AbstractAsyncContextManager[None]:
@@ -87,3 +98,16 @@ class HttpOperations:
         """Return the same semaphore for the same limit: calls made before a change count, too."""
         key = (name, schema.concurrency)
         return self._semaphores.setdefault(key, FairSemaphore(schema.concurrency))
+
+    def _upstream(self, schema: OperationSchema) -> Upstream:
+        origin = schema.url.origin
+        return self._upstreams.setdefault(origin, Upstream(origin, self._dependencies.timing))
+
+    def _bound_upstreams(self, schemas: Iterable[OperationSchema]) -> None:
+        """Let each host get what its operations may make together, at most."""
+        maxima: Counter[str] = Counter()
+        for schema in schemas:
+            if schema.adaptive_concurrency:
+                maxima[schema.url.origin] += schema.concurrency
+        for origin, maximum in maxima.items():
+            self._upstreams[origin].set_max_concurrency(maximum)
