@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,22 @@ class Upstream:
 
 
 @asynccontextmanager
-async def run_upstream(folder: Path, *, concurrency: int = 64) -> AsyncIterator[Upstream]:
+async def run_upstream(
+    folder: Path,
+    *,
+    concurrency: int = 64,
+    operations: str = _OPERATIONS,
+    arguments: Sequence[str] = (),
+) -> AsyncIterator[Upstream]:
+    """Run the upstream with these arguments; the operations are a template of their file."""
     with reserve_port(0) as port:
         pass
     file = folder / "operations.toml"
-    file.write_text(_OPERATIONS.format(port=port, concurrency=concurrency))
+    file.write_text(operations.format(port=port, concurrency=concurrency))
     program = Path(__file__).with_name("upstream.py")
-    process = await asyncio.create_subprocess_exec(sys.executable, "-P", str(program), str(port))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", str(program), str(port), *arguments
+    )
     try:
         upstream = Upstream(f"http://127.0.0.1:{port}", file)
         while True:

@@ -13,6 +13,8 @@ _MIN_SAMPLES = 10
 _MIN_WINDOW_S = 0.2
 _START_FACTOR = 1.5
 _DECREASE = 0.5
+_ROOM = 0.9
+"""The share of what the upstream works on at once that it gets after it had a queue."""
 _MEASURED_SHARE = 0.25
 _MIN_QUEUE, _MAX_QUEUE = 0.5, 2.0
 """Calls that may wait in the upstream: fewer raise the limit, more lower it."""
@@ -116,7 +118,7 @@ class AdaptiveLimit:
             if self._is_starting:
                 self._measured_at = -math.inf  # what it compares with was measured under load
             self._is_starting = False
-            limit = max(limit * _DECREASE, limit - queue + _MIN_QUEUE)
+            limit = max(limit * _DECREASE, (limit - queue) * _ROOM)
         elif queue > _MIN_QUEUE:
             self._is_starting = False
         else:
