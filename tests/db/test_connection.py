@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -198,3 +199,16 @@ async def test_rotated_password_is_an_outage_with_a_clear_log(
     finally:
         await admin.execute(f"DROP ROLE {role}")
         await admin.close()
+
+
+async def test_a_connection_that_the_server_has_closed_is_an_outage(database: Database) -> None:
+    async def query_twice() -> None:
+        async with database.connection() as connection:
+            with suppress(asyncpg.PostgresError, OSError):
+                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            # The pool has taken it back.
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(ProcessingTimeout) as outage:
+        await query_twice()
+    assert outage.value.is_outage

@@ -71,7 +71,7 @@ class Database:
                 yield connection
             except asyncpg.InterfaceError as error:
                 # Also raised for misuse of the driver, which is a defect, not an outage.
-                if connection.is_closed():
+                if _is_closed(connection):
                     raise ConnectionResetError(str(error)) from error
                 raise
             except (TimeoutError, asyncpg.QueryCanceledError) as error:
@@ -122,6 +122,13 @@ class Database:
         """Acquire a connection for one transaction, rolled back when the block raises."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+
+def _is_closed(connection: Connection) -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # the pool took it back when it was lost
+        return True
 
 
 async def _keep_session(_: object) -> None:
