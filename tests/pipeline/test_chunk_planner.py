@@ -17,7 +17,7 @@ files = st.lists(st.sampled_from([b"\n", b" \n", b"a\n", b"bb\n", b"\r\n", b"c" 
 def lines_in(data: bytes, *, first_line: int = 1, start: int = 0) -> list[RawLine]:
     """Return the lines that will run."""
     splitter = LineSplitter(max_line_bytes=100, first_line=first_line, start=start)
-    return [line for line in (*splitter.feed(data), *splitter.finish()) if not line.blank]
+    return [*splitter.feed(data), *splitter.finish()]
 
 
 def plan_for(

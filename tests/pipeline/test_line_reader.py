@@ -45,11 +45,12 @@ async def lines_of(pieces: list[bytes], splitter: LineSplitter) -> list[RawLine]
 
 
 def expected_lines(data: bytes) -> Iterator[RawLine]:
-    """Say it the simple way, with the whole file at hand."""
+    """Say it the simple way, with the whole file at hand. Blank lines only count."""
     start = 0
     for number, line in enumerate(_all_lines(data), 1):
         content = line.removesuffix(b"\n")
-        yield RawLine(number, start, len(line), content if len(content) <= LIMIT else None)
+        if len(content) > LIMIT or content.strip():
+            yield RawLine(number, start, len(line), content if len(content) <= LIMIT else None)
         start += len(line)
 
 
@@ -69,25 +70,31 @@ async def test_lines_do_not_depend_on_the_size_of_pieces(data: bytes, at: list[i
 
 @given(files, st.data())
 async def test_reading_can_start_in_the_middle(data: bytes, draw: st.DataObject) -> None:
-    lines = list(expected_lines(data))
-    skipped = draw.draw(st.integers(0, len(lines)))
-    start = sum(line.size for line in lines[:skipped])
+    all_lines = _all_lines(data)
+    skipped = draw.draw(st.integers(0, len(all_lines)))
+    start = sum(map(len, all_lines[:skipped]))
     splitter = LineSplitter(max_line_bytes=LIMIT, first_line=skipped + 1, start=start)
-    assert await lines_of([data[start:]], splitter) == lines[skipped:]
+    lines = [line for line in expected_lines(data) if line.number > skipped]
+    assert await lines_of([data[start:]], splitter) == lines
+    assert splitter.next_number == len(all_lines) + 1
 
 
 @pytest.mark.parametrize(
     ("content", "blank"),
     [(b"", True), (b"\r", True), (b" \t\r", True), (b"0", False), (b"\xff", False)],
 )
-def test_line_of_white_space_is_blank(content: bytes, blank: bool) -> None:
-    (line,) = LineSplitter(max_line_bytes=LIMIT).feed(content + b"\n")
-    assert line.blank is blank
+@pytest.mark.parametrize("ending", [b"\n", b""], ids=["ended", "at the end of the file"])
+def test_line_without_anything_on_it_is_left_out(
+    content: bytes, blank: bool, ending: bytes
+) -> None:
+    splitter = LineSplitter(max_line_bytes=LIMIT)
+    lines = [*splitter.feed(content + ending), *splitter.finish()]
+    assert len(lines) == (0 if blank else 1)
 
 
 def test_byte_order_mark_is_blank_on_the_first_line_only() -> None:
     lines = LineSplitter(max_line_bytes=LIMIT).feed(b"\xef\xbb\xbf\r\n\xef\xbb\xbf\n")
-    assert [line.blank for line in lines] == [True, False]
+    assert [line.number for line in lines] == [2]
 
 
 def test_line_of_the_permitted_length_is_kept_and_a_longer_one_is_not() -> None:
@@ -113,9 +120,17 @@ def test_too_long_line_uses_no_memory() -> None:
     ]
 
 
-async def test_piece_of_line_breaks_is_split_in_small_parts() -> None:
+async def test_piece_of_lines_is_split_in_small_parts() -> None:
     splitter = LineSplitter(max_line_bytes=LIMIT)
     count = 128 * 1024
-    lists = [len(lines) async for lines in split_lines(stream([b"\n" * count]), splitter)]
+    lists = [len(lines) async for lines in split_lines(stream([b"1\n" * count]), splitter)]
     assert sum(lists) == count
     assert max(lists) <= 16 * 1024
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b" \t\n"])
+async def test_many_blank_lines_are_counted(line: bytes) -> None:
+    splitter = LineSplitter(max_line_bytes=MIB)
+    assert await lines_of([line * MIB + b"{}"], splitter) == [
+        RawLine(MIB + 1, MIB * len(line), 2, b"{}")
+    ]

@@ -199,6 +199,21 @@ async def test_report_ends_at_the_first_line_over_the_maximum(
     assert line_issues(entries) == [(1, [(FORMAT, "/id")]), (MAX_LINES + 1, [(QUOTA, "")])]
 
 
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [
+        (b"\n" * (MAX_LINES + 5), MAX_LINES + 1),
+        (line() + b"\n" * (MAX_LINES + 5) + line(), MAX_LINES + 2),
+        (b"\n" + line() + b"\n" * MAX_LINES + b"\r\n" + line(), MAX_LINES + 2),
+    ],
+    ids=["nothing else", "a line before", "lines between"],
+)
+async def test_report_names_the_first_blank_line_over_the_maximum(
+    caller: ApiCaller, worker: RunWorker, data: bytes, number: int
+) -> None:
+    assert line_issues(await report(caller, worker, data)) == [(number, [(QUOTA, "")])]
+
+
 async def test_line_of_the_maximum_length_is_valid_and_a_longer_one_is_not(
     caller: ApiCaller, worker: RunWorker
 ) -> None:

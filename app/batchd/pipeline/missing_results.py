@@ -94,7 +94,7 @@ class _CopyReader:
         """Byte offset of the end of the last chunk."""
 
     async def read(self, chunk: Chunk) -> list[RawLine]:
-        """Return the lines of the chunk, blank ones excluded."""
+        """Return the lines of the chunk."""
         if self._blocks is None or not 0 <= chunk.start - self._position <= _MAX_SKIPPED_BYTES:
             await self._open(chunk)
         self._position = chunk.start + chunk.size
@@ -130,7 +130,7 @@ class _CopyReader:
             if line.start >= self._position:
                 self._unread = self._unread[index:]
                 return True
-            if line.start >= chunk.start and not line.blank:
+            if line.start >= chunk.start:
                 lines.append(line)
         self._unread = []
         return False

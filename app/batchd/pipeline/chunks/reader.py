@@ -13,7 +13,7 @@ from batchd.pipeline.line_reader import LineSplitter, RawLine, split_lines
 async def read_lines(
     context: PipelineContext, batch: Batch, chunk: Chunk
 ) -> AsyncIterator[list[RawLine]]:
-    """Yield the lines of the chunk in lists, blank ones excluded."""
+    """Yield the lines of the chunk in lists."""
     splitter = LineSplitter(
         max_line_bytes=context.settings.max_line_bytes,
         first_line=chunk.first_line,
@@ -23,7 +23,7 @@ async def read_lines(
         require_input_key(batch), offset=chunk.start, length=chunk.size
     ) as pieces:
         async for lines in split_lines(pieces, splitter):
-            yield [line for line in lines if not line.blank]
+            yield lines
 
 
 def parse_valid(line: RawLine) -> ParsedLine:

@@ -115,9 +115,11 @@ class FileValidator:
                 for line in lines:
                     await self._yield_control()
                     self._line_number = line.number
+                    self._limit_blank_lines(line.number)
                     self._limit_lines(line)
-                    if not line.blank:
-                        self._check_line(line, operation)
+                    self._check_line(line, operation)
+                self._line_number = splitter.next_number - 1
+                self._limit_blank_lines(splitter.next_number)
 
     async def _limit_size(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for piece in pieces:
@@ -131,11 +133,18 @@ class FileValidator:
             yield piece
 
     def _limit_lines(self, line: RawLine) -> None:
-        """Abort at the first line over the limit, which applies to blank lines separately."""
+        if self.planner.lines >= self._settings.max_lines:
+            raise _AbortValidation(line.number, too_many_lines(self._settings.max_lines))
+
+    def _limit_blank_lines(self, next_number: int) -> None:
+        """Abort at the first blank line over the limit, which applies to them separately.
+
+        Those over it are the last lines before this one: the check follows each line with content.
+        """
         limit = self._settings.max_lines
-        blank_lines = line.number - 1 - self.planner.lines
-        if (blank_lines if line.blank else self.planner.lines) >= limit:
-            raise _AbortValidation(line.number, too_many_lines(limit))
+        excess = next_number - 1 - self.planner.lines - limit
+        if excess > 0:
+            raise _AbortValidation(next_number - excess, too_many_lines(limit))
 
     def _check_line(self, line: RawLine, operation: Operation) -> None:
         self.planner.add(line)
