@@ -81,3 +81,41 @@ def test_plugins_see_neither_the_settings_of_the_core_nor_the_database_url() -> 
     }
     visible = {"BATCHD_S3_BUCKET": "b", "AWS_PROFILE": "batchd"}
     assert plugin_environment(environ, SecretStr(URL), None) == visible
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("listen", "8080", "must be a host and a port, such as 127.0.0.1:8080 or [::1]:8080"),
+        ("listen", ":8080", "must be a host and a port, such as 127.0.0.1:8080 or [::1]:8080"),
+        (
+            "listen",
+            "http://a:80",
+            "must be a host and a port, such as 127.0.0.1:8080 or [::1]:8080",
+        ),
+        ("listen", "127.0.0.1:99999", "the port must be a number from 0 to 65535"),
+        ("metrics_listen", "[::1]:99999", "the port must be a number from 0 to 65535"),
+        ("max_requests", "1e3", "must be a whole number, without a unit"),
+        ("max_requests", "0", "must be greater than 0"),
+        ("max_file_bytes", "5GB", "must be a whole number, without a unit"),
+        ("max_chunks", "10", "must be at least 1000"),
+        ("body_timeout_s", "5s", "must be a number, without a unit"),
+        ("body_timeout_s", "inf", "must be a finite number"),
+        ("rate_per_s", "nan", "must be a finite number"),
+        ("graveyard_s", "-1", "must be at least 0"),
+        ("upload_validity_s", "604801", "must be at most 604800"),
+        ("download_validity_s", "604801", "must be at most 604800"),
+        ("database_prepared", "maybe", "must be true or false"),
+        ("log_level", "debug", "must be one of 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("help_url", "errors.md", "must be a URL like https://example.com/errors.html#"),
+    ],
+)
+def test_a_wrong_value_is_explained_in_words(name: str, value: str, reason: str) -> None:
+    environment = to_environment({"database_url": URL, name: value})
+    assert faults(Settings, environment) == [f"{Settings.variable(name)}: {reason}"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:8080", "api.example.com:65535"])
+def test_an_address_has_a_host_and_a_port(address: str) -> None:
+    environment = to_environment({"database_url": URL, "listen": address})
+    assert read_core_settings(environment).listen == address

@@ -17,7 +17,7 @@ class EnvironmentSettings(BaseModel):
     A validator of a single field says what is wrong with its value; one of several names variables.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     prefix: ClassVar[str] = "BATCHD_"
 
@@ -26,6 +26,17 @@ class EnvironmentSettings(BaseModel):
         return f"{cls.prefix}{field.upper()}"
 
 
+_REASONS = {
+    "bool_parsing": "must be true or false",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number, without a unit",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "int_parsing": "must be a whole number, without a unit",
+    "less_than_equal": "must be at most {le:g}",
+    "literal_error": "must be one of {expected}",
+}
+"""What is said of a value, by the type of error that pydantic reports."""
 _SIMILAR = 0.85
 """How near two names must be for one to be the other, misspelt; 1.0 means equal."""
 
@@ -85,6 +96,8 @@ def _describe(cls: type[EnvironmentSettings], fault: Any, environment: Mapping[s
             reason = f"required, but not set{_misspelt(variable, environment)}"
         case "value_error":
             reason = str(fault["ctx"]["error"])
+        case kind if kind in _REASONS:
+            reason = _REASONS[kind].format(**fault.get("ctx", {}))
         case _:
             reason = fault["msg"]
     # A rule about several fields has no location.

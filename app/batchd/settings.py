@@ -1,6 +1,7 @@
 """The settings of the core; those of a plugin are the plugin's own."""
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -12,6 +13,9 @@ from batchd.database_url import check_database_url
 GIB = 1024**3
 MIB = 1024**2
 _MAX_PORT = 65_535
+_ADDRESS = re.compile(r"(?:[^:/\s\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_MAX_VALIDITY_S = 7 * 24 * 3600
+"""Of presigned URLs (AWS Signature Version 4)."""
 
 
 class Settings(EnvironmentSettings):
@@ -38,9 +42,7 @@ class Settings(EnvironmentSettings):
         "casbin", description="Authorizer plugin (entry points batchd.authorizers)"
     )
 
-    listen: str = Field(
-        "127.0.0.1:8080", pattern=r"^.+:[0-9]{1,5}$", description="Host and port of the API"
-    )
+    listen: str = Field("127.0.0.1:8080", description="Host and port of the API")
     shutdown_timeout_s: PositiveFloat = Field(
         20.0, description="Time that running requests have to finish after SIGTERM"
     )
@@ -73,8 +75,12 @@ class Settings(EnvironmentSettings):
         "0 means unlimited",
     )
 
-    upload_validity_s: PositiveInt = Field(3600, description="Validity of an upload URL")
-    download_validity_s: PositiveInt = Field(3600, description="Validity of a download URL")
+    upload_validity_s: PositiveInt = Field(
+        3600, le=_MAX_VALIDITY_S, description="Validity of an upload URL, at most 7 days"
+    )
+    download_validity_s: PositiveInt = Field(
+        3600, le=_MAX_VALIDITY_S, description="Validity of a download URL, at most 7 days"
+    )
 
     max_file_bytes: PositiveInt = Field(
         5 * GIB, description="Maximum batch file size, before and after decompression"
@@ -136,7 +142,6 @@ class Settings(EnvironmentSettings):
 
     metrics_listen: str | None = Field(
         None,
-        pattern=r"^.+:[0-9]{1,5}$",
         description="Host and port of a worker's metrics; those of the API are at /metrics",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -152,10 +157,22 @@ class Settings(EnvironmentSettings):
 
     @field_validator("listen", "metrics_listen")
     @classmethod
-    def _check_port(cls, address: str | None) -> str | None:
-        if address is not None and int(address.rpartition(":")[2]) > _MAX_PORT:
+    def _check_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        match = _ADDRESS.fullmatch(address)
+        if match is None:
+            raise ValueError("must be a host and a port, such as 127.0.0.1:8080 or [::1]:8080")
+        if int(match["port"]) > _MAX_PORT:
             raise ValueError(f"the port must be a number from 0 to {_MAX_PORT}")
         return address
+
+    @field_validator("help_url")
+    @classmethod
+    def _check_help_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("https://", "http://")):
+            raise ValueError("must be a URL like https://example.com/errors.html#")
+        return url
 
     @property
     def direct_url(self) -> SecretStr:

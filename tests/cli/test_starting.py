@@ -66,7 +66,7 @@ async def test_invalid_settings_are_named(env: Mapping[str, str]) -> None:
     result = await batchd("worker", env={**env, **invalid})
 
     assert_refused(
-        result, *(f"{name}: Input should be" for name in invalid), env=env, code=INVALID_SETTINGS
+        result, *(f"{name}: must be" for name in invalid), env=env, code=INVALID_SETTINGS
     )
     assert len(result.errors.splitlines()) == len(invalid)
 

@@ -85,5 +85,8 @@ async def _listen(runner: web.AppRunner, address: str) -> None:
     try:
         await site.start()
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise CannotListen(f"can't listen on {address}: {reason}") from error
+        # An error of name resolution has a negative number, and others a longer text.
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror
+        variable = Settings.variable("listen")
+        raise CannotListen(f"{variable}: can't listen on {address}: {reason}") from error

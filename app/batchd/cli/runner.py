@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias, TypeVar
@@ -58,11 +59,13 @@ def start(
     *,
     quiet: bool = False,
     log_refusal: bool = False,
+    loads_plugins: bool = False,
 ) -> T:
     """Run the command; what it refuses to start for is one clear message and an exit code.
 
     With `quiet` the log has only what goes wrong. With `log_refusal` the message is in the log, for
-    commands that no person watches.
+    commands that no person watches. A command that loads plugins warns of unknown variables itself,
+    once it knows theirs; the others warn of those that are similar to one of the core.
     """
 
     async def until_terminated(settings: Settings) -> T:
@@ -77,6 +80,8 @@ def start(
         logs.configure(settings.log_level)
         if quiet:
             logging.disable(logging.INFO)
+        if not loads_plugins:
+            warn_of_unknown_variables(os.environ, only_similar=True)
         return uvloop.run(until_terminated(settings))
     except asyncio.CancelledError:
         raise typer.Exit(_EXIT_TERMINATED) from None
@@ -102,11 +107,15 @@ def serve(service: Callable[[Settings, Stop], Coroutine[Any, Any, None]]) -> Non
             loop.add_signal_handler(number, stop.set)
         await service(settings, stop)
 
-    start(until_signal, log_refusal=True)
+    start(until_signal, log_refusal=True, loads_plugins=True)
 
 
-def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
+def warn_of_unknown_variables(
+    environment: Mapping[str, str], *, only_similar: bool = False
+) -> None:
     """Log each variable that no setting reads; plugins must be loaded, theirs count too."""
     for name, nearest in unknown_variables(environment).items():
+        if only_similar and nearest is None:
+            continue
         hint = f": did you mean {nearest}?" if nearest else ""
         logger.warning("the environment variable %s is no setting%s", name, hint)
