@@ -12,12 +12,12 @@ from batchd.cli.runner import start
 from batchd.domain.ids import AccountId
 from batchd.settings import Settings
 
-accounts = typer.Typer(help="How accounts share the fleet.", no_args_is_help=True)
+accounts = typer.Typer(help="Show and set how accounts share the workers.", no_args_is_help=True)
 
 
 @accounts.command("list")
 def list_accounts() -> None:
-    """Print the accounts and their weights, one JSON object a line."""
+    """Print the accounts and their weights, one JSON object per line."""
 
     async def run(settings: Settings) -> Iterable[tuple[AccountId, float]]:
         async with open_accounts(settings) as service:
@@ -30,9 +30,14 @@ def list_accounts() -> None:
 @accounts.command("set-weight")
 def set_weight(
     account: UUID,
-    weight: Annotated[float, typer.Argument(min=0.01, max=1000, help="1: the usual part")],
+    weight: Annotated[
+        float,
+        typer.Argument(
+            min=0.01, max=1000, help="share of the workers, relative to the default of 1"
+        ),
+    ],
 ) -> None:
-    """Give an account so many times the usual part of the fleet."""
+    """Set an account's weight, its share of the workers relative to the others."""
 
     async def run(settings: Settings) -> None:
         async with open_accounts(settings) as service:

@@ -41,26 +41,32 @@ A first session, ready to paste:
 
 def dev(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="of the API; 0: a free one")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port of the API; 0 means any free port")
+    ] = 8080,
     data_dir: Annotated[
-        Path, typer.Option(help="where everything is kept; a second start finds it again")
+        Path, typer.Option(help="folder of all data; the next start reuses it")
     ] = Path(".batchd"),
     policies: Annotated[
-        Path | None, typer.Option(help="folder of the policy files; unset: the shipped ones")
+        Path | None, typer.Option(help="folder of the policy files; default: the shipped ones")
     ] = None,
     operations: Annotated[
         Path | None,
-        typer.Option(help="file of the HTTP operations; unset: the example, with its upstream"),
+        typer.Option(help="file of the HTTP operations; default: the example, with its upstream"),
     ] = None,
-    api_processes: Annotated[int, typer.Option(min=1, help="they share the port")] = 1,
-    workers: Annotated[int, typer.Option(min=1, help="worker processes")] = 1,
+    api_processes: Annotated[
+        int, typer.Option(min=1, help="number of API processes, which share the port")
+    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="number of worker processes")] = 1,
     ready_path: Annotated[
         Path | None,
-        typer.Option("--ready-file", help="JSON that is there while everything is up"),
+        typer.Option(
+            "--ready-file", help="JSON file to write when everything is ready, removed at the end"
+        ),
     ] = None,
-    sample: Annotated[bool, typer.Option(help="run the sample batches at the start")] = True,
+    sample: Annotated[bool, typer.Option(help="run the sample batches after starting")] = True,
 ) -> None:
-    """Run PostgreSQL, S3, the API and workers here until Ctrl-C."""
+    """Run PostgreSQL, S3, the API and workers on this machine until Ctrl-C."""
     if ready_path is not None and not ready_path.absolute().parent.is_dir():
         raise typer.BadParameter(
             f"there is no folder {ready_path.absolute().parent}", param_hint="--ready-file"

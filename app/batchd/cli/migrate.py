@@ -6,7 +6,7 @@ from batchd.settings import Settings
 
 
 def migrate() -> None:
-    """Apply the migrations that are missing; safe when several do so at once."""
+    """Apply pending migrations; safe to run concurrently."""
     start(_migrate, log_refusal=True)
 
 

@@ -1,4 +1,4 @@
-"""`batchd users`: who may call, made and changed by whoever holds the database's keys."""
+"""`batchd users`: creates and changes users, for whoever has access to the database."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from batchd.domain.users import User
 from batchd.services.users import NewSecret
 from batchd.settings import Settings
 
-users = typer.Typer(help="Who may call.", no_args_is_help=True)
+users = typer.Typer(help="Create and manage users, who call the API.", no_args_is_help=True)
 
 
 ValidityTs = Annotated[
     float | None,
-    typer.Option(help="when the secret stops working, seconds since the epoch; never if left out"),
+    typer.Option(help="expiry of the secret, in seconds since the Unix epoch; default: none"),
 ]
 
 
@@ -65,12 +65,14 @@ async def _doubt_role(settings: Settings, user: User) -> None:
 @users.command()
 def create(
     *,
-    role: Annotated[str, typer.Option(help="as the policies name it")],
-    account: Annotated[UUID | None, typer.Option(help="a new one if left out")] = None,
-    name: Annotated[str, typer.Option(help="for people")] = "",
+    role: Annotated[str, typer.Option(help="name of a role in the policy files")],
+    account: Annotated[
+        UUID | None, typer.Option(help="account of the user; default: a new one")
+    ] = None,
+    name: Annotated[str, typer.Option(help="name shown in `batchd users list`")] = "",
     validity_ts: ValidityTs = None,
 ) -> None:
-    """Make a user and print its secret: the only time that it is seen."""
+    """Create a user and print its secret, which is shown only once."""
 
     async def run(settings: Settings) -> None:
         async with open_users(settings) as service:
@@ -88,9 +90,12 @@ def create(
 
 @users.command("list")
 def list_users(
-    *, account: Annotated[UUID | None, typer.Option(help="all accounts if left out")] = None
+    *,
+    account: Annotated[
+        UUID | None, typer.Option(help="list only this account's users; default: all")
+    ] = None,
 ) -> None:
-    """Print the users, one JSON object a line."""
+    """Print the users, one JSON object per line."""
 
     async def run(settings: Settings) -> list[User]:
         async with open_users(settings) as service:
@@ -114,12 +119,12 @@ def rotate(
     old_until: Annotated[
         float | None,
         typer.Option(
-            help="let the old secret work until then, seconds since the epoch; else it ends"
+            help="expiry of the old secret, in seconds since the Unix epoch; default: at once"
         ),
     ] = None,
     validity_ts: ValidityTs = None,
 ) -> None:
-    """Give a user a new secret and print it."""
+    """Issue a new secret to a user and print it; it is shown only once."""
 
     async def run(settings: Settings) -> NewSecret:
         async with open_users(settings) as service:
@@ -135,7 +140,7 @@ def rotate(
 
 @users.command()
 def disable(user: UUID) -> None:
-    """Refuse a user from now on."""
+    """Disable a user: all of its requests are refused from now on."""
 
     async def run(settings: Settings) -> None:
         async with open_users(settings) as service:
@@ -146,7 +151,7 @@ def disable(user: UUID) -> None:
 
 @users.command("set-role")
 def set_role(user: UUID, role: str) -> None:
-    """Give a user another role."""
+    """Assign another role to a user."""
 
     async def run(settings: Settings) -> None:
         async with open_users(settings) as service:

@@ -43,17 +43,19 @@ FAILED, IMPOSSIBLE = 1, 2
 
 Policies = Annotated[
     Path | None,
-    typer.Option(help="folder of the policy files; else BATCHD_POLICIES, else the shipped ones"),
+    typer.Option(help="folder of the policy files; default: BATCHD_POLICIES, or the shipped ones"),
 ]
 Operations = Annotated[
     Path | None,
     typer.Option(
-        help="file of the HTTP operations, whose names exist then; else BATCHD_OPERATIONS"
+        help="file of the HTTP operations, which rules may name; default: BATCHD_OPERATIONS"
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="for programs")]
-Role = Annotated[str, typer.Option(help="as the policies name it")]
-Account = Annotated[UUID | None, typer.Option(help="one that no rule names if left out")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Role = Annotated[str, typer.Option(help="name of the role in the policy files")]
+Account = Annotated[
+    UUID | None, typer.Option(help="account of the caller; default: one that no rule names")
+]
 
 
 @commands.command()
@@ -61,7 +63,7 @@ def check(
     *,
     policies: Policies = None,
     operations: Operations = None,
-    strict: Annotated[bool, typer.Option(help="fail also when there is only a warning")] = False,
+    strict: Annotated[bool, typer.Option(help="also fail if there are only warnings")] = False,
     as_json: Json = False,
 ) -> None:
     """Validate the policy and warn of likely mistakes. Exit code 1: it can't take effect."""
@@ -98,13 +100,13 @@ _FINDING_KEYS = ("level", "file", "line", "reason")
 def explain(
     *,
     role: Role,
-    operation: Annotated[str, typer.Option(help="that is to be performed")],
+    operation: Annotated[str, typer.Option(help="name of the operation")],
     account: Account = None,
     policies: Policies = None,
     operations: Operations = None,
     as_json: Json = False,
 ) -> None:
-    """Print the decision, and the very rule that makes it."""
+    """Print the decision, and the rule that leads to it."""
     loaded = _load(*_locate(policies, operations))
     where = ANY_OTHER_ACCOUNT if account is None else str(account)
     rows = []
@@ -141,13 +143,13 @@ def explain(
 
 @commands.command()
 def diff(
-    old: Annotated[Path, typer.Argument(help="folder of the policy files as they are")],
-    new: Annotated[Path, typer.Argument(help="and as they would be")],
+    old: Annotated[Path, typer.Argument(help="folder of the present policy files")],
+    new: Annotated[Path, typer.Argument(help="folder of the new policy files")],
     *,
     operations: Operations = None,
     as_json: Json = False,
 ) -> None:
-    """Print who gains and who loses what. Exit code 1: somebody does."""
+    """Print who gains and who loses which permission. Exit code 1: there is a difference."""
     _, known_operations = _locate(None, operations)
     changes = diff_policies(
         _load(old, known_operations), _load(new, known_operations), known_operations.names
@@ -179,13 +181,14 @@ def diff(
 def try_cases(
     *,
     cases: Annotated[
-        Path | None, typer.Option(help=f"file of the cases; else {CASES_FILE} among the policies")
+        Path | None,
+        typer.Option(help=f"file of the cases; default: {CASES_FILE} in the policy folder"),
     ] = None,
     policies: Policies = None,
     operations: Operations = None,
     as_json: Json = False,
 ) -> None:
-    """Try the policy on cases with expected decisions. Exit code 1: one was not as expected."""
+    """Compare decisions with those expected in test cases. Exit code 1: one differs."""
     folder, known_operations = _locate(policies, operations)
     loaded = _load(folder, known_operations)
     file = cases or folder / CASES_FILE
@@ -212,12 +215,14 @@ def try_cases(
 def statement(
     *,
     role: Role,
-    account: Annotated[UUID | None, typer.Option(help="all accounts if left out")] = None,
+    account: Annotated[
+        UUID | None, typer.Option(help="account of the caller; default: all accounts")
+    ] = None,
     policies: Policies = None,
     operations: Operations = None,
     as_json: Json = False,
 ) -> None:
-    """Print what the role may do, as GET /roles/{role} tells it."""
+    """Print what a role may do, as returned by GET /roles/{role}."""
     loaded = _load(*_locate(policies, operations))
     description = next(find_roles(loaded, account, role), None)
     if description is None:
