@@ -284,3 +284,22 @@ async def test_connection_persists_after_ordinary_failures(
             assert_refused(await connection.read_reply(), status, subcode)
         await connection.send(request(WHOAMI, authorization))
         assert (await connection.read_reply()).status == 200
+
+
+@pytest.mark.parametrize("other", [b"x" * 64, b""], ids=["unknown", "empty"])
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
+async def test_two_secrets_are_none(
+    api_url: str, authorization: bytes, other: bytes, is_first: bool
+) -> None:
+    headers = [authorization, b"Authorization: " + other]
+    reply = await send(api_url, request(WHOAMI, *(headers if is_first else headers[::-1])))
+    assert_refused(reply, 401, 401000)
+
+
+@pytest.mark.parametrize("coding", [b"br", b"zstd"])
+async def test_a_content_coding_that_is_not_supported_is_named(
+    api_url: str, authorization: bytes, coding: bytes
+) -> None:
+    headers = (authorization, b"Content-Encoding: " + coding, b"Content-Length: 2")
+    reply = await send(api_url, request(POST, *headers, body=b"{}"))
+    assert "Content-Encoding" in assert_refused(reply, 400, 400589)

@@ -47,7 +47,10 @@ async def _authenticate(context: AppContext, request: web.Request) -> Caller:
 
 def _secret(request: web.Request) -> str | None:
     """Return the secret, sent as it is or as a bearer token (RFC 6750; the scheme in any case)."""
-    header = request.headers.get("Authorization", "").strip(" \t")
+    headers = request.headers.getall("Authorization", ())
+    if len(headers) != 1:  # of two, a proxy may have judged the other one
+        return None
+    header = headers[0].strip(" \t")
     scheme, _, token = header.partition(" ")
     return token.strip(" \t") if scheme.lower() == "bearer" else header or None
 

@@ -149,6 +149,8 @@ class Protocol(web.RequestHandler):
     def _explain(self, error: Exception) -> BatchdError:
         """Return the error for a head that the parser does not accept."""
         match error:
+            case http_exceptions.ContentEncodingError():
+                return RequestFormat("Of Content-Encoding, only gzip and deflate are supported.")
             case http_exceptions.LineTooLong():
                 return HeadTooLarge("The request line or a header is too long: 8 kB are accepted.")
             case http_exceptions.BadHttpMessage() if "Too many headers" in error.message:
