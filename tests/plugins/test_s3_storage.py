@@ -12,7 +12,8 @@ import pytest
 
 from batchd.domain.errors import StorageRefused
 from batchd.domain.ports import ObjectChanged, ObjectMissing, Storage
-from batchd.plugins.s3.multipart import PART_BYTES, PIECE_BYTES, PartsWriter, part_bytes
+from batchd.plugins.s3.multipart import PART_BYTES, PartsWriter, part_bytes
+from batchd.plugins.s3.objects import PIECE_BYTES
 from batchd.plugins.s3.storage import S3Storage
 from batchd.settings import GIB, MIB
 from tests.support.s3_storage import LINES, encoded, get, keys_of, put, size_of

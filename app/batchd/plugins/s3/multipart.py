@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from batchd.plugins.s3.capabilities import Capabilities, is_not_implemented
 from batchd.plugins.s3.errors import storage_call
+from batchd.plugins.s3.objects import ObjectClient
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -24,7 +25,6 @@ PART_BYTES = 5 * MIB
 EQUAL_PARTS = 5_000
 """Of the 10,000 that S3 accepts. Some services, such as Cloudflare R2, require equal parts."""
 PARTS_OF_A_SIZE = 1_000
-PIECE_BYTES = 256 * 1024
 ABORT_TIMEOUT_S = 10.0
 
 
@@ -41,6 +41,7 @@ def part_bytes(number: int, *, expected_bytes: int = 0) -> int:
 @asynccontextmanager
 async def writing(
     client: "S3Client",
+    objects: ObjectClient,
     *,
     bucket: str,
     key: str,
@@ -49,7 +50,12 @@ async def writing(
 ) -> AsyncIterator["PartsWriter"]:
     """Make the object appear as a whole on exit, or not at all on an error or a cancellation."""
     writer = PartsWriter(
-        client, bucket=bucket, key=key, expected_bytes=expected_bytes, capabilities=capabilities
+        client,
+        objects,
+        bucket=bucket,
+        key=key,
+        expected_bytes=expected_bytes,
+        capabilities=capabilities,
     )
     try:
         yield writer
@@ -63,6 +69,7 @@ class PartsWriter:
     def __init__(
         self,
         client: "S3Client",
+        objects: ObjectClient,
         *,
         bucket: str,
         key: str,
@@ -70,6 +77,7 @@ class PartsWriter:
         capabilities: Capabilities,
     ) -> None:
         self._client = client
+        self._objects = objects
         self._bucket = bucket
         self._key = key
         self._expected_bytes = expected_bytes
@@ -116,10 +124,7 @@ class PartsWriter:
     async def finish(self) -> None:
         if self._upload_id is None:
             with storage_call("write", self._key):
-                self._filling.seek(0)
-                await self._client.put_object(
-                    Bucket=self._bucket, Key=self._key, Body=self._filling
-                )
+                await self._objects.put(self._key, self._filling.getbuffer())
             return
         if self._filling.tell():
             await self._send()
@@ -149,16 +154,13 @@ class PartsWriter:
         if start == end:
             return
         with storage_call("read", key):
-            response = await self._client.get_object(
-                Bucket=self._bucket, Key=key, Range=f"bytes={start}-{end - 1}"
-            )
-        async with response["Body"] as body:
-            while True:
-                with storage_call("read", key):
-                    piece = await body.read(PIECE_BYTES)
-                if not piece:
-                    return
-                await self.write(piece)
+            body = await self._objects.get(key, offset=start, length=end - start)
+        while True:
+            with storage_call("read", key):
+                piece = await body.read()
+            if not piece:
+                return
+            await self.write(piece)
 
     async def _send(self) -> None:
         """Send the part that is filled, and wait: the next one would need as much memory."""

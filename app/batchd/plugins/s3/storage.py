@@ -6,7 +6,6 @@ from contextlib import (
     AbstractAsyncContextManager,
     aclosing,
     asynccontextmanager,
-    nullcontext,
     suppress,
 )
 from dataclasses import dataclass, field
@@ -19,13 +18,12 @@ from batchd.domain.ports import ObjectChanged, ObjectInfo, ObjectMissing, Object
 from batchd.plugins.s3.access import AccessProbe, is_forbidden
 from batchd.plugins.s3.capabilities import Capabilities, is_not_implemented
 from batchd.plugins.s3.errors import RangeEmpty, failed_keys, refused, storage_call
-from batchd.plugins.s3.multipart import PIECE_BYTES, writing
+from batchd.plugins.s3.multipart import writing
+from batchd.plugins.s3.objects import ObjectBody, ObjectClient
 from batchd.plugins.s3.presigning import Presigner, RecentUrls
 
 if TYPE_CHECKING:
-    from aiobotocore.response import StreamingBody
     from types_aiobotocore_s3 import S3Client
-    from types_aiobotocore_s3.type_defs import GetObjectRequestTypeDef
 
 DELETE_KEYS = 1_000
 """S3 accepts no more in one call."""
@@ -40,6 +38,7 @@ CHECK_TIMEOUT_S = 3.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Storage:
     client: "S3Client"
+    objects: ObjectClient
     bucket: str
     presigner: Presigner
     access: AccessProbe
@@ -68,23 +67,22 @@ class S3Storage:
         try:
             with storage_call("look at", key):
                 async with asyncio.timeout(STAT_TIMEOUT_S), self._missing_if_unlisted(key):
-                    response = await self.client.head_object(Bucket=self.bucket, Key=key)
+                    meta = await self.objects.head(key)
         except ObjectMissing:
             return None
-        return ObjectInfo(size=response["ContentLength"], etag=response.get("ETag"))
+        return ObjectInfo(size=meta["size"], etag=meta["e_tag"])
 
     @asynccontextmanager
     async def read(
         self, key: str, *, offset: int = 0, length: int | None = None, etag: str | None = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         body = await self._body(key, offset, length, etag)
-        opened = nullcontext() if body is None else body
-        async with opened, aclosing(_pieces(body, key)) as pieces:
+        async with aclosing(_pieces(body, key)) as pieces:
             yield pieces
 
     async def _body(
         self, key: str, offset: int, length: int | None, etag: str | None
-    ) -> "StreamingBody | None":
+    ) -> ObjectBody | None:
         """Start to read the object; None if the range contains none of its bytes."""
         if length == 0:
             # A range can't say so.
@@ -94,19 +92,12 @@ class S3Storage:
             if etag is not None and info.etag != etag:
                 raise ObjectChanged(key)
             return None
-        request: GetObjectRequestTypeDef = {"Bucket": self.bucket, "Key": key}
-        if offset != 0 or length is not None:
-            last = "" if length is None else offset + length - 1
-            request["Range"] = f"bytes={offset}-{last}"
-        if etag is not None:
-            request["IfMatch"] = etag
         try:
             with storage_call("read", key):
                 async with self._missing_if_unlisted(key):
-                    response = await self.client.get_object(**request)
+                    return await self.objects.get(key, offset=offset, length=length, etag=etag)
         except RangeEmpty:
             return None
-        return response["Body"]
 
     @asynccontextmanager
     async def _missing_if_unlisted(self, key: str) -> AsyncIterator[None]:
@@ -123,6 +114,7 @@ class S3Storage:
     ) -> AbstractAsyncContextManager[ObjectWriter]:
         return writing(
             self.client,
+            self.objects,
             bucket=self.bucket,
             key=key,
             expected_bytes=expected_bytes,
@@ -193,10 +185,10 @@ class S3Storage:
             ) from missing
 
 
-async def _pieces(body: "StreamingBody | None", key: str) -> AsyncGenerator[bytes, None]:
+async def _pieces(body: ObjectBody | None, key: str) -> AsyncGenerator[bytes, None]:
     while body is not None:
         with storage_call("read", key):
-            piece = await body.read(PIECE_BYTES)
+            piece = await body.read()
         if not piece:
             return
         yield piece
