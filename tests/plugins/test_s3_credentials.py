@@ -12,10 +12,13 @@ from botocore.utils import ContainerMetadataFetcher
 
 from batchd.domain.errors import ProcessingTimeout
 from batchd.plugins.s3 import credentials as plugin
+from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.errors import storage_call
 from batchd.plugins.s3.presigning import Presigner
+from batchd.plugins.s3.storage import S3Storage
 from tests.support.polling import eventually
-from tests.support.s3_storage import open_presigner
+from tests.support.s3_proxy import Answer, s3_proxy
+from tests.support.s3_storage import LINES, open_presigner, put, storage_context
 
 CALLS = 40
 ATTEMPTS = 3
@@ -159,3 +162,26 @@ async def expired(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         monkeypatch.setattr(presigner._credentials, "_time_fetcher", lambda: later)
         endpoint.lifetime = 3 * HOUR
         yield presigner
+
+
+async def test_objects_are_signed_with_the_credentials_of_the_moment(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugin, "WAIT_AHEAD_S", HOUR.total_seconds() / 5)
+    monkeypatch.setattr(plugin, "REFRESH_AHEAD_S", 0.0)
+    async with s3_proxy("http://127.0.0.1:1") as proxy:
+        proxy.refusals.append(lambda _: Answer(status=200, headers={"ETag": '"1"'}, body=LINES))
+        async with s3_storage(storage_context(endpoint=proxy.url)) as storage:
+            assert isinstance(storage, S3Storage)
+            await put(storage, "key", LINES)
+            later = datetime.now(UTC) + HOUR - timedelta(minutes=5)
+            monkeypatch.setattr(storage.presigner._credentials, "_time_fetcher", lambda: later)
+            endpoint.lifetime = 3 * HOUR
+            await put(storage, "key", LINES)
+            await put(storage, "key", LINES)
+
+    puts = [request.headers for request in proxy.asked("PUT")]
+    keys = [headers["authorization"].partition("Credential=")[2][:4] for headers in puts]
+    assert keys == ["key1", "key2", "key2"]
+    assert {headers["x-amz-security-token"] for headers in puts} == {"token"}
+    assert endpoint.fetches == 2
