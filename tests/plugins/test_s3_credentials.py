@@ -17,7 +17,7 @@ from batchd.plugins.s3.errors import storage_call
 from batchd.plugins.s3.presigning import Presigner
 from batchd.plugins.s3.storage import S3Storage
 from tests.support.polling import eventually
-from tests.support.s3_proxy import Answer, s3_proxy
+from tests.support.s3_proxy import ProxyResponse, s3_proxy
 from tests.support.s3_storage import LINES, open_presigner, put, storage_context
 
 CALLS = 40
@@ -170,7 +170,9 @@ async def test_objects_are_signed_with_the_credentials_of_the_moment(
     monkeypatch.setattr(plugin, "WAIT_AHEAD_S", HOUR.total_seconds() / 5)
     monkeypatch.setattr(plugin, "REFRESH_AHEAD_S", 0.0)
     async with s3_proxy("http://127.0.0.1:1") as proxy:
-        proxy.refusals.append(lambda _: Answer(status=200, headers={"ETag": '"1"'}, body=LINES))
+        proxy.refusals.append(
+            lambda _: ProxyResponse(status=200, headers={"ETag": '"1"'}, body=LINES)
+        )
         async with s3_storage(storage_context(endpoint=proxy.url)) as storage:
             assert isinstance(storage, S3Storage)
             await put(storage, "key", LINES)
@@ -180,7 +182,7 @@ async def test_objects_are_signed_with_the_credentials_of_the_moment(
             await put(storage, "key", LINES)
             await put(storage, "key", LINES)
 
-    puts = [request.headers for request in proxy.asked("PUT")]
+    puts = [request.headers for request in proxy.requests_with("PUT")]
     keys = [headers["authorization"].partition("Credential=")[2][:4] for headers in puts]
     assert keys == ["key1", "key2", "key2"]
     assert {headers["x-amz-security-token"] for headers in puts} == {"token"}

@@ -17,7 +17,7 @@ from batchd.domain.errors import ProcessingTimeout, StorageRefused
 from batchd.domain.ports import Storage
 from batchd.plugins.s3 import s3_storage
 from batchd.plugins.s3.obstore_errors import obstore_call
-from tests.support.s3_proxy import Answer, Request, S3Proxy, bucket_in, error, s3_proxy
+from tests.support.s3_proxy import ProxyResponse, Request, S3Proxy, bucket_in, error, s3_proxy
 from tests.support.s3_storage import LINES, get, open_storage, put, size_of, storage_context
 
 REGION = "eu-central-1"
@@ -95,7 +95,7 @@ async def test_the_region_is_found_out_later_where_the_storage_did_not_respond_a
         assert await get(storage, key) == LINES
         assert await size_of(storage, key) == len(LINES)
 
-    assert proxy.seen[-1].region == REGION
+    assert proxy.requests[-1].region == REGION
 
 
 async def test_variables_of_the_environment_do_not_outweigh_the_settings(
@@ -120,9 +120,9 @@ async def test_a_refused_key_outweighs_one_that_may_be_deleted_later(
     )
     body = f"<DeleteResult>{failures}</DeleteResult>".encode()
 
-    def fail(request: Request) -> Answer | None:
+    def fail(request: Request) -> ProxyResponse | None:
         is_deletion = "delete" in request.query
-        return Answer(status=200, headers={}, body=body) if is_deletion else None
+        return ProxyResponse(status=200, headers={}, body=body) if is_deletion else None
 
     proxy.refusals.append(fail)
 
@@ -138,14 +138,14 @@ async def test_the_bucket_is_in_the_host_name_with_virtual_addressing(
         monkeypatch.setenv(name, proxy.url)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-    proxy.refusals.append(lambda _: Answer(status=200, headers={"ETag": '"1"'}, body=LINES))
+    proxy.refusals.append(lambda _: ProxyResponse(status=200, headers={"ETag": '"1"'}, body=LINES))
     values = {"endpoint": "http://s3.example.com", "access_key": "access", "secret_key": "secret"}
     context = storage_context(**values, addressing="virtual")
     async with s3_storage(context) as storage:
-        opened = len(proxy.seen)
+        opened = len(proxy.requests)
         await put(storage, key, LINES)
 
-    (request,) = proxy.seen[opened:]
+    (request,) = proxy.requests[opened:]
     assert request.path == f"/{key}"
     assert request.headers["host"] == "batchd.s3.example.com"
 
