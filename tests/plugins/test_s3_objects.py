@@ -154,11 +154,11 @@ async def test_the_bucket_is_in_the_host_name_with_virtual_addressing(
 async def tls_storage(folder: Path) -> AsyncIterator[Storage]:
     """Open a storage whose certificate only its own authority vouches for."""
 
-    async def answer(_: web.Request) -> web.Response:
+    async def reply(_: web.Request) -> web.Response:
         return web.Response(body=LINES, headers={"ETag": '"1"'})
 
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", reply)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")
     server = TestServer(app, host="127.0.0.1")
