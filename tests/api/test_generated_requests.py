@@ -74,7 +74,7 @@ async def test_every_response_in_a_chain_of_calls_is_documented(
         caller.url,
         caller.user.secret,
         phases=["stateful"],
-        examples=10,
+        examples=40,
         existing=existing,
     )
     assert not findings.failures, _report(findings)
