@@ -53,7 +53,10 @@ class RawConnection:
     async def is_closed(self) -> bool:
         """Wait for the peer to close; False if it sends something instead."""
         async with asyncio.timeout(TIMEOUT_S):
-            return await self._reader.read(1) == b""
+            try:
+                return await self._reader.read(1) == b""
+            except ConnectionResetError:  # closed before it had read all
+                return True
 
     async def read_some(self, *, within_s: float) -> bytes:
         """Return what arrives within the time; nothing if nothing does."""

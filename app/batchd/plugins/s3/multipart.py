@@ -124,7 +124,7 @@ class PartsWriter:
     async def finish(self) -> None:
         if self._upload_id is None:
             with storage_call("write", self._key):
-                await self._objects.put(self._key, self._filling.getbuffer())
+                await self._objects.put(self._key, self._filling.getvalue())
             return
         if self._filling.tell():
             await self._send()

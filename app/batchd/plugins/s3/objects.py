@@ -85,7 +85,7 @@ class ObjectClient:
         )
         return ObjectBody(result.stream(_MIN_CHUNK_BYTES))
 
-    async def put(self, key: str, data: memoryview) -> None:
+    async def put(self, key: str, data: bytes) -> None:
         """Write the object; the storage must have taken it in READ_TIMEOUT_S at each attempt."""
         await self._call(
             "PutObject",
