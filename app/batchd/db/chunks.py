@@ -136,19 +136,7 @@ async def complete(
     counts: LineCounts,
 ) -> bool:
     """Record the part with the chunk's results; False if another worker has claimed the chunk."""
-    completed = await connection.fetchval(
-        _COMPLETE,
-        batch,
-        chunk.number,
-        chunk.fencing_token,
-        key,
-        size,
-        counts.succeeded,
-        counts.failed,
-        counts.cancelled,
-        line_counts.encode_errors(counts.errors),
-    )
-    return completed is not None
+    return await _record(connection, _COMPLETE, batch, chunk, key=key, size=size, counts=counts)
 
 
 _SAVE_CHECKPOINT = """
@@ -171,8 +159,24 @@ async def save_checkpoint(
     counts: LineCounts,
 ) -> bool:
     """Record the finished lines and release the chunk; False if another worker has claimed it."""
-    saved = await connection.fetchval(
-        _SAVE_CHECKPOINT,
+    return await _record(
+        connection, _SAVE_CHECKPOINT, batch, chunk, key=key, size=size, counts=counts
+    )
+
+
+async def _record(
+    connection: Connection,
+    statement: str,
+    batch: BatchId,
+    chunk: Chunk,
+    *,
+    key: str,
+    size: int,
+    counts: LineCounts,
+) -> bool:
+    """Execute a statement that records stored results; return whether the claim was still valid."""
+    recorded = await connection.fetchval(
+        statement,
         batch,
         chunk.number,
         chunk.fencing_token,
@@ -183,7 +187,7 @@ async def save_checkpoint(
         counts.cancelled,
         line_counts.encode_errors(counts.errors),
     )
-    return saved is not None
+    return recorded is not None
 
 
 _RELEASE = """
