@@ -1,6 +1,7 @@
 """The lines of the results file, and the count of their outcomes."""
 
 import logging
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +32,25 @@ def encode(number: int, line_id: str | None, result: OperationResult | None) -> 
         result.body,
     )
     return escape_line_separators(line)
+
+
+class _ResultLine(msgspec.Struct):
+    line: int
+    outcome: Literal["succeeded", "failed"]
+    status: int
+
+
+_decoder = msgspec.json.Decoder(_ResultLine)
+
+
+def decode(line: bytes) -> tuple[int, OperationResult]:
+    """Return the number and, without its body, the result of a line that was run.
+
+    Raises msgspec.MsgspecError, also for a cancelled line.
+    """
+    decoded = _decoder.decode(line)
+    succeeded = decoded.outcome == "succeeded"
+    return decoded.line, OperationResult(status=decoded.status, body=b"", success=succeeded)
 
 
 def failed_result(

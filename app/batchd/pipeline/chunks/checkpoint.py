@@ -17,12 +17,6 @@ from batchd.pipeline.result_lines import OutcomeCounter
 _BLOCK_BYTES = 256 * 1024
 
 
-class _ResultLine(msgspec.Struct):
-    line: int
-    outcome: str
-    status: int
-
-
 class FinishedLine(msgspec.Struct, frozen=True):
     """A line that need not be run again."""
 
@@ -33,14 +27,9 @@ class FinishedLine(msgspec.Struct, frozen=True):
     """With its line break."""
 
 
-_decoder = msgspec.json.Decoder(_ResultLine)
-
-
 def _decode(result_line: bytes) -> FinishedLine:
-    decoded = _decoder.decode(result_line)
-    succeeded = decoded.outcome == "succeeded"
-    outcome = OperationResult(status=decoded.status, body=b"", success=succeeded)
-    return FinishedLine(decoded.line, outcome, result_line + b"\n")
+    number, outcome = result_lines.decode(result_line)
+    return FinishedLine(number, outcome, result_line + b"\n")
 
 
 async def read_checkpoint(context: PipelineContext, chunk: Chunk) -> AsyncIterator[FinishedLine]:

@@ -8,7 +8,6 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import msgspec
 
@@ -16,24 +15,14 @@ from batchd.db import chunks as table
 from batchd.domain.batches import Batch, LineCounts
 from batchd.domain.chunks import Chunk
 from batchd.domain.errors import BatchdError
-from batchd.domain.operations import OperationResult
 from batchd.domain.ports import ObjectMissing
 from batchd.domain.storage_keys import is_part_of, part_key, part_prefix
+from batchd.pipeline import result_lines
 from batchd.pipeline.context import ClaimLost, PipelineContext
 from batchd.pipeline.failures import FailureKind
 from batchd.pipeline.result_lines import OutcomeCounter
 
 logger = logging.getLogger(__name__)
-
-
-class _ResultLine(msgspec.Struct):
-    line: int
-    outcome: Literal["succeeded", "failed"]
-    """A part with cancelled lines is not accepted: its worker stopped early."""
-    status: int
-
-
-_decoder = msgspec.json.Decoder(_ResultLine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +113,14 @@ async def _read(context: PipelineContext, chunk: Chunk, key: str) -> _StoredPart
         async with context.storage.read(key) as pieces:
             async for data in _complete_lines(pieces):
                 size += len(data)
-                for result in map(_decoder.decode, data.removesuffix(b"\n").split(b"\n")):
-                    if result.line <= previous:
+                for line in data.removesuffix(b"\n").split(b"\n"):
+                    # A part with cancelled lines does not pass: its worker stopped early.
+                    number, result = result_lines.decode(line)
+                    if number <= previous:
                         return None
-                    previous = result.line
+                    previous = number
                     lines += 1
-                    counter.add(result.line, _outcome(result))
+                    counter.add(number, result)
     except (ObjectMissing, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     except BatchdError as error:
@@ -154,10 +145,6 @@ async def _complete_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             rest += tail
     if rest:
         yield rest
-
-
-def _outcome(result: _ResultLine) -> OperationResult:
-    return OperationResult(status=result.status, body=b"", success=result.outcome == "succeeded")
 
 
 async def _copy(context: PipelineContext, part: _StoredPart, key: str) -> bool:
