@@ -55,10 +55,10 @@ async def run_chunk(
     claimed_at = context.clock.monotonic()
     async with context.database.transaction() as connection:
         batch = await batches.find_unscoped(connection, batch_id)
-        is_remembered = await incarnation.is_current(connection, batch_id)
         if batch is not None and not poisoned:
             _check_upstream(context, batch)
         claimed = await chunks.claim(connection, batch_id, number, lease_s=context.settings.lease_s)
+        is_remembered = await incarnation.is_current(connection, batch_id)
     if claimed is None or batch is None:
         # Completed already, perhaps by a worker that died before it changed the batch's status.
         await mark_processed(context, batch_id)
