@@ -1,20 +1,17 @@
 """A primary fails over to its standby while the API and a worker use it."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import pytest
 
 from batchd.db.connection import Database, open_database
 from batchd.db.migrations import migrate
-from batchd.devstack.postgres import Postgres, run_postgres
-from batchd.devstack.standby import make_read_only, promote, run_standby, wait_until_caught_up
+from batchd.devstack.replicated_pair import ReplicatedPair, replicated_pair
+from batchd.devstack.standby import make_read_only, promote, wait_until_caught_up
 from batchd.domain.errors import ProcessingTimeout
 from batchd.settings import Settings
 from tests.support.callers import ApiCaller, lines_of
@@ -28,39 +25,21 @@ WRITE = "UPDATE users SET role = role"
 CONNECTIONS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    primary: Postgres
-    standby: Postgres
-
-    @property
-    def url(self) -> str:
-        """Name both servers, the primary first."""
-        parts = urlsplit(self.primary.url)
-        standby = urlsplit(self.standby.url).netloc.rpartition("@")[2]
-        return urlunsplit(parts._replace(netloc=f"{parts.netloc},{standby}"))
-
-
-async def demote(pair: Pair) -> None:
+async def demote(pair: ReplicatedPair) -> None:
     """Make the primary read-only; the connections to it stay open."""
     await make_read_only(pair.primary)
 
 
-async def crash(pair: Pair) -> None:
-    os.kill(pair.primary.pid, signal.SIGQUIT)
-    await pair.primary.wait()
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[ReplicatedPair]:
+    async with replicated_pair(tmp_path) as pair:
+        await migrate(pair.primary.url)
+        await wait_until_caught_up(pair.standby, pair.primary)
+        yield pair
 
 
 @pytest.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with run_postgres(tmp_path / "primary", durable=False) as primary:
-        await migrate(primary.url)
-        async with run_standby(primary, tmp_path / "standby", durable=False) as standby:
-            yield Pair(primary, standby)
-
-
-@pytest.fixture
-def database_url(pair: Pair) -> str:
+def database_url(pair: ReplicatedPair) -> str:
     return pair.url
 
 
@@ -71,7 +50,9 @@ async def port_of(database: Database) -> int:
         return port
 
 
-async def test_pool_abandons_a_server_that_became_read_only(settings: Settings, pair: Pair) -> None:
+async def test_pool_abandons_a_server_that_became_read_only(
+    settings: Settings, pair: ReplicatedPair
+) -> None:
     async def write() -> int | None:
         try:
             return await port_of(database)
@@ -105,12 +86,12 @@ async def test_pool_abandons_a_server_that_became_read_only(settings: Settings, 
         assert await ports() == [standby_port] * CONNECTIONS
 
 
-@pytest.mark.parametrize("fail_over", [demote, crash])
+@pytest.mark.parametrize("fail_over", [demote, ReplicatedPair.crash])
 async def test_api_and_worker_continue_after_a_failover(
     caller: ApiCaller,
     worker: Callable[[], AbstractAsyncContextManager[None]],
-    pair: Pair,
-    fail_over: Callable[[Pair], Awaitable[None]],
+    pair: ReplicatedPair,
+    fail_over: Callable[[ReplicatedPair], Awaitable[None]],
 ) -> None:
     async def new_upload() -> int:
         return (await caller.call("POST", "/cache")).status
@@ -133,15 +114,14 @@ async def test_api_and_worker_continue_after_a_failover(
 
 
 async def test_work_that_waits_during_a_failover_is_completed(
-    caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]], pair: Pair
+    caller: ApiCaller, worker: Callable[[], AbstractAsyncContextManager[None]], pair: ReplicatedPair
 ) -> None:
     async def status() -> int:
         return (await caller.get(f"/batches/{batch}")).status
 
     batch = await caller.create(LINES)
     await wait_until_caught_up(pair.standby, pair.primary)
-    await crash(pair)
-    await promote(pair.standby)
+    await pair.fail_over()
     await eventually(status, lambda status: status == 200)
 
     async with worker():

@@ -30,10 +30,14 @@ class ReplicatedPair:
         # Pausing the replay would not do: a promoted server first replays what it has received.
         await stop_streaming(self.standby)
 
-    async def fail_over(self) -> None:
-        """Let the primary crash, and promote the standby."""
+    async def crash(self) -> None:
+        """End the primary without a checkpoint."""
         os.kill(self.primary.pid, signal.SIGQUIT)
         await self.primary.wait()
+
+    async def fail_over(self) -> None:
+        """Let the primary crash, and promote the standby."""
+        await self.crash()
         await promote(self.standby)
 
 
