@@ -127,29 +127,18 @@ PIP := .venv/bin/python -m pip install -qq --disable-pip-version-check
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch .venv/ready
 
-# The benchmarks have their own environment, with everything that batchd is compared with.
-.bench/ready: .venv/ready requirements/bench.lock
+# Benchmarks and fuzzing have environments of their own: what batchd is compared with, and atheris, are needed by
+# nothing else.
+.bench/ready .fuzz/ready: .%/ready: .venv/ready requirements/%.lock
 	@set -e; \
-	.venv/bin/python -m venv --clear .bench; \
-	for lock in build dev bench; do \
-	  .bench/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
+	.venv/bin/python -m venv --clear .$*; \
+	for lock in build dev $*; do \
+	  .$*/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
 	    --no-compile --requirement requirements/$$lock.lock; \
 	done; \
-	.bench/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	.$*/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  --no-build-isolation --editable .; \
-	touch .bench/ready
-
-# So has fuzzing: atheris is needed by nothing else.
-.fuzz/ready: .venv/ready requirements/fuzz.lock
-	@set -e; \
-	.venv/bin/python -m venv --clear .fuzz; \
-	for lock in build dev fuzz; do \
-	  .fuzz/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
-	    --no-compile --requirement requirements/$$lock.lock; \
-	done; \
-	.fuzz/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
-	  --no-build-isolation --editable .; \
-	touch .fuzz/ready
+	touch $@
 
 # After the folder has been copied or renamed, .venv still points to the old path.
 ifneq ($(shell cat .venv/locked 2>/dev/null),$(shell pwd -P))
